@@ -113,6 +113,7 @@ struct device_rope {           // what happens to query and key heads before att
     enum device_rope_rounding rounding;
     const float *query_scale; // [..] by `row`: what queries are multiplied with last, rounded before and
                               // after; NULL: none
+    bool wide_query_scale;    // halves: the scale itself is not rounded (Llama 4)
 };
 
 struct device_attention {

@@ -20,8 +20,8 @@ def count_parameters(path):
     with torch.device("meta"):
         model = AutoModel.from_config(AutoConfig.from_pretrained(path))
     language = getattr(model, "language_model", model)
-    # The numbers of xIELU that are not learned too.
-    return sum(tensor.numel() for name, tensor in language.state_dict().items() if ".indexer." not in name)
+    return sum(tensor.numel() for name, tensor in language.state_dict().items()  # the numbers of xIELU that are not learned too
+               if not name.startswith("lm_head.") and ".indexer." not in name)
 
 
 def main():

@@ -80,6 +80,7 @@ def find_row(family, c):
         "olmoe": Row(qk_norms="full", mixture="olmoe"),
         "granitemoe": Row(mixture="granite"),
         "gpt_oss": Row(qkv_bias=True, out_bias=True, mixture="gpt_oss"),
+        "llama4_text": Row(qkv_bias=bias, out_bias=bias, mixture="llama4"),
         "ministral3": Row(),
         "qwen2": Row(qkv_bias=True),
         "qwen2_5_vl_text": Row(qkv_bias=True),
@@ -228,16 +229,28 @@ def mixture_gpt_oss(m, at):
     m.bias(at + "experts.down_proj_bias", experts, m.hidden)
 
 
-MIXTURES = {"qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared, "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral,
+def mixture_llama4(m, at):
+    """Expert matrices stand [in, out], gates before ups."""
+    experts, width = m.config["num_local_experts"], m.config["intermediate_size"]
+    at += "feed_forward."
+    m.matrix(at + "router.weight", experts, m.hidden, ROUTER_GAIN)
+    m.fused(at + "experts.gate_up_proj", experts, m.hidden, 2 * width, m.hidden)
+    m.fused(at + "experts.down_proj", experts, width, m.hidden, width, m.damping)
+    glu(m, at + "shared_expert.", width)
+
+
+MIXTURES = {"llama4": mixture_llama4, "qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared, "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral,
             "granite": mixture_granite, "gpt_oss": mixture_gpt_oss, "deepseek": mixture_deepseek,
             "deepseek_plain": lambda m, at: mixture_deepseek(m, at, corrected=False),
             "olmoe": lambda m, at: mixture_qwen(m, at, m.config["intermediate_size"])}
 
 
 def is_sparse(c, layer):
+    if c.get("moe_layers") is not None:
+        return layer in c["moe_layers"]
     if c.get("mlp_layer_types"):
         return c["mlp_layer_types"][layer] == "sparse"
-    return layer >= c.get("first_k_dense_replace", 0) and layer not in (c.get("mlp_only_layers") or []) and (layer + 1) % c.get("decoder_sparse_step", 1) == 0
+    return layer >= c.get("first_k_dense_replace", 0) and layer not in (c.get("mlp_only_layers") or []) and (layer + 1) % first_of(c, "decoder_sparse_step", "interleave_moe_layer_step", default=1) == 0
 
 
 # ---- layers in the manner of Llama ----------------------------------------------------------------------------------
@@ -350,10 +363,10 @@ def feed_forward(m, at, family, row, layer):
     if row.mixture and is_sparse(m.config, layer):
         MIXTURES[row.mixture](m, at)
         return
-    width = lfm2_width(m.config) if family == "lfm2" else m.config["intermediate_size"]
+    width = lfm2_width(m.config) if family == "lfm2" else first_of(m.config, "intermediate_size_mlp", "intermediate_size")
     if m.config.get("use_double_wide_mlp") and takes_keys(m.config, layer):
         width *= 2
-    at += "feed_forward." if family == "lfm2" else "mlp."
+    at += "feed_forward." if family in ("lfm2", "llama4_text") else "mlp."
     if row.mlp == "fused":
         m.matrix(at + "gate_up_proj.weight", 2 * width, m.hidden)
         m.matrix(at + "down_proj.weight", m.hidden, width, m.damping)
@@ -531,6 +544,8 @@ NESTED = {
     "gemma4": ("gemma4_text", "model.language_model.", [("model.embed_vision.embedding_projection.weight", "tv")]),
     "mistral3": ("mistral", "model.language_model.", [("model.multi_modal_projector.norm.weight", "v"),
                                                       ("model.vision_tower.ln_pre.weight", "v")]),
+    "llama4": ("llama4_text", "language_model.model.", [("multi_modal_projector.linear_1.weight", "tv"),
+                                                        ("vision_model.layernorm_pre.weight", "v")]),
     "qwen2_5_vl": ("qwen2_5_vl_text", "model.", [("visual.merger.ln_q.weight", "v")]),
     "qwen3_vl": ("qwen3_vl_text", "model.language_model.", [("model.visual.blocks.0.norm1.weight", "v"),
                                                             ("model.visual.blocks.0.norm1.bias", "v")]),

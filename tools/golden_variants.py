@@ -50,6 +50,9 @@ PIXTRAL = {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, 
            "head_dim": 8, "image_size": 28, "patch_size": 14}
 GEMMA4_TOWER = {"model_type": "gemma4_vision", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
                 "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "position_embedding_size": 16}
+LLAMA4_TOWER = {"model_type": "llama4_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+                "num_attention_heads": 2, "image_size": 28, "patch_size": 14, "vision_output_dim": 16, "projector_input_dim": 16,
+                "projector_output_dim": 16}
 QWEN_TOWER = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32, "patch_size": 14}
 
 
@@ -64,6 +67,12 @@ def longrope(size, **changes):
 
 def moe(family, **changes):
     return small(family, **{"num_hidden_layers": 2, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24, **changes})
+
+
+def llama4_text(**changes):
+    made = moe("llama4_text", num_hidden_layers=4, head_dim=16, num_local_experts=4, num_experts_per_tok=1, intermediate_size=24,
+               intermediate_size_mlp=40, attention_chunk_size=6, floor_scale=3, attn_scale=0.5, use_qk_norm=True, rms_norm_eps=1e-5)
+    return {**without(made, "num_experts", "moe_intermediate_size"), **changes}
 
 
 def gpt2(**changes):
@@ -251,6 +260,27 @@ def mixture_variants():
     }
 
 
+def llama4_variants():
+    llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+              "original_max_position_embeddings": 16}
+    scout = llama4_text(no_rope_layers=[], rope_scaling={**llama3, "factor": 16.0, "high_freq_factor": 1.0}, rope_theta=100.0)
+    maverick = llama4_text(interleave_moe_layer_step=2, no_rope_layer_interval=2, use_qk_norm=False, attn_temperature_tuning=True)
+    listed = llama4_text(num_hidden_layers=3, no_rope_layers=[1, 0, 0], moe_layers=[2], num_experts_per_tok=2, attention_bias=True,
+                         attn_temperature_tuning=False, rope_scaling=llama3,
+                         layer_types=["full_attention", "chunked_attention", "full_attention"])
+    dense = llama4_text(num_hidden_layers=3, moe_layers=[], attention_chunk_size=10, floor_scale=7, no_rope_layer_interval=3)
+    wide = llama4_text(num_hidden_layers=2, attention_chunk_size=None, no_rope_layer_interval=2, num_experts_per_tok=3)
+    return {
+        "llama4": (nested("llama4", scout, LLAMA4_TOWER), "BF16", 2, FEWEST,
+                   {"text_config": {**scout, "attention_chunk_size": 20}}),
+        "llama4-steps": (maverick, "F32", 1, FEWEST, {"attn_scale": 0.1}),
+        "llama4-listed": (nested("llama4", listed, LLAMA4_TOWER), "F16", 1, FEWEST,
+                          {"text_config": {**listed, "layer_types": ["full_attention"] * 3}}),
+        "llama4-dense": (dense, "F32", 1, TEXTS, {"attention_chunk_size": 20}),
+        "llama4-full": (wide, "BF16", 1, FEWEST, {"use_qk_norm": False}),
+    }
+
+
 def tower_variants():
     mrope = {"type": "mrope", "mrope_section": [2, 3, 3]}
     interleaved = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True, "rope_theta": 5000.0}
@@ -288,7 +318,7 @@ def tower_variants():
 
 
 def all_variants():
-    return {**gemma_variants(), **dense_variants(), **gpt_variants(), **mixture_variants(), **tower_variants()}
+    return {**gemma_variants(), **dense_variants(), **gpt_variants(), **mixture_variants(), **llama4_variants(), **tower_variants()}
 
 
 # Files of other writers name the same tensors otherwise: (beginning as listed, beginning in the file).
@@ -296,4 +326,6 @@ RENAMED = {
     "gemma3-nested-old": [("model.language_model.", "language_model.model."), ("model.", "")],
     "mistral3-old": [("model.language_model.", "language_model.model."), ("lm_head.", "language_model.lm_head."), ("model.", "")],
     "gpt2-bare": [("transformer.", "")],
+    "llama4": [("lm_head.", "language_model.lm_head.")],
+    "llama4-listed": [("lm_head.", "language_model.lm_head.")],
 }

@@ -128,6 +128,8 @@ def load(folder, dtype):
     model, info = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="eager", output_loading_info=True,
                                             **mixture)
     check_loaded(folder, info)
+    if type(model).__name__ == "Llama4ForConditionalGeneration":  # whose own forward asks texts alone for what images leave
+        model = model.get_decoder()
     return model.eval()
 
 
@@ -137,12 +139,18 @@ def hidden_states(folder, texts, dtype="float32", routes=None):
     import torch
 
     def hook(module, inputs, outputs):
-        routes.append([router_margin(module, outputs[0].float().numpy(), outputs[2].shape[1]), np.sort(outputs[2].numpy())])
+        scores, logits = outputs[:2]
+        chosen = logits.topk(module.top_k, dim=1).indices if is_llama4(module) else outputs[2]
+        logits = logits if is_llama4(module) else scores
+        routes.append([router_margin(module, logits.float().numpy(), chosen.shape[1]), np.sort(chosen.numpy())])
+
+    def is_llama4(module):
+        return type(module).__name__ == "Llama4Router"
 
     def start():
         model = load(folder, dtype)
         for module in model.modules() if routes is not None else ():
-            if type(module).__name__.lower().endswith("topkrouter"):
+            if type(module).__name__.lower().endswith("topkrouter") or is_llama4(module):
                 module.register_forward_hook(hook)
         return model
 

@@ -110,7 +110,8 @@ template <typename T> struct turning {
     const float *cosine;
     const float *sine;
     const float *query_scale; // NULL: none
-    const int32_t *row;       // NULL: neither tables nor scales are there
+    bool rounds_scale;
+    const int32_t *row; // NULL: neither tables nor scales are there
     unsigned heads;
     unsigned kv_heads;
     unsigned head_dim;
@@ -225,7 +226,8 @@ static __global__ void __launch_bounds__(ROTARY_THREADS) turning_kernel(turning<
         sine[i] = rounds ? rounded<T>(s) : s;
     }
     const bool scales = call.query_scale != NULL;
-    const float scale = scales ? rounded<T>(call.query_scale[row]) : 1.0f;
+    float scale = scales ? call.query_scale[row] : 1.0f;
+    scale = call.rounds_scale ? rounded<T>(scale) : scale;
     __syncthreads();
     T *token = call.qkv + (size_t)blockIdx.x * call.width;
     for (unsigned h = warp; h < call.heads + call.kv_heads; h += ROTARY_THREADS / WARP) {
@@ -251,6 +253,7 @@ static cudaError_t turn_heads(cudaStream_t stream, T *qkv, const struct device_r
                              rope->cosine,
                              rope->sine,
                              rope->query_scale,
+                             !rope->wide_query_scale,
                              rope->part > 0 || rope->query_scale != NULL ? rope->row : NULL,
                              (unsigned)heads.heads,
                              (unsigned)heads.kv_heads,

@@ -115,7 +115,7 @@ static int add_mlp(const struct block_pass *pass, const struct block_weights *w,
     return block_mlp_adds_at_once(pass->config, block) ? STATUS_OK : run_add(pass, w->branch_norm, err);
 }
 
-// Norms of queries and keys, each of `count` groups of columns side by side.
+// Norms of queries and keys, which may have no weights, each of `count` groups of columns side by side.
 static int norm_qk(const struct block_pass *pass, const struct block_weights *w, struct device_heads heads,
                    struct error *err) {
     bool whole = pass->config->qk_norm == QK_NORM_WHOLE;
@@ -152,6 +152,11 @@ static int norm_values(const struct block_pass *pass, size_t block, struct devic
     return device_norm_groups(pass->device, pass->buffers.wide, &groups, &norm, pass->tokens, err);
 }
 
+// What queries are multiplied with by their place.
+static const float *block_query_scale(const struct block_pass *pass, enum block_rope rope) {
+    return pass->config->query_step > 0 && rope != BLOCK_ROPE_NONE ? NULL : pass->query_scale;
+}
+
 // qkv: q | k | v of each token.
 static int run_rope(const struct block_pass *pass, const struct block_weights *w, size_t block,
                     struct device_heads heads, struct error *err) {
@@ -171,7 +176,8 @@ static int run_rope(const struct block_pass *pass, const struct block_weights *w
                                .row = pass->rope_row,
                                .first = config->latent.key > 0 ? config->unrotated : 0,
                                .part = which == BLOCK_ROPE_NONE ? 0 : config_rope_rotated(config, tables),
-                               .query_scale = pass->query_scale,
+                               .query_scale = block_query_scale(pass, which),
+                               .wide_query_scale = config->query_step > 0,
                                .pairing = config->pairing,
                                .rounding = config->rope_rounding};
     if (config->value_norm && !shared) {
@@ -187,7 +193,8 @@ static int run_rope(const struct block_pass *pass, const struct block_weights *w
     if (rope.part > 0 || normed || rope.query_scale != NULL) {
         TRY(device_qk_norm_rope(pass->device, pass->buffers.wide, &rope, heads, pass->tokens, err));
     }
-    return config->qk_norm == QK_NORM_AFTER ? norm_qk(pass, w, heads, err) : STATUS_OK;
+    bool after = config->qk_norm == QK_NORM_AFTER || (config->qk_norm == QK_NORM_TURNED && rope.part > 0);
+    return after ? norm_qk(pass, w, heads, err) : STATUS_OK;
 }
 
 static int run_delta_net(const struct block_pass *pass, const struct block_weights *w, struct error *err) {

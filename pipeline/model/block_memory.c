@@ -14,6 +14,7 @@ struct device_attention block_attention(const struct model_config *config, size_
         .heads = heads,
         .scale = (float)(config->scale_falls ? scale / (double)(block + 1) : scale),
         .window = config->layer_slides[block] ? config->window : 0,
+        .chunk = config->layer_slides[block] ? config->chunk : 0,
         .softcap = (float)config->softcap,
         .longest = longest,
     };
@@ -25,7 +26,8 @@ struct device_experts block_experts(const struct model_config *config) {
                                    .hidden = config->hidden,
                                    .width = config->experts.width,
                                    .activation = config->activation,
-                                   .limit = config->experts.limit};
+                                   .limit = config->experts.limit,
+                                   .scales_input = config->experts.scales_input};
 }
 
 size_t block_route_bytes(const struct model_config *config) {

@@ -52,10 +52,11 @@ enum branch_order {
 
 enum qk_norm { // of queries and keys
     QK_NORM_NONE,
-    QK_NORM_HEADS, // of each head before rotation
-    QK_NORM_AFTER, // of each head after it
-    QK_NORM_WHOLE, // of all heads of queries together, and of keys
-    QK_NORM_EACH,  // of each head before rotation, with weights of its own
+    QK_NORM_HEADS,  // of each head before rotation
+    QK_NORM_AFTER,  // of each head after it
+    QK_NORM_TURNED, // the same without weights, in blocks that rotate (Llama 4)
+    QK_NORM_WHOLE,  // of all heads of queries together, and of keys
+    QK_NORM_EACH,   // of each head before rotation, with weights of its own
 };
 
 enum block_rope { // which tables a block rotates by
@@ -90,6 +91,7 @@ struct expert_config { // of blocks that have experts in place of an MLP
     size_t groups;
     size_t chosen_groups;
     bool group_pairs;
+    bool scales_input;   // struct device_experts
     float limit;         // of the inner activation (struct device_experts); 0: none
     bool has_bias;       // of the router and of every expert
     size_t shared_width; // of an MLP beside them that every token goes to; 0: none
@@ -150,10 +152,12 @@ struct model_config {
         embedding_width; // of its rows, and of what the last state is projected to; 0: as wide as the others
     bool has_slopes;     // a key's place times a head's slope is added to its scores (ALiBi)
     double query_beta;   // queries are multiplied with 1 + beta ln(1 + floor(place / original_positions))
+    double query_step;   // > 0: with (place + 1) / query_step in it, in blocks that do not rotate (Llama 4)
     size_t window;       // sliding window in keys, itself included; 0: none
+    size_t chunk;        // > 0: in its place, only keys of a query's own so many tokens of the text are seen
     size_t first_window_layer; // blocks from this one on slide (Qwen: max_window_layers), when no layer_types
                                // list says otherwise
-    unsigned char *layer_slides;  // [layers] 1 where the block uses the window
+    unsigned char *layer_slides;  // [layers] 1 where the block uses the window, or chunks
     unsigned char *layer_ropes;   // [layers] enum block_rope; NULL: all the main one
     unsigned char *layer_experts; // [layers] 1 where the block has experts; NULL: none
     unsigned char *layer_mixers;  // [layers] enum block_mixer; NULL: attention in all

@@ -99,6 +99,7 @@ static int read_choice(const struct values *values, struct model_config *config,
     experts->normalised = row->normalised_key == NULL || row->normalised;
     experts->wide_router = row->wide_router;
     experts->has_correction = row->has_correction;
+    experts->scales_input = row->scales_input;
     experts->sum_more = row->sum_more;
     experts->scaling = row->scaling_key == NULL ? 1 : row->scaling;
     if (row->normalised_key != NULL && row->normalised_key[0] != 0) {
@@ -159,6 +160,28 @@ static int read_layer_kinds(const struct values *values, struct model_config *co
     return STATUS_OK;
 }
 
+// moe_layers: the numbers of blocks that have experts.
+static int read_numbers(const struct values *values, struct model_config *config, struct error *err) {
+    struct values list = values_member(values, "moe_layers");
+    if (!values_has(values, "moe_layers")) {
+        return STATUS_OK;
+    }
+    if (values_kind(values, "moe_layers") != VALUE_LIST) {
+        return error_set(err, STATUS_DATA, "'moe_layers' is not a list");
+    }
+    memset(config->layer_experts, 0, config->layers);
+    for (size_t i = 0; i < values_count(&list); i++) {
+        int64_t block;
+        if (!values_integer_at(&list, i, &block)) {
+            return error_set(err, STATUS_DATA, "'moe_layers' entry %zu is not a number", i);
+        }
+        if (block >= 0 && (size_t)block < config->layers) { // others are of no block
+            config->layer_experts[block] = 1;
+        }
+    }
+    return STATUS_OK;
+}
+
 int config_read_experts(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_experts *row = config->family->experts;
     int64_t step = 1;
@@ -174,6 +197,9 @@ int config_read_experts(const struct values *values, struct model_config *config
     if (row->some_blocks) {
         TRY(values_integer(values, "decoder_sparse_step", 1, LARGEST_LAYERS, &step, err));
     }
+    if (row->numbered_blocks) {
+        TRY(values_integer(values, "interleave_moe_layer_step", 1, LARGEST_LAYERS, &step, err));
+    }
     if (row->dense_key != NULL) {
         TRY(values_integer(values, row->dense_key, 0, LARGEST_LAYERS, &dense, err));
     }
@@ -181,5 +207,6 @@ int config_read_experts(const struct values *values, struct model_config *config
         config->layer_experts[i] = (i + 1) % (size_t)step == 0 && i >= (size_t)dense;
     }
     TRY(row->listed_blocks ? read_layer_kinds(values, config, err) : STATUS_OK);
+    TRY(row->numbered_blocks ? read_numbers(values, config, err) : STATUS_OK);
     return row->some_blocks ? read_mlp_layers(values, config, err) : STATUS_OK;
 }

@@ -104,8 +104,8 @@ static int read_original(const struct values *values, const struct values *top,
 static int read_llama3(const struct values *values, struct rope_config *rope, struct error *err) {
     TRY(require_positive(values, "low_freq_factor", &rope->low_freq_factor, err));
     TRY(require_positive(values, "high_freq_factor", &rope->high_freq_factor, err));
-    if (!(rope->high_freq_factor > rope->low_freq_factor)) {
-        return error_set(err, STATUS_DATA, "'high_freq_factor' (%g) is not above 'low_freq_factor' (%g)",
+    if (!(rope->high_freq_factor >= rope->low_freq_factor)) {
+        return error_set(err, STATUS_DATA, "'high_freq_factor' (%g) is below 'low_freq_factor' (%g)",
                          rope->high_freq_factor, rope->low_freq_factor);
     }
     return STATUS_OK;

@@ -225,6 +225,19 @@ static int read_scale(const struct values *values, const char *key, double other
                : error_set(err, STATUS_DATA, "'%s' is %g, outside 1e-6 to 1e6", key, *out);
 }
 
+// Llama 4: a factor of queries that grows with their place.
+static int read_temperature(const struct values *values, struct model_config *config, struct error *err) {
+    bool tempers = true;
+    double beta;
+    size_t step;
+    TRY(values_boolean(values, "attn_temperature_tuning", &tempers, err));
+    TRY(read_scale(values, "attn_scale", 0.1, &beta, err));
+    TRY(get_size(values, "floor_scale", 8192, LARGEST_POSITIONS, &step, err));
+    config->query_beta = tempers ? beta : 0;
+    config->query_step = tempers ? (double)step : 0;
+    return STATUS_OK;
+}
+
 static int read_scales(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_row *row = config->family;
     if (row->scale_key != NULL) {
@@ -254,6 +267,7 @@ static int read_scales(const struct values *values, struct model_config *config,
     if (row->embedding_key != NULL) {
         TRY(read_scale(values, row->embedding_key, 1, &config->embedding_scale, err));
     }
+    TRY(row->tempers_unrotated ? read_temperature(values, config, err) : STATUS_OK);
     return row->residual_key == NULL ? STATUS_OK
                                      : read_scale(values, row->residual_key, 1, &config->residual_scale, err);
 }
@@ -379,7 +393,7 @@ static int read_norms(const struct values *values, struct model_config *config, 
     const struct family_row *row = config->family;
     bool before = true;
     bool has_weights = true;
-    bool has_qk_norm = row->qk_norm_key == NULL;
+    bool has_qk_norm = row->qk_norm_key == NULL || row->qk_norm_otherwise;
     config->norm = row->norm;
     config->norms = row->norms;
     if (row->has_old_norms) {
@@ -393,7 +407,9 @@ static int read_norms(const struct values *values, struct model_config *config, 
     }
     config->bare_norms = row->bare_norms || !has_weights;
     config->norm_bias = row->norm_bias && !config->bare_norms;
-    TRY(has_qk_norm ? STATUS_OK : values_boolean(values, row->qk_norm_key, &has_qk_norm, err));
+    if (row->qk_norm_key != NULL) {
+        TRY(values_boolean(values, row->qk_norm_key, &has_qk_norm, err));
+    }
     config->qk_norm = has_qk_norm ? row->qk_norm : QK_NORM_NONE;
     return STATUS_OK;
 }

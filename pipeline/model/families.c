@@ -9,6 +9,7 @@ static const char *const plain_prefixes[] = {"model.", "", NULL};
 const char *const family_text_prefixes[] = {
     "model.language_model.", "language_model.model.", "language_model.", "model.", "", NULL};
 
+// clang-format off
 static const struct family_nest nests[] = {
     {"gemma3", false, "gemma3_text", false},
     {"mistral3", false, "mistral", false},
@@ -17,7 +18,9 @@ static const struct family_nest nests[] = {
     {"gemma4", false, "gemma4_text", true},
     {"qwen3_5", false, "qwen3_5_text", false},
     {"qwen3_5_moe", false, "qwen3_5_moe_text", false},
+    {"llama4", false, "llama4_text", false},
 };
+// clang-format on
 
 enum { NESTS = sizeof nests / sizeof nests[0] };
 

@@ -70,6 +70,21 @@ static const struct family_experts granite_experts = {
     .rounds_weights = true,
 };
 
+static const struct family_experts llama4_experts = {
+    .count_key = "num_local_experts",
+    .count = 16,
+    .chosen = 1,
+    .width_key = "intermediate_size",
+    .width = 8192,
+    .normalised_key = "",
+    .scores = DEVICE_SCORES_SIGMOID,
+    .rounds_weights = true,
+    .scales_input = true,
+    .numbered_blocks = true,
+    .shared_key = "intermediate_size",
+    .shared_width = 8192,
+};
+
 // As DeepSeek-V3 chooses experts and has some beside them.
 #define SIGMOID_EXPERTS                                                                                      \
     .count_key = "n_routed_experts", .other_count_key = "num_local_experts",                                 \
@@ -252,6 +267,22 @@ static const struct family_row rows[] = {
      .full_every = 2,
      .needs_scaling = true,
      .experts = &gpt_oss_experts},
+    {.model_type = "llama4_text",
+     .weights = &weight_table_llama4,
+     .prefixes = family_text_prefixes,
+     .keys = {.intermediate = "intermediate_size_mlp", .window = "attention_chunk_size"},
+     .defaults = {48, 5120, 16384, 40, 8, 128, 202048, 4096 * 32, 8192, 1e-5, 5e5, 0, false},
+     .qkv_bias = ATTENTION_BIAS,
+     .output_bias = ATTENTION_BIAS,
+     .qk_norm = QK_NORM_TURNED,
+     .qk_norm_key = "use_qk_norm",
+     .qk_norm_otherwise = true,
+     .tempers_unrotated = true,
+     .windows = WINDOWS_CHUNKED,
+     .ropes = ROPES_LISTED_IF_ANY,
+     .pairing = DEVICE_PAIR_NEIGHBOURS,
+     .rope_rounding = DEVICE_ROPE_ROUNDS_ONCE,
+     .experts = &llama4_experts},
     {.model_type = "granitemoe",
      .weights = &weight_table_granitemoe,
      .defaults = {32, 4096, 11008, 32, 0, 0, 32000, 2048, 0, 1e-6, 1e4, 0, false},

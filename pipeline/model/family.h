@@ -46,15 +46,16 @@ struct family_flag { // such weights are there: always, where a key says so, or 
     bool otherwise; // where the key is absent
 };
 
-enum family_windows {    // which blocks see a window of keys only
-    WINDOWS_NEVER,       // none, whatever the configuration says
-    WINDOWS_ALL,         // all, unless it says null
-    WINDOWS_ALL_IF_USED, // all, if use_sliding_window (Qwen3-MoE)
-    WINDOWS_IF_USED,     // those from max_window_layers on, if use_sliding_window (Qwen)
-    WINDOWS_IN_TURN,     // every other one of those before it, if use_sliding_window (Qwen2-MoE)
-    WINDOWS_BY_TYPE,     // all but each `full_every`-th one, unless layer_types says otherwise
-    WINDOWS_LISTED,      // where attention_types has "local" (GPT-Neo)
-    WINDOWS_WITHOUT_ROPE // those that do not rotate, if use_sliding_window (SmolLM3)
+enum family_windows {     // which blocks see a window of keys only
+    WINDOWS_NEVER,        // none, whatever the configuration says
+    WINDOWS_ALL,          // all, unless it says null
+    WINDOWS_ALL_IF_USED,  // all, if use_sliding_window (Qwen3-MoE)
+    WINDOWS_IF_USED,      // those from max_window_layers on, if use_sliding_window (Qwen)
+    WINDOWS_IN_TURN,      // every other one of those before it, if use_sliding_window (Qwen2-MoE)
+    WINDOWS_BY_TYPE,      // all but each `full_every`-th one, unless layer_types says otherwise
+    WINDOWS_LISTED,       // where attention_types has "local" (GPT-Neo)
+    WINDOWS_WITHOUT_ROPE, // those that do not rotate, if use_sliding_window (SmolLM3)
+    WINDOWS_CHUNKED       // chunks in those that rotate, unless layer_types says otherwise (Llama 4)
 };
 
 enum family_mixers {    // which blocks mix tokens by what
@@ -69,6 +70,7 @@ enum family_ropes {         // which blocks rotate how
     ROPES_UNSCALED_WINDOWS, // those with a window have no scaling (OLMo 3)
     ROPES_BY_TYPE,        // those with a window otherwise than those without, as a map of each says (Gemma 4)
     ROPES_LISTED,         // not at all where no_rope_layers has 0, by default each fourth (SmolLM3)
+    ROPES_LISTED_IF_ANY,  // the same, and an empty list is none (Llama 4)
     ROPES_WINDOWS_ONLY,   // not at all without a window (Cohere 2)
     ROPES_WINDOWS_IF_ANY, // the same where some block has a window (EXAONE 4)
     ROPES_NONE,           // positions are learned, or added to scores
@@ -96,6 +98,7 @@ struct family_row {
     struct family_flag parallel;
     enum qk_norm qk_norm;
     const char *qk_norm_key; // says whether they are there; NULL: they are
+    bool qk_norm_otherwise;  // where the key is absent
     struct family_flag qkv_bias;
     struct family_flag output_bias;
     struct family_flag mlp_bias;
@@ -122,6 +125,7 @@ struct family_row {
     bool embedding_norm;
     bool has_slopes;
     const char *query_beta_key; // in the map of rotation
+    bool tempers_unrotated;     // attn_temperature_tuning, attn_scale and floor_scale (Llama 4)
 
     enum family_windows windows;
     size_t full_every;
@@ -176,6 +180,8 @@ struct family_experts { // how a configuration speaks of them
     const char *dense_key; // how many first blocks have an MLP; NULL: none, or as some_blocks says
     int64_t dense_blocks;
     bool listed_blocks;      // mlp_layer_types says which; where it is absent, dense_blocks
+    bool numbered_blocks;    // moe_layers says which; where it is absent, each interleave_moe_layer_step-th
+    bool scales_input;       // struct device_experts
     const char *scaling_key; // of weights; NULL: they have none
     double scaling;
     double sum_more; // struct device_routing

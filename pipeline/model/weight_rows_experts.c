@@ -68,6 +68,18 @@ static const struct weight_row granitemoe[] = {
     ALL_EXPERTS("layers.{i}.block_sparse_moe.output_linear.weight", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS),
 };
 
+#define FEED_FORWARD(AT, PRESENT) \
+    MATRIX("layers.{i}.feed_forward." AT "gate_proj.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), PRESENT), \
+    MATRIX("layers.{i}.feed_forward." AT "up_proj.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), PRESENT), \
+    MATRIX("layers.{i}.feed_forward." AT "down_proj.weight", DIM_HIDDEN, DIM_INTERMEDIATE, BLOCK(down), PRESENT)
+
+static const struct weight_row llama4[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), FEED_FORWARD("", has_mlp),
+    ROUTER("layers.{i}.feed_forward.router.weight"), FEED_FORWARD("shared_expert.", has_shared),
+    ALL_EXPERTS("layers.{i}.feed_forward.experts.gate_up_proj", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS_TRANSPOSED),
+    ALL_EXPERTS("layers.{i}.feed_forward.experts.down_proj", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS_TRANSPOSED),
+};
+
 const struct weight_table weight_table_experts = TABLE(of_experts);
 const struct weight_table weight_table_shared_expert = TABLE(shared_expert);
 const struct weight_table weight_table_glm4_moe = TABLE(glm4_moe);
@@ -76,4 +88,5 @@ const struct weight_table weight_table_deepseek_v3 = TABLE(deepseek_v3);
 const struct weight_table weight_table_mixtral = TABLE(mixtral);
 const struct weight_table weight_table_gpt_oss = TABLE(gpt_oss);
 const struct weight_table weight_table_granitemoe = TABLE(granitemoe);
+const struct weight_table weight_table_llama4 = TABLE(llama4);
 // clang-format on

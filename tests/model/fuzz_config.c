@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     demand(config.heads > 0 && config.kv_heads > 0 && config.heads % config.kv_heads == 0);
     demand(config.head_dim > 0 && config.head_dim % 2 == 0 && config.max_positions > 0);
     for (size_t i = 0; i < config.layers; i++) {
-        demand(!config.layer_slides[i] || config.window > 0);
+        demand(!config.layer_slides[i] || config.window > 0 || config.chunk > 0);
     }
     demand(config.unrotated < config.head_dim && config.experts.chosen <= config.experts.count);
     try_rope(&config, &config.rope);

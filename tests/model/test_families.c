@@ -13,6 +13,7 @@
 
 #include "model/config.h"
 #include "model/family.h"
+#include "model/rope.h"
 
 static void parse(struct model_config *config, const char *text) {
     struct error err = {0};
@@ -59,6 +60,15 @@ static void windows_come_in_patterns(void **state) {
         {"{\"model_type\": \"phi3\", \"num_hidden_layers\": 2, \"sliding_window\": 9}", "\1\1", "\0\0"},
         {"{\"model_type\": \"phi3\", \"num_hidden_layers\": 2}", "\0\0", "\0\0"},
         {"{\"model_type\": \"gpt2\", \"n_layer\": 2}", "\0\0", "\2\2"},
+        {"{\"model_type\": \"llama4_text\", \"num_hidden_layers\": 4, \"no_rope_layers\": []}", "\1\1\1\0",
+         "\0\0\0\2"},
+        {"{\"model_type\": \"llama4_text\", \"num_hidden_layers\": 2, \"no_rope_layers\": [0, 1]}", "\0\1",
+         "\2\0"},
+        {"{\"model_type\": \"llama4_text\", \"num_hidden_layers\": 2, \"attention_chunk_size\": null}",
+         "\0\0", "\0\0"},
+        {"{\"model_type\": \"llama4_text\", \"num_hidden_layers\": 2, \"no_rope_layer_interval\": 2,"
+         " \"layer_types\": [\"full_attention\", \"chunked_attention\"]}",
+         "\0\1", "\0\2"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct model_config config;
@@ -178,6 +188,58 @@ static void experts_are_counted(void **state) {
     assert_true(config.experts.normalised && !config.experts.rounds_weights);
     model_config_destroy(&config);
     refused("{\"model_type\": \"mixtral\", \"num_experts_per_tok\": 9}", "'num_experts_per_tok' is 9 of 8");
+}
+
+static void blocks_may_see_chunks_and_temper_queries(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config,
+          "{\"model_type\": \"llama4\", \"text_config\": {\"num_hidden_layers\": 4, \"floor_scale\": 100,"
+          " \"interleave_moe_layer_step\": 2, \"intermediate_size\": 40,"
+          " \"intermediate_size_mlp\": 56, \"attention_chunk_size\": 77}}");
+    assert_memory_equal(config.layer_experts, "\0\1\0\1", 4);
+    assert_true(config.chunk == 77 && config.window == 0 && config.head_dim == 128);
+    assert_true(config_mlp_width(&config, 0) == 56 && config_mlp_width(&config, 1) == 40);
+    assert_true(config.experts.width == 40 && config.experts.count == 16 && config.experts.chosen == 1);
+    assert_true(config.experts.scales_input && !config.experts.normalised && config.experts.rounds_weights);
+    assert_true(config.experts.scores == DEVICE_SCORES_SIGMOID && config.qk_norm == QK_NORM_TURNED);
+    assert_true(rope_query_scale(&config, 98) == 1);
+    assert_true(rope_query_scale(&config, 99) == (float)log1p(1) * 0.1f + 1);
+    assert_true(rope_query_scale(&config, 400) == (float)log1p(4) * 0.1f + 1);
+    model_config_destroy(&config);
+
+    parse(&config,
+          "{\"model_type\": \"llama4_text\", \"num_hidden_layers\": 3, \"moe_layers\": [2, -1, 7],"
+          " \"interleave_moe_layer_step\": 1, \"use_qk_norm\": false, \"attn_temperature_tuning\": false,"
+          " \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 16.0, \"low_freq_factor\": 1.0,"
+          " \"high_freq_factor\": 1.0, \"original_max_position_embeddings\": 8192}}");
+    assert_memory_equal(config.layer_experts, "\0\0\1", 3);
+    assert_true(config.query_beta == 0 && config.query_step == 0 && config.qk_norm == QK_NORM_NONE);
+    float frequencies[64];
+    rope_frequencies(&config, &config.rope, 1, frequencies);
+    assert_true(frequencies[0] == 1); // a short wavelength stays, and the longest is stretched
+    assert_true(frequencies[63] == 1.0f / (float)pow(5e5, (double)(126.0f / 128)) / 16);
+    model_config_destroy(&config);
+
+    static const char *const cases[][2] = {
+        {"\"attention_chunk_size\": 0", "'attention_chunk_size' is 0"},
+        {"\"attention_chunk_size\": null, \"num_hidden_layers\": 1, \"layer_types\": [\"chunked_attention\"]",
+         "there is no 'attention_chunk_size'"},
+        {"\"num_hidden_layers\": 1, \"layer_types\": [\"sliding_attention\"]",
+         "supported are full_attention and chunked_attention"},
+        {"\"no_rope_layers\": [1]", "'no_rope_layers' is not a list of 48 numbers"},
+        {"\"moe_layers\": 3", "'moe_layers' is not a list"},
+        {"\"moe_layers\": [\"3\"]", "'moe_layers' entry 0 is not a number"},
+        {"\"interleave_moe_layer_step\": 0", "'interleave_moe_layer_step' is 0"},
+        {"\"floor_scale\": 0", "'floor_scale' is 0"},
+        {"\"attn_scale\": -0.5", "'attn_scale' is -0.5"},
+        {"\"attn_temperature_tuning\": 4", "'attn_temperature_tuning'"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[512];
+        snprintf(text, sizeof text, "{\"model_type\": \"llama4_text\", %s}", cases[i][0]);
+        refused(text, cases[i][1]);
+    }
 }
 
 static void some_blocks_have_a_delta_net(void **state) {
@@ -451,6 +513,7 @@ int main(void) {
         cmocka_unit_test(blocks_without_a_window_may_differ_in_more),
         cmocka_unit_test(what_differs_in_other_ways_is_refused),
         cmocka_unit_test(experts_are_counted),
+        cmocka_unit_test(blocks_may_see_chunks_and_temper_queries),
         cmocka_unit_test(some_blocks_have_a_delta_net),
         cmocka_unit_test(attention_may_have_latents),
         cmocka_unit_test(experts_are_chosen_in_groups),

@@ -92,7 +92,7 @@ def test_all_layers(name, tmp_path):
 
 
 # Longer than a batch, so that it runs in slices: 4 of them.
-@pytest.mark.parametrize("name", ["qwen3", "qwen2-layer-types", "llama-dynamic", "llama-yarn", "mistral-window"])
+@pytest.mark.parametrize("name", ["qwen3", "qwen2-layer-types", "llama-dynamic", "llama-yarn", "mistral-window", "llama4-dense"])
 def test_a_text_in_slices(name, tmp_path):
     folder = tmp_path / "model"
     config = make_goldens.write_variant(str(folder), name)
