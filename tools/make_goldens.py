@@ -124,7 +124,8 @@ def load(folder, dtype):
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with open(os.path.join(folder, "config.json")) as file:
-        mixture = {"experts_implementation": "eager"} if "num_experts_per_tok" in file.read() else {}
+        text = file.read()
+    mixture = {"experts_implementation": "eager"} if any(key in text for key in ("num_experts_per_tok", "top_k_experts")) else {}
     model, info = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="eager", output_loading_info=True,
                                             **mixture)
     check_loaded(folder, info)
@@ -137,12 +138,14 @@ def hidden_states(folder, texts, dtype="float32", routes=None):
     import torch
 
     def hook(module, inputs, outputs):
-        routes.append([router_margin(module, outputs[0].float().numpy(), outputs[2].shape[1]), np.sort(outputs[2].numpy())])
+        logits = outputs[0].float().numpy()
+        logits = np.log(logits) if type(module).__name__ == "Gemma4TextRouter" else logits  # it answers their softmax
+        routes.append([router_margin(module, logits, outputs[2].shape[1]), np.sort(outputs[2].numpy())])
 
     def start():
         model = load(folder, dtype)
         for module in model.modules() if routes is not None else ():
-            if type(module).__name__.lower().endswith("topkrouter"):
+            if type(module).__name__.lower().endswith(("topkrouter", "gemma4textrouter")):
                 module.register_forward_hook(hook)
         return model
 
