@@ -61,7 +61,7 @@ def find_row(family, c):
         "gemma": Row(one_plus=True),
         "gemma2": Row(norms_after=AFTER, one_plus=True, norms=SANDWICH),
         "gemma3_text": Row(norms_after=AFTER, one_plus=True, norms=SANDWICH, qk_norms="head"),
-        "gemma4_text": Row(norms_after=AFTER, norms=SANDWICH, qk_norms="head"),
+        "gemma4_text": Row(norms_after=AFTER, norms=SANDWICH, qk_norms="head", mixture="gemma4" if c.get("enable_moe_block") else ""),
         "phi3": Row(fused_qkv=True, mlp="fused"),
         "lfm2": Row(norms=("operator_norm", "ffn_norm"), qk_norms="head", qk_names=("q_layernorm", "k_layernorm"), out="out_proj",
                     mlp_names=("w1", "w3", "w2"), final="embedding_norm"),
@@ -239,7 +239,22 @@ def mixture_llama4(m, at):
     glu(m, at + "shared_expert.", width)
 
 
-MIXTURES = {"llama4": mixture_llama4, "qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared, "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral,
+def mixture_gemma4(m, at):
+    """Beside the MLP, each with norms of its own."""
+    experts, width = m.config["num_experts"], m.config["moe_intermediate_size"]
+    m.norm(at + "pre_feedforward_layernorm_2", m.hidden)
+    for name in ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2"):
+        m.norm(at + name, m.hidden, mean=0.7)
+    m.add(at + "router.scale", [m.hidden], 1.0, 0.5, kind="router scale")
+    m.add(at + "router.per_expert_scale", [experts], 1.0, 0.5, kind="expert scale")
+    m.matrix(at + "router.proj.weight", experts, m.hidden, ROUTER_GAIN * math.sqrt(m.hidden))  # what it reads is divided by the root
+    m.fused(at + "experts.gate_up_proj", experts, 2 * width, m.hidden, m.hidden)
+    m.fused(at + "experts.down_proj", experts, m.hidden, width, width)
+
+
+BESIDE = ("gemma4",)  # mixtures beside an MLP
+MIXTURES = {"gemma4": mixture_gemma4, "llama4": mixture_llama4, "qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared,
+            "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral,
             "granite": mixture_granite, "gpt_oss": mixture_gpt_oss, "deepseek": mixture_deepseek,
             "deepseek_plain": lambda m, at: mixture_deepseek(m, at, corrected=False),
             "olmoe": lambda m, at: mixture_qwen(m, at, m.config["intermediate_size"])}
@@ -362,7 +377,8 @@ def lfm2_width(c):
 def feed_forward(m, at, family, row, layer):
     if row.mixture and is_sparse(m.config, layer):
         MIXTURES[row.mixture](m, at)
-        return
+        if row.mixture not in BESIDE:
+            return
     width = lfm2_width(m.config) if family == "lfm2" else first_of(m.config, "intermediate_size_mlp", "intermediate_size")
     if m.config.get("use_double_wide_mlp") and takes_keys(m.config, layer):
         width *= 2

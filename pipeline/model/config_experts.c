@@ -6,9 +6,13 @@
 #include "model/config_shape.h"
 #include "model/family.h"
 
+// otherwise 0: the key has to be there.
 static int read_count(const struct values *values, const char *key, int64_t otherwise, size_t *out,
                       int64_t most, struct error *err) {
     int64_t value = otherwise;
+    if (otherwise == 0 && !values_has(values, key)) {
+        return error_set(err, STATUS_DATA, "'%s' is missing", key);
+    }
     TRY(values_integer(values, key, 1, most, &value, err));
     *out = (size_t)value;
     return STATUS_OK;
@@ -32,6 +36,10 @@ static int read_shared(const struct values *values, const struct family_experts 
                                                 &experts->shared_width, LARGEST_DIMENSION, err);
 }
 
+static const char *chosen_key(const struct family_experts *row) {
+    return row->chosen_key == NULL ? "num_experts_per_tok" : row->chosen_key;
+}
+
 static int read_expert_sizes(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_experts *row = config->family->experts;
     struct expert_config *experts = &config->experts;
@@ -39,9 +47,9 @@ static int read_expert_sizes(const struct values *values, struct model_config *c
     if (row->other_count_key != NULL && !values_has(values, row->count_key)) {
         TRY(read_count(values, row->other_count_key, row->count, &experts->count, LARGEST_HEADS, err));
     }
-    TRY(read_count(values, "num_experts_per_tok", row->chosen, &experts->chosen, LARGEST_HEADS, err));
+    TRY(read_count(values, chosen_key(row), row->chosen, &experts->chosen, LARGEST_HEADS, err));
     if (experts->chosen > experts->count) {
-        return error_set(err, STATUS_DATA, "'num_experts_per_tok' is %zu of %zu experts", experts->chosen,
+        return error_set(err, STATUS_DATA, "'%s' is %zu of %zu experts", chosen_key(row), experts->chosen,
                          experts->count);
     }
     TRY(read_count(values, row->width_key, row->width, &experts->width, LARGEST_DIMENSION, err));
@@ -87,7 +95,7 @@ static int read_groups(const struct values *values, const struct family_experts 
     }
     return experts->chosen <= experts->chosen_groups * each
                ? STATUS_OK
-               : error_set(err, STATUS_DATA, "'num_experts_per_tok' is %zu of %zu experts in 'topk_group'",
+               : error_set(err, STATUS_DATA, "'%s' is %zu of %zu experts in 'topk_group'", chosen_key(row),
                            experts->chosen, experts->chosen_groups * each);
 }
 
@@ -101,6 +109,7 @@ static int read_choice(const struct values *values, struct model_config *config,
     experts->has_correction = row->has_correction;
     experts->scales_input = row->scales_input;
     experts->sum_more = row->sum_more;
+    experts->beside_mlp = row->beside_mlp;
     experts->scaling = row->scaling_key == NULL ? 1 : row->scaling;
     if (row->normalised_key != NULL && row->normalised_key[0] != 0) {
         if (values_kind(values, row->normalised_key) == VALUE_NULL) { // which some classes take for false
@@ -186,7 +195,9 @@ int config_read_experts(const struct values *values, struct model_config *config
     const struct family_experts *row = config->family->experts;
     int64_t step = 1;
     void *flags;
-    if (row == NULL) {
+    bool has = row != NULL && row->enabled_key == NULL;
+    TRY(row == NULL || has ? STATUS_OK : values_boolean(values, row->enabled_key, &has, err));
+    if (!has) {
         return STATUS_OK;
     }
     TRY(read_expert_sizes(values, config, err));

@@ -157,11 +157,13 @@ enum family_groups { // of experts
     GROUPS_BY_METHOD, // where topk_method is group_limited_greedy, ranked by the best (DeepSeek-V2)
 };
 
-struct family_experts { // how a configuration speaks of them
+struct family_experts {      // how a configuration speaks of them
+    const char *enabled_key; // says whether there are any, otherwise none; NULL: there are
     const char *count_key;
     const char *other_count_key; // NULL: there is one name only
     int64_t count;
-    int64_t chosen; // num_experts_per_tok
+    const char *chosen_key; // NULL: num_experts_per_tok
+    int64_t chosen;         // 0: the key has to be there, and so with the other two
     const char *width_key;
     int64_t width;
     const char *normalised_key; // NULL: weights are always divided by their sum; "": as the next says
@@ -190,6 +192,7 @@ struct family_experts { // how a configuration speaks of them
     enum family_groups groups;
     int64_t group_count; // where the keys are absent
     int64_t group_chosen;
+    bool beside_mlp; // struct expert_config
 };
 
 struct family_nest { // a configuration whose text model lies under text_config
