@@ -544,7 +544,10 @@ int device_experts(struct device *device, void *out, const void *x, const struct
     if (out == NULL || x == NULL || out == x || routes->experts == NULL || routes->weights == NULL) {
         return refuse(err, "experts", "a buffer is missing");
     }
-    if (!is_matrix_of(experts->gate_up, experts->experts, 2 * experts->width, experts->hidden) ||
+    if (experts->plain && experts->limit > 0) {
+        return refuse(err, "experts", "without a gate there is nothing that a limit cuts");
+    }
+    if (!is_matrix_of(experts->gate_up, experts->experts, device_experts_rows(experts), experts->hidden) ||
         !is_matrix_of(experts->down, experts->experts, experts->hidden, experts->width)) {
         return refuse(err, "experts", "a matrix has not the experts' shape");
     }

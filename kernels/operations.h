@@ -176,10 +176,13 @@ int device_route(struct device *device, const struct device_routes *routes, cons
 bool device_experts_scratch(const struct device *device, const struct device_experts *experts, size_t tokens,
                             size_t *bytes);
 
-// out[t, :] (+)= the sum over t's experts, in ascending order, of weight * down(inner(gate_up(x[t, :]))).
-// Halves: the products are rounded where matmuls' are, the activation as device_activate does, the sum once
-// before it is added to out. A row's bits depend neither on the other rows nor on its place among those of
-// its expert. Weights stored as computed. out is not x.
+// out[t, :] (+)= the sum over t's experts, in ascending order, of weight * down(inner(gate_up(x[t, :]))), or
+// as experts->plain and experts->scales_input say.
+// Halves: the products are rounded where matmuls' are, the activation as device_activate does. What comes out
+// of down, times a float32 weight, is not rounded, and the sum, in float32, once before it is added to out:
+// so do all of transformers' ways to compute experts for which the weights are float32. A row's bits depend
+// neither on the other rows nor on its place among those of its expert. Weights stored as computed. out is
+// not x.
 int device_experts(struct device *device, void *out, const void *x, const struct device_routes *routes,
                    const struct device_experts *experts, enum device_store store, size_t tokens,
                    void *scratch, struct error *err);

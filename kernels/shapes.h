@@ -203,11 +203,20 @@ struct device_experts {
     const void *gate_up_bias;            // [experts * 2 width]; NULL: none
     const struct device_matrix *down;    // [experts * hidden, width]
     const void *down_bias;               // [experts * hidden]; NULL: none
+    bool plain; // there is no gate: gate_up has width rows of an expert, which are up, its bias too, and the
+                // inner activation is activation(up). Not with a limit
+    // Llama 4: a token's row is multiplied with its weight for an expert, and rounded, before that expert's
+    // gate_up; what its experts come to is added up as it is.
+    bool scales_input;
     enum device_activation activation;
     // > 0 (gpt-oss): gate is cut to at most limit, up to +-limit, and the inner activation is
     // gate * sigmoid(1.702 gate) * (up + 1) whatever `activation` says.
     float limit;
 };
+
+static inline size_t device_experts_rows(const struct device_experts *experts) { // of gate_up, of an expert
+    return experts->plain ? experts->width : 2 * experts->width;
+}
 
 // ---- linear attention ----
 

@@ -53,7 +53,7 @@ def plain(names):
     if not shutil.which("c++filt"):
         return names
     lines = subprocess.run(["c++filt", *names], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [re.sub(r"\(.*|^void |\((?:int|bool)\)", "", line) for line in lines]
+    return [re.sub(r"\((?:int|bool|product_kind)\)|\(.*|^void ", "", line) for line in lines]
 
 
 def width(store):

@@ -24,10 +24,10 @@ struct layout { // of scratch; offsets in bytes
     size_t pairs;
     size_t starts; // int32 [experts + 1]: an expert's first sorted row
     size_t items;  // uint32 [experts + 1]
-    size_t order;  // int32 [pairs]: a sorted row's token
+    size_t order;  // int32 [pairs]: a sorted row's pair, token * chosen + its place among the token's experts
     size_t place;  // int32 [tokens, chosen]: the sorted row of a token's expert
     size_t inner;  // numbers [pairs, width]
-    size_t piece;  // numbers: gathered [piece_rows, hidden] and gate_up [piece_rows, 2 width], then down
+    size_t piece;  // numbers: gathered [piece_rows, hidden] and gate_up of them, then down
     size_t piece_rows;
     size_t down_columns;
     size_t bytes;
@@ -49,7 +49,7 @@ static bool lay_out(const struct cpu_device *cpu, const struct device_experts *e
     size_t least;
     struct layout layout = {0};
     if (!size_mul(tokens, experts->chosen, &layout.pairs) || layout.pairs > INT32_MAX ||
-        !size_mul(experts->width, 2, &row) || !size_add(row, experts->hidden, &row)) {
+        !size_add(device_experts_rows(experts), experts->hidden, &row)) {
         return false;
     }
     size_t least_columns = size_min(DOWN_COLUMNS, experts->hidden);
@@ -131,7 +131,7 @@ static int sort_rows(const struct mixture *mixture, const int32_t *chosen, struc
     for (size_t i = 0; i < mixture->pairs; i++) {
         int32_t row = next[chosen[i]]++;
         mixture->place[i] = row;
-        mixture->order[row] = (int32_t)(i / mixture->experts->chosen);
+        mixture->order[row] = (int32_t)i;
     }
     return STATUS_OK;
 }
@@ -148,9 +148,14 @@ static void gather_rows(const void *job, size_t piece, size_t member) {
     size_t hidden = mixture->experts->hidden;
     (void)member;
     for (size_t r = mine.first; r < mine.end; r++) {
-        size_t token = (size_t)mixture->order[mixture->first + r];
-        memcpy(number_in(mixture->piece, r * hidden, mixture->dtype),
-               number_of(mixture->x, token * hidden, mixture->dtype), hidden * dtype_size(mixture->dtype));
+        size_t pair = (size_t)mixture->order[mixture->first + r];
+        const void *from = number_of(mixture->x, pair / mixture->experts->chosen * hidden, mixture->dtype);
+        void *to = number_in(mixture->piece, r * hidden, mixture->dtype);
+        if (mixture->experts->scales_input) {
+            mixture->rows.cpu->kernels->scaled(to, from, mixture->weights[pair], DEVICE_STORE, hidden);
+        } else {
+            memcpy(to, from, hidden * dtype_size(mixture->dtype));
+        }
     }
 }
 
@@ -161,8 +166,8 @@ static void activate_rows(const void *job, size_t piece, size_t member) {
     struct share mine = rows_of(&mixture->rows, piece);
     (void)member;
     for (size_t r = mine.first; r < mine.end; r++) {
-        const void *gate = number_of(gate_up_of(mixture), 2 * r * experts->width, mixture->dtype);
-        const void *up = number_of(gate, experts->width, mixture->dtype);
+        const void *gate = number_of(gate_up_of(mixture), r * device_experts_rows(experts), mixture->dtype);
+        const void *up = experts->plain ? NULL : number_of(gate, experts->width, mixture->dtype);
         void *inner = number_in(mixture->inner, (mixture->first + r) * experts->width, mixture->dtype);
         if (experts->limit > 0) {
             kernels->activate_limited(inner, gate, up, experts->limit, experts->width);
@@ -184,8 +189,8 @@ static void compute_inner(struct mixture *mixture) {
     const struct gemm_groups groups = {
         .starts = mixture->starts,
         .count = experts->experts,
-        .rows_each = 2 * experts->width,
-        .end = 2 * experts->width,
+        .rows_each = device_experts_rows(experts),
+        .end = device_experts_rows(experts),
         .row = mixture->first,
         .row_end = mixture->first + mixture->count,
         .items = mixture->items,
@@ -211,8 +216,8 @@ static void sum_tokens(const void *job, size_t piece, size_t member) {
             memset(sums, 0, columns * sizeof *sums);
             for (size_t j = t * chosen; j < (t + 1) * chosen; j++) {
                 size_t at = (size_t)mixture->place[j] * mixture->count + c;
-                kernels->add_scaled(sums, number_of(mixture->piece, at, mixture->dtype), mixture->weights[j],
-                                    columns);
+                kernels->add_scaled(sums, number_of(mixture->piece, at, mixture->dtype),
+                                    mixture->experts->scales_input ? 1.0f : mixture->weights[j], columns);
             }
             kernels->store_sums(number_in(mixture->out, t * hidden + mixture->first + c, mixture->dtype),
                                 sums, NULL, columns, mixture->store);

@@ -155,17 +155,22 @@ size_t experts_tile_count(size_t pairs, size_t experts);
 cudaError_t launch_experts_order(cudaStream_t stream, struct experts_tile *tiles, int32_t *starts,
                                  int32_t *order, const int32_t *experts, size_t pairs, size_t count);
 
-// inner [pairs in the sorted order, width] = activation(gate) * up of x [tokens, hidden].
+// scaled[pair] = x[token] * weights[pair], [pairs, hidden].
+cudaError_t launch_experts_scale(cudaStream_t stream, enum dtype dtype, void *scaled, const void *x,
+                                 const float *weights, size_t pairs, size_t chosen, size_t hidden);
+
+// inner [pairs in the sorted order, width] = activation(gate) * up, or activation(up), of x, in which pair p
+// has row p / pairs_a_row.
 cudaError_t launch_experts_inner(cudaStream_t stream, enum dtype dtype, void *inner, const void *x,
-                                 const struct device_experts *experts, const int32_t *order,
-                                 const struct experts_tile *tiles, size_t pairs);
+                                 size_t pairs_a_row, const struct device_experts *experts,
+                                 const int32_t *order, const struct experts_tile *tiles, size_t pairs);
 
 // products [pairs, hidden] of inner.
 cudaError_t launch_experts_down(cudaStream_t stream, enum dtype dtype, void *products, const void *inner,
                                 const struct device_experts *experts, const int32_t *order,
                                 const struct experts_tile *tiles, size_t pairs);
 
-// out[t] = the sum of weights * products over t's experts; adds: it is added to out[t].
+// out[t] = the sum of weights * products over t's experts; adds: it is added to out[t]. weights NULL: ones.
 cudaError_t launch_experts_sum(cudaStream_t stream, enum dtype dtype, void *out, const void *products,
                                const float *weights, bool adds, size_t tokens, size_t chosen, size_t hidden);
 

@@ -29,7 +29,7 @@ struct layout { // of scratch, each piece on a boundary of DEVICE_ALIGNMENT
     struct piece tiles;    // [experts_tile_count] struct experts_tile
     struct piece order;    // [pairs] int32
     struct piece inner;    // [pairs, width]
-    struct piece products; // [pairs, hidden]
+    struct piece products; // [pairs, hidden]; before them the scaled rows of scales_input
     size_t bytes;
 };
 
@@ -93,16 +93,29 @@ static int order(const struct call *call, struct error *err) {
     return cuda_queue_end(call->cuda, "experts", launched, err);
 }
 
-static int make_inner(const struct call *call, const void *x, struct error *err) {
+// Each token's row as each of its experts is to see it, in the products' place: they are made after all of
+// these rows were multiplied.
+static int scale_rows(const struct call *call, const void *x, struct error *err) {
+    const struct layout *layout = call->layout;
+    const struct cuda_use use = {.writes = {range(call, layout->products)},
+                                 .reads = {x, call->routes->weights}};
+    TRY(cuda_queue_begin(call->cuda, CUDA_COMPUTING, "experts", &use, err));
+    cudaError_t launched = launch_experts_scale(call->cuda->queue.compute, call->cuda->base.dtype,
+                                                at(call, layout->products), x, call->routes->weights,
+                                                layout->pairs, call->experts->chosen, call->experts->hidden);
+    return cuda_queue_end(call->cuda, "experts", launched, err);
+}
+
+static int make_inner(const struct call *call, const void *x, size_t pairs_a_row, struct error *err) {
     const struct device_experts *experts = call->experts;
     const struct layout *layout = call->layout;
     const struct cuda_use use = {.writes = {range(call, layout->inner)},
                                  .reads = {x, experts->gate_up->data, experts->gate_up_bias,
                                            at(call, layout->order), at(call, layout->tiles)}};
     TRY(cuda_queue_begin(call->cuda, CUDA_COMPUTING, "experts", &use, err));
-    cudaError_t launched =
-        launch_experts_inner(call->cuda->queue.compute, call->cuda->base.dtype, at(call, layout->inner), x,
-                             experts, at(call, layout->order), at(call, layout->tiles), layout->pairs);
+    cudaError_t launched = launch_experts_inner(
+        call->cuda->queue.compute, call->cuda->base.dtype, at(call, layout->inner), x, pairs_a_row, experts,
+        at(call, layout->order), at(call, layout->tiles), layout->pairs);
     return cuda_queue_end(call->cuda, "experts", launched, err);
 }
 
@@ -123,12 +136,13 @@ static int add_up(const struct call *call, void *out, enum device_store store, s
                   struct error *err) {
     size_t hidden = call->experts->hidden;
     const struct layout *layout = call->layout;
+    const float *weights = call->experts->scales_input ? NULL : call->routes->weights;
     const struct cuda_use use = {.writes = {{out, tokens * hidden * dtype_size(call->cuda->base.dtype)}},
-                                 .reads = {at(call, layout->products), call->routes->weights}};
+                                 .reads = {at(call, layout->products), weights}};
     TRY(cuda_queue_begin(call->cuda, CUDA_COMPUTING, "experts", &use, err));
     cudaError_t launched =
         launch_experts_sum(call->cuda->queue.compute, call->cuda->base.dtype, out, at(call, layout->products),
-                           call->routes->weights, store == DEVICE_ADD, tokens, call->experts->chosen, hidden);
+                           weights, store == DEVICE_ADD, tokens, call->experts->chosen, hidden);
     return cuda_queue_end(call->cuda, "experts", launched, err);
 }
 
@@ -147,7 +161,12 @@ int cuda_experts(struct device *device, void *out, const void *x, const struct d
     }
     const struct call call = {cuda_of(device), experts, routes, &layout, scratch};
     TRY(order(&call, err));
-    TRY(make_inner(&call, x, err));
+    if (experts->scales_input) {
+        TRY(scale_rows(&call, x, err));
+        TRY(make_inner(&call, at(&call, layout.products), 1, err));
+    } else {
+        TRY(make_inner(&call, x, experts->chosen, err));
+    }
     TRY(make_products(&call, err));
     return add_up(&call, out, store, tokens, err);
 }

@@ -15,9 +15,9 @@ enum {
     EXPERTS_GROUP = 16, // tiles of an expert that are multiplied with the same columns side by side
 };
 
-// A matmul of all experts: out[.., rows] = A [.., columns] W^T, W [experts * matrix_rows, columns]. Gated: A
-// is the row of the token of each pair, W has gate | up, and out [pair in the sorted order] is the inner
-// activation. Otherwise A is in the sorted order and out [pair].
+// A matmul of all experts: out[.., rows] = A [.., columns] W^T, W [experts * matrix_rows, columns]. Of
+// gate_up A is row pair / pairs_a_row for each pair, W has gate | up, or up alone, and out [pair in the
+// sorted order] is the inner activation. Of down A is in the sorted order and out [pair].
 struct experts_product {
     void *out;
     const void *a;
@@ -26,9 +26,9 @@ struct experts_product {
     const int32_t *order; // [pairs] the pair at each place of the sorted order
     const struct experts_tile *tiles;
     unsigned columns;
-    unsigned rows;        // of out: width or hidden
-    unsigned matrix_rows; // of an expert
-    unsigned chosen;
+    unsigned rows;          // of out: width or hidden
+    unsigned matrix_rows;   // of an expert
+    unsigned pairs_a_row;   // of A, of gate_up
     unsigned blocks_across; // for the rows of out
     float limit;
     enum device_activation activation;

@@ -36,6 +36,12 @@ enum {
     THREAD_COLUMNS = 4,
 };
 
+enum product_kind { // struct experts_product
+    GATED,          // gate_up, and the inner activation of both
+    PLAIN,          // gate_up without a gate, and the inner activation
+    DOWN,
+};
+
 // A step's rows in shared memory. Halves: 128 bytes, whose chunks are exchanged so that eight rows of one
 // column of chunks, which is what a matrix load reads, lie in different banks.
 template <typename T> struct step {
@@ -74,7 +80,7 @@ struct place {
     unsigned column;
 };
 
-template <typename T, bool GATED>
+template <typename T, product_kind KIND>
 static __device__ __forceinline__ place place_of(const struct experts_product &product) {
     const struct experts_tile tile = product.tiles[blockIdx.x / product.blocks_across];
     place here = {};
@@ -84,25 +90,25 @@ static __device__ __forceinline__ place place_of(const struct experts_product &p
         here.expert = (unsigned)tile.expert;
         here.first = (unsigned)tile.first + within % count * EXPERTS_TILE;
         here.rows = min((unsigned)tile.end - here.first, (unsigned)EXPERTS_TILE);
-        here.column = within / count * (GATED ? step<T>::ACROSS / 2 : step<T>::ACROSS);
+        here.column = within / count * (KIND == GATED ? step<T>::ACROSS / 2 : step<T>::ACROSS);
     }
     return here;
 }
 
-// The row of an expert's matrix that is row `row` of the block's part of it; gated: the first half of these
+// The row of an expert's matrix that is row `row` of the block's part of it; GATED: the first half of these
 // are rows of gate and the second half the same rows of up. NONE: beyond the last.
 static const unsigned NONE = 0xffffffffu;
 
-template <typename T, bool GATED>
+template <typename T, product_kind KIND>
 static __device__ __forceinline__ unsigned matrix_row(const struct experts_product &product, unsigned column,
                                                       unsigned row) {
     const unsigned half = step<T>::ACROSS / 2;
-    unsigned out = column + (GATED ? row % half : row);
-    return out >= product.rows ? NONE : out + (GATED && row >= half ? product.rows : 0);
+    unsigned out = column + (KIND == GATED ? row % half : row);
+    return out >= product.rows ? NONE : out + (KIND == GATED && row >= half ? product.rows : 0);
 }
 
 // A thread's share of copying a step: one chunk of every PASS-th row.
-template <typename T, bool GATED> struct reader {
+template <typename T, product_kind KIND> struct reader {
     static const unsigned CHUNKS = step<T>::COLUMNS * sizeof(T) / CHUNK_BYTES;
     static const unsigned NUMBERS = CHUNK_BYTES / sizeof(T);
     static const unsigned PASS = THREADS / CHUNKS;
@@ -118,12 +124,12 @@ template <typename T, bool GATED> struct reader {
             unsigned at = here.first + row + i * PASS;
             a_row[i] = NONE;
             if (row + i * PASS < here.rows) {
-                a_row[i] = GATED ? (unsigned)product.order[at] / product.chosen : at;
+                a_row[i] = KIND != DOWN ? (unsigned)product.order[at] / product.pairs_a_row : at;
             }
         }
 #pragma unroll
         for (unsigned i = 0; i < W_PASSES; i++) {
-            unsigned of_expert = matrix_row<T, GATED>(product, here.column, row + i * PASS);
+            unsigned of_expert = matrix_row<T, KIND>(product, here.column, row + i * PASS);
             w_row[i] = of_expert == NONE ? NONE : here.expert * product.matrix_rows + of_expert;
         }
     }
@@ -160,10 +166,10 @@ template <typename T> static __device__ __forceinline__ unsigned out_at(unsigned
     return row * OUT_BYTES + (bytes / CHUNK_BYTES ^ (row & 7)) * CHUNK_BYTES + bytes % CHUNK_BYTES;
 }
 
-template <typename T, bool GATED>
+template <typename T, product_kind KIND>
 static __device__ __forceinline__ float bias_of(const struct experts_product &product, const place &here,
                                                 unsigned row) {
-    unsigned of_expert = matrix_row<T, GATED>(product, here.column, row);
+    unsigned of_expert = matrix_row<T, KIND>(product, here.column, row);
     return product.bias == NULL || of_expert == NONE
                ? 0.0f
                : number_value(
@@ -213,15 +219,15 @@ template <typename T> struct sums {
         }
     }
     // With the bias, rounded.
-    template <bool GATED>
+    template <product_kind KIND>
     __device__ __forceinline__ void finish(unsigned char *out, const struct experts_product &product,
                                            const place &here) const {
         const unsigned lane = threadIdx.x % WARP;
 #pragma unroll
         for (unsigned n = 0; n < WARP_COLUMNS / 8; n++) {
             unsigned at = column() + n * 8 + lane % 4 * 2;
-            float low = bias_of<T, GATED>(product, here, at);
-            float high = bias_of<T, GATED>(product, here, at + 1);
+            float low = bias_of<T, KIND>(product, here, at);
+            float high = bias_of<T, KIND>(product, here, at + 1);
 #pragma unroll
             for (unsigned m = 0; m < WARP_ROWS / 16; m++) {
 #pragma unroll
@@ -276,13 +282,13 @@ template <> struct sums<float> {
             }
         }
     }
-    template <bool GATED>
+    template <product_kind KIND>
     __device__ __forceinline__ void finish(unsigned char *out, const struct experts_product &product,
                                            const place &here) const {
 #pragma unroll
         for (unsigned n = 0; n < THREAD_COLUMNS; n++) {
             unsigned at = threadIdx.x % SIDE + n * SIDE;
-            float bias = bias_of<float, GATED>(product, here, at);
+            float bias = bias_of<float, KIND>(product, here, at);
 #pragma unroll
             for (unsigned m = 0; m < THREAD_ROWS; m++) {
                 *(float *)(out + out_at<float>(threadIdx.x / SIDE * THREAD_ROWS + m, at)) = c[m][n] + bias;
@@ -320,10 +326,10 @@ static __device__ __forceinline__ float inner_of(float gate, float up, const str
 }
 
 // Rows of the tile to their places, eight numbers a thread.
-template <typename T, bool GATED>
+template <typename T, product_kind KIND>
 static __device__ __forceinline__ void store_tile(const unsigned char *tile,
                                                   const struct experts_product &product, const place &here) {
-    const unsigned across = GATED ? step<T>::ACROSS / 2 : step<T>::ACROSS;
+    const unsigned across = KIND == GATED ? step<T>::ACROSS / 2 : step<T>::ACROSS;
     const unsigned groups = across / CHUNK;
 #pragma unroll 1
     for (unsigned number = threadIdx.x; number < here.rows * groups; number += THREADS) {
@@ -335,12 +341,17 @@ static __device__ __forceinline__ void store_tile(const unsigned char *tile,
         float y[CHUNK];
         out_load<T>(y, tile, row, column);
         size_t to = here.first + row;
-        if (GATED) {
+        if (KIND == GATED) {
             float up[CHUNK];
             out_load<T>(up, tile, row, across + column);
 #pragma unroll
             for (int e = 0; e < CHUNK; e++) {
                 y[e] = inner_of<T>(y[e], up[e], product);
+            }
+        } else if (KIND == PLAIN) {
+#pragma unroll
+            for (int e = 0; e < CHUNK; e++) {
+                y[e] = activated<T>(y[e], product.activation);
             }
         } else {
             to = (size_t)product.order[to];
@@ -349,14 +360,14 @@ static __device__ __forceinline__ void store_tile(const unsigned char *tile,
     }
 }
 
-template <typename T, bool GATED>
+template <typename T, product_kind KIND>
 static __global__ void __launch_bounds__(THREADS, BLOCKS) experts_kernel(struct experts_product product) {
     SHARED_BYTES(shared);
-    const place here = place_of<T, GATED>(product);
+    const place here = place_of<T, KIND>(product);
     if (here.rows == 0) {
         return;
     }
-    const reader<T, GATED> in(product, here);
+    const reader<T, KIND> in(product, here);
     const shared_place ring = shared_at(shared);
     sums<T> sum;
 #pragma unroll
@@ -370,17 +381,17 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS) experts_kernel(struct 
         sum.add(shared, i % RING * build<T>::BUFFER, here.rows);
     }
     __syncthreads(); // what is under way now are groups without copies
-    sum.template finish<GATED>(shared, product, here);
+    sum.template finish<KIND>(shared, product, here);
     __syncthreads();
-    store_tile<T, GATED>(shared, product, here);
+    store_tile<T, KIND>(shared, product, here);
 }
 
 // ---- launch ----
 
-template <typename T, bool GATED>
+template <typename T, product_kind KIND>
 static cudaError_t launch(cudaStream_t stream, struct experts_product product, size_t tiles) {
-    auto kernel = experts_kernel<T, GATED>;
-    const unsigned across = GATED ? step<T>::ACROSS / 2 : step<T>::ACROSS;
+    auto kernel = experts_kernel<T, KIND>;
+    const unsigned across = KIND == GATED ? step<T>::ACROSS / 2 : step<T>::ACROSS;
     const int shared = (int)build<T>::SHARED;
     product.blocks_across = (product.rows + across - 1) / across;
     if (tiles * product.blocks_across > INT32_MAX) {
@@ -405,16 +416,17 @@ static bool fits(const struct device_experts *experts, size_t pairs, const void 
                0;
 }
 
-template <bool GATED>
+template <product_kind KIND>
 static cudaError_t launch_product(cudaStream_t stream, enum dtype dtype, struct experts_product product,
                                   size_t tiles) {
     return with_number(dtype,
-                       [&](auto number) { return launch<decltype(number), GATED>(stream, product, tiles); });
+                       [&](auto number) { return launch<decltype(number), KIND>(stream, product, tiles); });
 }
 
 extern "C" cudaError_t launch_experts_inner(cudaStream_t stream, enum dtype dtype, void *inner, const void *x,
-                                            const struct device_experts *experts, const int32_t *order,
-                                            const struct experts_tile *tiles, size_t pairs) {
+                                            size_t pairs_a_row, const struct device_experts *experts,
+                                            const int32_t *order, const struct experts_tile *tiles,
+                                            size_t pairs) {
     if (!fits(experts, pairs, inner, x)) {
         return cudaErrorInvalidValue;
     }
@@ -427,13 +439,15 @@ extern "C" cudaError_t launch_experts_inner(cudaStream_t stream, enum dtype dtyp
         tiles,
         (unsigned)experts->hidden,
         (unsigned)experts->width,
-        2 * (unsigned)experts->width,
-        (unsigned)experts->chosen,
+        (unsigned)device_experts_rows(experts),
+        (unsigned)pairs_a_row,
         0,
         experts->limit,
         experts->activation,
     };
-    return launch_product<true>(stream, dtype, product, experts_tile_count(pairs, experts->experts));
+    const size_t tile_count = experts_tile_count(pairs, experts->experts);
+    return experts->plain ? launch_product<PLAIN>(stream, dtype, product, tile_count)
+                          : launch_product<GATED>(stream, dtype, product, tile_count);
 }
 
 extern "C" cudaError_t launch_experts_down(cudaStream_t stream, enum dtype dtype, void *products,
@@ -453,10 +467,10 @@ extern "C" cudaError_t launch_experts_down(cudaStream_t stream, enum dtype dtype
         (unsigned)experts->width,
         (unsigned)experts->hidden,
         (unsigned)experts->hidden,
-        (unsigned)experts->chosen,
+        1,
         0,
         experts->limit,
         experts->activation,
     };
-    return launch_product<false>(stream, dtype, product, experts_tile_count(pairs, experts->experts));
+    return launch_product<DOWN>(stream, dtype, product, experts_tile_count(pairs, experts->experts));
 }

@@ -1,6 +1,7 @@
 // The order of a mixture's matmuls: pairs sorted by expert, by counting, and the list of tiles. Integers
 // only, and each number is computed by who writes it, so that the order is a function of the choice alone.
-// And the end of it: a token's sum over its experts.
+// And what comes before the first of them and after the last: rows that are scaled, and a token's sum over
+// its experts.
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/ptx.h"
@@ -112,6 +113,39 @@ extern "C" cudaError_t launch_experts_order(cudaStream_t stream, struct experts_
                   dim3(LIST_THREADS), 0, stream, tiles, starts, (int)count, (int)tile_count);
 }
 
+// ---- rows times weights ----
+
+// A block a pair.
+template <typename T>
+static __global__ void __launch_bounds__(SUM_THREADS)
+    experts_scale_kernel(T *out, const T *x, const float *weights, unsigned chosen, size_t hidden) {
+    const T *from = x + (size_t)(blockIdx.x / chosen) * hidden;
+    T *to = out + (size_t)blockIdx.x * hidden;
+    const float factor = weights[blockIdx.x];
+    for (size_t i = threadIdx.x * (size_t)CHUNK; i < hidden; i += SUM_THREADS * (size_t)CHUNK) {
+        float y[CHUNK];
+        group_load(y, from, i, hidden, true);
+#pragma unroll
+        for (int e = 0; e < CHUNK; e++) {
+            y[e] *= factor;
+        }
+        group_store(to, i, hidden, y, true);
+    }
+}
+
+extern "C" cudaError_t launch_experts_scale(cudaStream_t stream, enum dtype dtype, void *scaled,
+                                            const void *x, const float *weights, size_t pairs, size_t chosen,
+                                            size_t hidden) {
+    if (pairs > INT32_MAX || hidden % CHUNK != 0 || ((uintptr_t)scaled | (uintptr_t)x) % 16 != 0) {
+        return cudaErrorInvalidValue;
+    }
+    return with_number(dtype, [&](auto number) {
+        typedef decltype(number) T;
+        return LAUNCH(experts_scale_kernel<T>, dim3((unsigned)pairs), dim3(SUM_THREADS), 0, stream,
+                      (T *)scaled, (const T *)x, weights, (unsigned)chosen, hidden);
+    });
+}
+
 // ---- sum ----
 
 // A block a token: its products by ascending experts, which is their order in memory.
@@ -126,7 +160,7 @@ static __global__ void __launch_bounds__(SUM_THREADS)
         float sum[CHUNK] = {};
         for (unsigned j = 0; j < chosen; j++) {
             float x[CHUNK];
-            float factor = factors[j];
+            float factor = weights == NULL ? 1.0f : factors[j];
             group_load(x, from + j * hidden, i, hidden, true);
 #pragma unroll
             for (int e = 0; e < CHUNK; e++) {

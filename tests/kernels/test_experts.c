@@ -1,145 +1,6 @@
 // The experts of a mixture against double precision, against a dense block's matmuls, and whether a row
 // depends on its company.
-#include "device_testing.h"
-
-struct sizes {
-    size_t tokens;
-    size_t experts;
-    size_t chosen;
-    size_t hidden;
-    size_t width;
-    float limit;
-    bool biased;
-    enum device_store store;
-    size_t favoured; // the first so many experts get most tokens; 0: all the same
-    enum device_activation activation;
-};
-
-struct numbers { // what a case computes with, in host memory
-    float *x;
-    float *gate_up;
-    float *gate_up_bias;
-    float *down;
-    float *down_bias;
-    float *before; // what out holds
-    int32_t *experts;
-    float *weights;
-};
-
-// Ascending experts and weights of each token.
-static void random_routes(const struct sizes *sizes, struct numbers *in) {
-    uint64_t seed = sizes->tokens + 3 * sizes->experts;
-    for (size_t t = 0; t < sizes->tokens; t++) {
-        bool taken[DEVICE_EXPERTS_MOST] = {false};
-        for (size_t i = 0; i < sizes->chosen;) {
-            bool some = sizes->favoured > 0 && random_unit(&seed) < 0.9;
-            size_t range = some ? sizes->favoured : sizes->experts;
-            size_t expert = (size_t)(random_unit(&seed) * (double)range);
-            i += !taken[expert];
-            taken[expert] = true;
-        }
-        size_t filled = t * sizes->chosen;
-        for (size_t e = 0; e < sizes->experts; e++) {
-            if (taken[e]) {
-                in->weights[filled] = (float)random_unit(&seed);
-                in->experts[filled++] = (int32_t)e;
-            }
-        }
-    }
-}
-
-static struct numbers take_numbers(const struct sizes *sizes, enum dtype dtype) {
-    size_t matrix = sizes->experts * sizes->width * sizes->hidden;
-    size_t pairs = sizes->tokens * sizes->chosen;
-    struct numbers in = {
-        .x = random_numbers(1, sizes->tokens * sizes->hidden, 1.0f, dtype),
-        .gate_up = random_numbers(2, 2 * matrix, 0.5f, dtype),
-        .gate_up_bias = random_numbers(3, 2 * sizes->experts * sizes->width, 1.0f, dtype),
-        .down = random_numbers(4, matrix, 0.5f, dtype),
-        .down_bias = random_numbers(5, sizes->experts * sizes->hidden, 1.0f, dtype),
-        .before = random_numbers(6, sizes->tokens * sizes->hidden, 1.0f, dtype),
-        .experts = malloc(pairs * sizeof *in.experts),
-        .weights = malloc(pairs * sizeof *in.weights),
-    };
-    assert_true(in.experts != NULL && in.weights != NULL);
-    random_routes(sizes, &in);
-    return in;
-}
-
-static void numbers_free(struct numbers *in) {
-    free(in->x);
-    free(in->gate_up);
-    free(in->gate_up_bias);
-    free(in->down);
-    free(in->down_bias);
-    free(in->before);
-    free(in->experts);
-    free(in->weights);
-}
-
-struct layer { // weights on a device
-    struct device_matrix gate_up;
-    struct device_matrix down;
-    struct device_experts experts;
-};
-
-static void put_layer(struct bed *bed, const struct sizes *sizes, const struct numbers *in,
-                      struct layer *layer) {
-    size_t experts = sizes->experts;
-    layer->gate_up = bed_matrix(bed, in->gate_up, experts * 2 * sizes->width, sizes->hidden);
-    layer->down = bed_matrix(bed, in->down, experts * sizes->hidden, sizes->width);
-    layer->experts = (struct device_experts){
-        .experts = experts,
-        .chosen = sizes->chosen,
-        .hidden = sizes->hidden,
-        .width = sizes->width,
-        .gate_up = &layer->gate_up,
-        .gate_up_bias = sizes->biased ? bed_put(bed, in->gate_up_bias, 2 * experts * sizes->width) : NULL,
-        .down = &layer->down,
-        .down_bias = sizes->biased ? bed_put(bed, in->down_bias, experts * sizes->hidden) : NULL,
-        .activation = sizes->activation,
-        .limit = sizes->limit,
-    };
-}
-
-// The bytes of out for `tokens` tokens, number order[i] of the case being token i; NULL: as they come.
-static void *run_tokens(struct bed *bed, const struct sizes *sizes, const struct numbers *in,
-                        const struct layer *layer, const size_t *order, size_t tokens, void *scratch) {
-    size_t hidden = sizes->hidden;
-    size_t chosen = sizes->chosen;
-    struct numbers some = {
-        .x = malloc(tokens * hidden * sizeof(float)),
-        .before = malloc(tokens * hidden * sizeof(float)),
-        .experts = malloc(tokens * chosen * sizeof(int32_t)),
-        .weights = malloc(tokens * chosen * sizeof(float)),
-    };
-    assert_true(some.x != NULL && some.before != NULL && some.experts != NULL && some.weights != NULL);
-    for (size_t i = 0; i < tokens; i++) {
-        size_t t = order == NULL ? i : order[i];
-        memcpy(some.x + i * hidden, in->x + t * hidden, hidden * sizeof(float));
-        memcpy(some.before + i * hidden, in->before + t * hidden, hidden * sizeof(float));
-        memcpy(some.experts + i * chosen, in->experts + t * chosen, chosen * sizeof(int32_t));
-        memcpy(some.weights + i * chosen, in->weights + t * chosen, chosen * sizeof(float));
-    }
-    void *x = bed_put_rows(bed, some.x, tokens, hidden);
-    void *out = bed_put_rows(bed, some.before, tokens, hidden);
-    struct device_routes routes = {bed_upload(bed, some.experts, tokens * chosen * sizeof(int32_t)),
-                                   bed_upload(bed, some.weights, tokens * chosen * sizeof(float))};
-    must(bed, device_experts(bed->device, out, x, &routes, &layer->experts, sizes->store, tokens, scratch,
-                             &bed->error));
-    numbers_free(&some);
-    return bed_bytes(bed, out, tokens * hidden * dtype_size(bed->dtype));
-}
-
-static void *take_scratch(struct bed *bed, const struct layer *layer, size_t tokens) {
-    size_t bytes;
-    void *scratch = NULL;
-    assert_true(device_experts_scratch(bed->device, &layer->experts, tokens, &bytes));
-    if (bytes > 0) {
-        must(bed, device_take(bed->device, DEVICE_SCRATCH, bytes, &scratch, &bed->error));
-    }
-    return scratch;
-}
+#include "experts_testing.h"
 
 // ---- against double precision ----
 
@@ -174,13 +35,23 @@ static double activation_of(enum device_activation activation, double x) {
     case DEVICE_RELU:
         return fmax(x, 0);
     case DEVICE_RELU_SQUARED:
+        return x > 0 ? x * x : 0;
     case DEVICE_XIELU:
         break; // no mixture of a known family has it
     }
     return NAN;
 }
 
-// Activations have slopes of at most 1.13 where they are multiplied with 1, and round at most six times.
+// Activations have slopes of at most 1.13, and round at most six times. The square has that of 2 x.
+static struct value activated_plain(const struct bed *bed, const struct sizes *sizes, struct value up) {
+    bool squared = sizes->activation == DEVICE_RELU_SQUARED;
+    double is = activation_of(sizes->activation, up.is);
+    double slope = squared ? 2 * (fabs(up.is) + up.off) : 1.13;
+    double off = slope * up.off + 6 * (bed_epsilon(bed) + 8 * F32_EPSILON) * (fabs(is) + slope * up.off);
+    return (struct value){is, off + 6 * bed_least(bed)};
+}
+
+// The same where they are multiplied with up.
 static struct value activated(const struct bed *bed, const struct sizes *sizes, struct value gate,
                               struct value up) {
     double g = gate.is;
@@ -200,7 +71,7 @@ static struct value activated(const struct bed *bed, const struct sizes *sizes, 
 
 // One expert's rows of `out` [hidden] for one token.
 static void expert_of(const struct bed *bed, const struct sizes *sizes, const struct numbers *in,
-                      size_t expert, const float *token, struct value *out) {
+                      size_t expert, const float *token, float weight, struct value *out) {
     size_t width = sizes->width;
     size_t hidden = sizes->hidden;
     struct value *x = malloc(hidden * sizeof *x);
@@ -208,15 +79,20 @@ static void expert_of(const struct bed *bed, const struct sizes *sizes, const st
     assert_true(x != NULL && inner != NULL);
     for (size_t k = 0; k < hidden; k++) {
         x[k] = (struct value){(double)token[k], 0};
+        if (sizes->scales_input) {
+            x[k].is *= (double)weight;
+            x[k].off = 1.01 * bed_epsilon(bed) * fabs(x[k].is) + bed_least(bed);
+        }
     }
     for (size_t i = 0; i < width; i++) {
         struct value both[2];
-        for (size_t half = 0; half < 2; half++) {
-            size_t row = (2 * expert + half) * width + i;
+        for (size_t half = 0; half < (sizes->plain ? 1 : 2); half++) {
+            size_t row = expert * rows_of(sizes) + half * width + i;
             both[half] = product(bed, in->gate_up + row * hidden, x, hidden,
                                  sizes->biased ? in->gate_up_bias + row : NULL);
         }
-        inner[i] = activated(bed, sizes, both[0], both[1]);
+        inner[i] =
+            sizes->plain ? activated_plain(bed, sizes, both[0]) : activated(bed, sizes, both[0], both[1]);
     }
     for (size_t i = 0; i < hidden; i++) {
         size_t row = expert * hidden + i;
@@ -234,8 +110,8 @@ static void check_token(const struct bed *bed, const struct sizes *sizes, const 
     struct value *sum = calloc(hidden, sizeof *sum);
     assert_true(one != NULL && sum != NULL);
     for (size_t j = token * sizes->chosen; j < (token + 1) * sizes->chosen; j++) {
-        expert_of(bed, sizes, in, (size_t)in->experts[j], in->x + token * hidden, one);
-        double weight = (double)in->weights[j];
+        expert_of(bed, sizes, in, (size_t)in->experts[j], in->x + token * hidden, in->weights[j], one);
+        double weight = sizes->scales_input ? 1 : (double)in->weights[j];
         for (size_t i = 0; i < hidden; i++) {
             sum[i].is += weight * one[i].is;
             sum[i].off += weight * (one[i].off + 16 * F32_EPSILON * fabs(one[i].is));
@@ -272,12 +148,17 @@ static void check_case(const char *path, enum dtype dtype, const struct sizes *s
 
 static void check_cases(const char *path, enum dtype dtype) {
     static const struct sizes cases[] = {
-        {1, 4, 2, 8, 16, 0, false, DEVICE_STORE, 0, DEVICE_SILU},
-        {3, 8, 8, 64, 24, 0, false, DEVICE_ADD, 0, DEVICE_RELU},
-        {40, 16, 4, 32, 72, 7, true, DEVICE_STORE, 0, DEVICE_SILU},
-        {230, 6, 2, 40, 64, 0, true, DEVICE_ADD, 2, DEVICE_GELU_TANH},
-        {70, 3, 1, 136, 8, 1, true, DEVICE_ADD, 1, DEVICE_SILU},
-        {9, 64, 6, 520, 16, 0, false, DEVICE_STORE, 0, DEVICE_GELU},
+        {1, 4, 2, 8, 16, 0, false, DEVICE_STORE, 0, DEVICE_SILU, false, false},
+        {3, 8, 8, 64, 24, 0, false, DEVICE_ADD, 0, DEVICE_RELU, false, false},
+        {40, 16, 4, 32, 72, 7, true, DEVICE_STORE, 0, DEVICE_SILU, false, false},
+        {230, 6, 2, 40, 64, 0, true, DEVICE_ADD, 2, DEVICE_GELU_TANH, false, false},
+        {70, 3, 1, 136, 8, 1, true, DEVICE_ADD, 1, DEVICE_SILU, false, false},
+        {9, 64, 6, 520, 16, 0, false, DEVICE_STORE, 0, DEVICE_GELU, false, false},
+        {41, 8, 3, 40, 72, 0, false, DEVICE_ADD, 0, DEVICE_RELU_SQUARED, true, false},
+        {150, 4, 2, 136, 136, 0, true, DEVICE_STORE, 1, DEVICE_SILU, true, false},
+        {150, 4, 1, 136, 64, 0, false, DEVICE_ADD, 1, DEVICE_SILU, false, true},
+        {20, 6, 3, 24, 16, 0, true, DEVICE_STORE, 0, DEVICE_SILU, false, true},
+        {20, 6, 3, 24, 16, 0, true, DEVICE_STORE, 0, DEVICE_GELU, true, true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         check_case(path, dtype, &cases[i]);
@@ -292,9 +173,10 @@ static void test_against_double(void **state) {
 // Experts that begin and end within panels, odd depths.
 static void check_odd_cases(const char *path, enum dtype dtype) {
     static const struct sizes cases[] = {
-        {1, 3, 2, 1, 1, 0, false, DEVICE_STORE, 0, DEVICE_SILU},
-        {50, 5, 3, 33, 19, 0, true, DEVICE_ADD, 2, DEVICE_SILU},
-        {300, 4, 1, 71, 35, 3, true, DEVICE_STORE, 1, DEVICE_SILU},
+        {1, 3, 2, 1, 1, 0, false, DEVICE_STORE, 0, DEVICE_SILU, false, false},
+        {50, 5, 3, 33, 19, 0, true, DEVICE_ADD, 2, DEVICE_SILU, false, false},
+        {300, 4, 1, 71, 35, 3, true, DEVICE_STORE, 1, DEVICE_SILU, false, false},
+        {50, 5, 3, 33, 19, 0, true, DEVICE_ADD, 2, DEVICE_RELU_SQUARED, true, true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         check_case(path, dtype, &cases[i]);
@@ -313,7 +195,7 @@ static void test_odd_sizes(void **state) {
 // What a token's experts come to is added up in ascending order: (2^24 + 1) - 2^24 is 0 in float32, and 1 the
 // other way round.
 static void check_order(const char *path, enum dtype dtype) {
-    static const struct sizes sizes = {5, 3, 3, 8, 8, 0, true, DEVICE_STORE, 0, DEVICE_RELU};
+    static const struct sizes sizes = {5, 3, 3, 8, 8, 0, true, DEVICE_STORE, 0, DEVICE_RELU, false, false};
     static const float biases[] = {0x1p24f, 1, -0x1p24f};
     if (dtype == DTYPE_F16) { // which has no 2^24
         return;
@@ -345,12 +227,48 @@ static void test_order(void **state) {
     on_every_path(check_order);
 }
 
+// The sum is float32, of products that are not rounded: 256 + 0.5 (1 + 2^-10) + 0.5 is above the middle of
+// 256 and 258, bfloat16's next; it comes to 256 where a product or a step is rounded.
+static void check_rounded_once(const char *path, enum dtype dtype) {
+    static const struct sizes sizes = {5, 3, 3, 8, 8, 0, true, DEVICE_STORE, 0, DEVICE_RELU, true, false};
+    static const float biases[] = {256, 1, 1};
+    if (dtype != DTYPE_BF16) {
+        return;
+    }
+    struct bed bed = bed_open_rows(path, dtype, 2, sizes.tokens);
+    struct numbers in = take_numbers(&sizes, dtype);
+    memset(in.down, 0, sizes.experts * sizes.hidden * sizes.width * sizeof in.down[0]);
+    for (size_t i = 0; i < sizes.experts * sizes.hidden; i++) {
+        in.down_bias[i] = biases[i / sizes.hidden];
+    }
+    for (size_t i = 0; i < sizes.tokens * sizes.chosen; i++) {
+        in.weights[i] = i % sizes.chosen == 1 ? 0x1.004p-1f : i % sizes.chosen == 2 ? 0.5f : 1;
+    }
+    struct layer layer;
+    put_layer(&bed, &sizes, &in, &layer);
+    void *scratch = take_scratch(&bed, &layer, sizes.tokens);
+    float *got = numbers_widen(run_tokens(&bed, &sizes, &in, &layer, NULL, sizes.tokens, scratch), dtype,
+                               sizes.tokens * sizes.hidden);
+    for (size_t i = 0; i < sizes.tokens * sizes.hidden; i++) {
+        assert_true(got[i] == 258);
+    }
+    free(got);
+    numbers_free(&in);
+    bed_close(&bed);
+}
+
+static void test_rounded_once(void **state) {
+    (void)state;
+    on_every_path(check_rounded_once);
+}
+
 // ---- company ----
 
 // Tokens of a batch that goes in pieces have the bits that they have alone.
 static void check_pieces(const char *path, enum dtype dtype) {
     enum { TOKENS = 2100, CHECKED = 149 };
-    static const struct sizes sizes = {TOKENS, 3, 2, 1032, 8, 0, false, DEVICE_STORE, 1, DEVICE_SILU};
+    static const struct sizes sizes = {TOKENS,       3, 2,           1032,  8,    0, false,
+                                       DEVICE_STORE, 1, DEVICE_SILU, false, false};
     size_t row = sizes.hidden * dtype_size(dtype);
     struct bed bed = bed_open_rows(path, dtype, 2, TOKENS);
     struct numbers in = take_numbers(&sizes, dtype);
@@ -378,18 +296,17 @@ static void test_pieces(void **state) {
 }
 
 // A row has the same bits alone, among others in another order, and with other numbers of threads.
-static void check_company(const char *path, enum dtype dtype) {
-    enum { TOKENS = 330, SOME = 29 };
-    static const struct sizes sizes = {TOKENS, 7, 3, 72, 40, 0, true, DEVICE_ADD, 3, DEVICE_SILU};
-    size_t row = sizes.hidden * dtype_size(dtype);
-    struct numbers in = take_numbers(&sizes, dtype);
+static void check_company_of(const char *path, enum dtype dtype, const struct sizes *sizes) {
+    enum { TOKENS = 330, SOME = 29 }; // the case's tokens; of a batch in another order
+    size_t row = sizes->hidden * dtype_size(dtype);
+    struct numbers in = take_numbers(sizes, dtype);
     unsigned char *all = NULL;
     for (int threads = 1; threads <= 3; threads++) {
         struct bed bed = bed_open_rows(path, dtype, threads, TOKENS);
         struct layer layer;
-        put_layer(&bed, &sizes, &in, &layer);
+        put_layer(&bed, sizes, &in, &layer);
         void *scratch = take_scratch(&bed, &layer, TOKENS);
-        unsigned char *got = run_tokens(&bed, &sizes, &in, &layer, NULL, TOKENS, scratch);
+        unsigned char *got = run_tokens(&bed, sizes, &in, &layer, NULL, TOKENS, scratch);
         if (all == NULL) {
             all = got;
         } else {
@@ -397,7 +314,7 @@ static void check_company(const char *path, enum dtype dtype) {
             free(got);
         }
         for (size_t t = 0; t < TOKENS; t += 47) {
-            got = run_tokens(&bed, &sizes, &in, &layer, &t, 1, scratch);
+            got = run_tokens(&bed, sizes, &in, &layer, &t, 1, scratch);
             assert_memory_equal(got, all + t * row, row);
             free(got);
         }
@@ -407,7 +324,7 @@ static void check_company(const char *path, enum dtype dtype) {
             for (size_t i = 0; i < count; i++) {
                 order[i] = (size_t)(random_unit(&seed) * TOKENS);
             }
-            got = run_tokens(&bed, &sizes, &in, &layer, order, count, scratch);
+            got = run_tokens(&bed, sizes, &in, &layer, order, count, scratch);
             for (size_t i = 0; i < count; i++) {
                 assert_memory_equal(got + i * row, all + order[i] * row, row);
             }
@@ -419,6 +336,16 @@ static void check_company(const char *path, enum dtype dtype) {
     numbers_free(&in);
 }
 
+static void check_company(const char *path, enum dtype dtype) {
+    static const struct sizes cases[] = {
+        {330, 7, 3, 72, 40, 0, true, DEVICE_ADD, 3, DEVICE_SILU, false, false},
+        {330, 7, 3, 72, 40, 0, true, DEVICE_ADD, 3, DEVICE_RELU_SQUARED, true, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        check_company_of(path, dtype, &cases[i]);
+    }
+}
+
 static void test_company(void **state) {
     (void)state;
     on_every_path(check_company);
@@ -427,7 +354,8 @@ static void test_company(void **state) {
 // A row of NaN stays one, and no other row is touched.
 static void check_not_finite(const char *path, enum dtype dtype) {
     enum { TOKENS = 40, ROW = 11 };
-    static const struct sizes sizes = {TOKENS, 4, 2, 16, 8, 7, false, DEVICE_STORE, 0, DEVICE_SILU};
+    static const struct sizes sizes = {TOKENS,       4, 2,           16,    8,    7, false,
+                                       DEVICE_STORE, 0, DEVICE_SILU, false, false};
     struct bed bed = bed_open_rows(path, dtype, 2, TOKENS);
     struct numbers in = take_numbers(&sizes, dtype);
     struct layer layer;
@@ -457,7 +385,8 @@ static void test_not_finite(void **state) {
 // An expert that begins and ends within panels, with weight 1: the bits of matmuls with matrices of its own.
 static void check_dense(const char *path, enum dtype dtype) {
     enum { TOKENS = 100, HIDDEN = 71, WIDTH = 43, MATRIX = HIDDEN * WIDTH };
-    static const struct sizes sizes = {TOKENS, 2, 1, HIDDEN, WIDTH, 0, true, DEVICE_STORE, 0, DEVICE_SILU};
+    static const struct sizes sizes = {TOKENS,       2, 1,           HIDDEN, WIDTH, 0, true,
+                                       DEVICE_STORE, 0, DEVICE_SILU, false,  false};
     struct bed bed = bed_open_rows(path, dtype, 2, TOKENS);
     struct numbers in = take_numbers(&sizes, dtype);
     struct layer layer;
@@ -499,7 +428,7 @@ static void test_dense(void **state) {
 
 static void test_refusals(void **state) {
     (void)state;
-    static const struct sizes sizes = {2, 4, 2, 8, 16, 0, false, DEVICE_STORE, 0, DEVICE_SILU};
+    static const struct sizes sizes = {2, 4, 2, 8, 16, 0, false, DEVICE_STORE, 0, DEVICE_SILU, false, false};
     struct bed bed = bed_open_rows(NULL, DTYPE_F32, 1, 2);
     struct numbers in = take_numbers(&sizes, DTYPE_F32);
     struct layer layer;
@@ -512,6 +441,13 @@ static void test_refusals(void **state) {
     assert_int_equal(
         device_experts(bed.device, x, x, &routes, &layer.experts, DEVICE_STORE, 2, scratch, &bed.error),
         STATUS_INTERNAL);
+    layer.experts.plain = true;
+    layer.experts.limit = 7;
+    assert_int_equal(device_experts(bed.device, bed_take(&bed, 64), x, &routes, &layer.experts, DEVICE_STORE,
+                                    2, scratch, &bed.error),
+                     STATUS_INTERNAL);
+    layer.experts.plain = false;
+    layer.experts.limit = 0;
     layer.experts.width = 8;
     assert_int_equal(device_experts(bed.device, bed_take(&bed, 64), x, &routes, &layer.experts, DEVICE_STORE,
                                     2, scratch, &bed.error),
@@ -544,9 +480,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_double), cmocka_unit_test(test_odd_sizes),
         cmocka_unit_test(test_company),        cmocka_unit_test(test_order),
-        cmocka_unit_test(test_pieces),         cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_dense),          cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_scratch_grows),
+        cmocka_unit_test(test_rounded_once),   cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_not_finite),     cmocka_unit_test(test_dense),
+        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_scratch_grows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,7 +43,7 @@ def tools():
                         "delta_tail_kernel<bf16": {16}, "delta_tail_kernel<f16": {16}, "delta_tail_kernel<float": {32}}),
     ("delta_net_scan", {"delta_scan_kernel<bf16": {32, 64}, "delta_scan_kernel<f16": {32, 64}, "delta_scan_kernel<float": {64}}),
     ("experts_gemm", {"experts_kernel": {128}}),
-    ("experts_order", {"experts_sum_kernel": {128}, "experts_order_kernel": {32}, "experts_tiles_kernel": {32}}),
+    ("experts_order", {"experts_scale_kernel": {128}, "experts_sum_kernel": {128}, "experts_order_kernel": {32}, "experts_tiles_kernel": {32}}),
     ("experts_route", {"route_kernel": {32}}),
 ])
 def test_kernels(tools, source, wide):
