@@ -262,20 +262,20 @@ def granite_hybrid(**changes):
 
 
 def space_variants():
-    experts = dict(n_routed_experts=12, num_experts_per_tok=3, moe_intermediate_size=24, moe_shared_expert_intermediate_size=20,
-                   n_group=3, topk_group=2, routed_scaling_factor=1.5)
-    moe = nemotron_h(hybrid_override_pattern="ME*E", num_hidden_layers=4, **experts)
+    experts = dict(n_routed_experts=8, num_experts_per_tok=2, moe_intermediate_size=24, moe_shared_expert_intermediate_size=20,
+                   n_group=2, topk_group=1, routed_scaling_factor=1.5)
+    moe = nemotron_h(hybrid_override_pattern="M*E", num_hidden_layers=4, **experts)
     latent = nemotron_h(layers_block_type=["mamba", "moe", "attention", "mlp"], moe_latent_size=16, mlp_bias=True, use_bias=True,
-                        **{**experts, "n_group": 1, "topk_group": 1, "norm_topk_prob": False})
+                        **{**experts, "n_group": 1, "n_routed_experts": 6, "norm_topk_prob": False})
     old = nemotron_h(hybrid_override_pattern="M-M*-", num_hidden_layers=2, mamba_dt_min=0.6, mamba_d_conv=2, mamba_n_groups=1,
                      mamba_conv_bias=False, attention_bias=True)
-    few = dict(num_local_experts=6, num_experts_per_tok=2, num_hidden_layers=2, layers_block_type=["mamba", "attention"],
+    few = dict(num_local_experts=4, num_experts_per_tok=2, num_hidden_layers=2, layers_block_type=["mamba", "attention"],
                layer_types=None)
     return {
         "nemotron_h": (old, "BF16", 2, FEWER, {"mamba_dt_min": 0.001}),
-        "nemotron_h-moe": (moe, "F32", 1, FEWEST, {"topk_group": 3}),
+        "nemotron_h-moe": (moe, "F32", 1, FEWEST, {"topk_group": 2}),
         "nemotron_h-latent": (latent, "BF16", 1, FEWEST, {"norm_topk_prob": True}),
-        "nemotron_h-fused": ({**moe, "has_fused_experts": True, "hybrid_override_pattern": "EM"}, "F16", 1, FEWEST,
+        "nemotron_h-fused": ({**moe, "has_fused_experts": True, "hybrid_override_pattern": "MEM"}, "F16", 1, FEWEST,
                              {"routed_scaling_factor": 1.0}),
         "granitemoehybrid": (granite_hybrid(**few), "BF16", 1, FEWEST, {"residual_multiplier": 1.0}),
         "granitemoehybrid-dense": (granite_hybrid(num_local_experts=0, num_experts_per_tok=0, mamba_n_groups=2, mamba_conv_bias=False,

@@ -26,8 +26,7 @@ struct device_experts block_experts(const struct model_config *config) {
                                    .width = config->experts.width,
                                    .activation = config->activation,
                                    .limit = config->experts.limit,
-                                   .plain = config->experts.plain,
-                                   .sums_wide = config->experts.sums_wide};
+                                   .plain = config->experts.plain};
 }
 
 size_t block_route_bytes(const struct model_config *config) {

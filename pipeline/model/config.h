@@ -97,7 +97,6 @@ struct expert_config { // of blocks that have experts in place of an MLP
     size_t shared_width; // of an MLP beside them that every token goes to; 0: none
     bool shared_gate;    // which is multiplied with a sigmoid of its own
     bool plain;          // not gated
-    bool sums_wide;      // their sum is float32 (struct device_experts)
     size_t latent;       // numbers that they compute with in place of the residual stream's; 0: those
 };
 

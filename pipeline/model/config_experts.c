@@ -71,7 +71,6 @@ static int read_expert_sizes(const struct values *values, struct model_config *c
     TRY(read_latent(values, row, experts, err));
     experts->limit = (float)limit;
     experts->plain = config->plain_mlp;
-    experts->sums_wide = row->sums_wide;
     experts->has_bias = row->has_bias;
     return read_shared(values, row, experts, err);
 }

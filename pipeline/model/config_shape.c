@@ -210,6 +210,9 @@ static int read_activation(const struct values *values, struct model_config *con
 static int read_scale(const struct values *values, const char *key, double otherwise, double *out,
                       struct error *err) {
     *out = otherwise;
+    if (is_null(values, key)) { // which transformers cannot compute with, or takes for something else
+        return error_set(err, STATUS_DATA, "'%s' is null", key);
+    }
     TRY(values_number(values, key, out, err));
     return *out >= 1e-6 && *out <= 1e6
                ? STATUS_OK

@@ -50,7 +50,6 @@ static const struct family_experts nemotron_experts = {
     .scaling = 1,
     .sum_more = 1e-20,
     .wide_router = true,
-    .sums_wide = true,
     .latent_key = "moe_latent_size",
     .has_correction = true,
     .groups = GROUPS_BY_PAIRS,

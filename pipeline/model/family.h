@@ -211,7 +211,6 @@ struct family_experts { // how a configuration speaks of them
     double scaling;
     double sum_more; // struct device_routing
     bool wide_router;
-    bool sums_wide;         // struct device_experts
     const char *latent_key; // what experts compute with in place of the residual stream; NULL: that
     bool has_correction;
     enum family_groups groups;
