@@ -278,7 +278,7 @@ struct device_state_space {
     const void *norm;        // [heads * head_dim] of what comes out
     size_t norm_groups;      // each of which is normalised by itself; they divide heads * head_dim
     float epsilon;           // of that norm
-    float step_least;        // what steps are cut to
+    float step_least;        // what steps are cut to, rounded as they are
     float step_most;
 };
 
@@ -294,7 +294,7 @@ static inline size_t device_state_space_width(const struct device_state_space *s
     return device_state_space_out(space) + device_state_space_mixed(space) + space->heads;
 }
 
-// What a text leaves for its next slice: float32 [heads, head_dim, state], then in numbers the last taps - 1
+// What a text leaves for its next slice: float32 [heads, state, head_dim], then in numbers the last taps - 1
 // tokens' x | B | C before the convolution, zeros where there were fewer.
 static inline size_t device_state_space_state(const struct device_state_space *space, size_t number_size) {
     return space->heads * space->head_dim * space->state * sizeof(float) +

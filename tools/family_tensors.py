@@ -6,6 +6,7 @@ goldens and parity. Numbers are chosen as there: attention that does not peak, b
 import dataclasses
 import math
 
+import family_tensors_space as space
 import make_model
 from make_model import Tensor
 
@@ -23,6 +24,8 @@ def first_of(config, *keys, default=None):
 
 
 def layer_count(config):
+    if config["model_type"] == "nemotron_h":  # which reads no number
+        return len(space.block_kinds(config))
     return first_of(text_config(config), "num_hidden_layers", "n_layer", "num_layers")
 
 
@@ -547,7 +550,7 @@ def list_opt(m, family):
 
 
 GPT_LIKE = {"gpt2": list_gpt2, "gpt_neo": list_gpt_neo, "gptj": list_gptj, "gpt_neox": list_gpt_neox, "bloom": list_bloom,
-            "opt": list_opt}
+            "opt": list_opt, "nemotron_h": space.list_nemotron_h, "granitemoehybrid": space.list_granitemoehybrid}
 HEADS = {"gpt_neox": "embed_out.weight"}
 
 

@@ -287,6 +287,46 @@ def llama4_variants():
     }
 
 
+def nemotron_h(**changes):
+    """A norm follows the scan, whose sums may come near 0: eps keeps it from making a large error of a small one."""
+    return {"model_type": "nemotron_h", "hidden_size": 32, "vocab_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "head_dim": 16, "intermediate_size": 48, "mlp_hidden_act": "relu2", "layer_norm_epsilon": 1e-3, "mamba_num_heads": 4,
+            "mamba_head_dim": 8, "n_groups": 2, "ssm_state_size": 16, "conv_kernel": 4, "time_step_min": 0.001,
+            "tie_word_embeddings": False, "pad_token_id": 0, **changes}
+
+
+def granite_hybrid(**changes):
+    granite = dict(embedding_multiplier=6.0, attention_multiplier=0.25, residual_multiplier=0.5, logits_scaling=8.0)
+    return small("granitemoehybrid", **{**granite, "rms_norm_eps": 1e-3, "intermediate_size": 24, "shared_intermediate_size": 20,
+                                        "mamba_n_heads": 8, "mamba_n_groups": 1, "mamba_d_state": 16, "mamba_d_head": 8,
+                                        "mamba_d_conv": 4, "mamba_expand": 2, "position_embedding_type": "nope",
+                                        "layer_types": ["mamba", "attention", "mamba"], **changes})
+
+
+def space_variants():
+    experts = dict(n_routed_experts=8, num_experts_per_tok=2, moe_intermediate_size=24, moe_shared_expert_intermediate_size=20,
+                   n_group=2, topk_group=1, routed_scaling_factor=1.5)
+    moe = nemotron_h(hybrid_override_pattern="M*E", num_hidden_layers=4, **experts)
+    latent = nemotron_h(layers_block_type=["mamba", "moe", "attention", "mlp"], moe_latent_size=16, mlp_bias=True, use_bias=True,
+                        **{**experts, "n_group": 1, "n_routed_experts": 6, "norm_topk_prob": False})
+    old = nemotron_h(hybrid_override_pattern="M-M*-", num_hidden_layers=2, mamba_dt_min=0.6, mamba_d_conv=2, mamba_n_groups=1,
+                     mamba_conv_bias=False, attention_bias=True)
+    few = dict(num_local_experts=4, num_experts_per_tok=2, num_hidden_layers=2, layers_block_type=["mamba", "attention"],
+               layer_types=None)
+    return {
+        "nemotron_h": (old, "BF16", 2, FEWER, {"mamba_dt_min": 0.001}),
+        "nemotron_h-moe": (moe, "F32", 1, FEWEST, {"topk_group": 2}),
+        "nemotron_h-latent": (latent, "BF16", 1, FEWEST, {"norm_topk_prob": True}),
+        "nemotron_h-fused": ({**moe, "has_fused_experts": True, "hybrid_override_pattern": "MEM"}, "F16", 1, FEWEST,
+                             {"routed_scaling_factor": 1.0}),
+        "granitemoehybrid": (granite_hybrid(**few), "BF16", 1, FEWEST, {"residual_multiplier": 1.0}),
+        "granitemoehybrid-dense": (granite_hybrid(num_local_experts=0, num_experts_per_tok=0, mamba_n_groups=2, mamba_conv_bias=False,
+                                                  mamba_proj_bias=True, attention_bias=True, position_embedding_type="rope",
+                                                  time_step_limit=[0.6, 2.0], tie_word_embeddings=True), "F32", 2, FEWER,
+                                   {"position_embedding_type": "nope"}),
+    }
+
+
 def tower_variants():
     mrope = {"type": "mrope", "mrope_section": [2, 3, 3]}
     interleaved = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True, "rope_theta": 5000.0}
@@ -324,7 +364,8 @@ def tower_variants():
 
 
 def all_variants():
-    return {**gemma_variants(), **dense_variants(), **gpt_variants(), **mixture_variants(), **llama4_variants(), **tower_variants()}
+    return {**gemma_variants(), **dense_variants(), **gpt_variants(), **mixture_variants(), **llama4_variants(), **space_variants(),
+            **tower_variants()}
 
 
 # Files of other writers name the same tensors otherwise: (beginning as listed, beginning in the file).

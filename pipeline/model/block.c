@@ -17,6 +17,8 @@ enum block_kind block_step_kind(enum block_step step) {
     case BLOCK_OUTPUT:
     case BLOCK_GATE_UP:
     case BLOCK_DOWN:
+    case BLOCK_EXPERTS_DOWN:
+    case BLOCK_EXPERTS_UP:
     case BLOCK_INPUT_GATE:
     case BLOCK_INPUT_DOWN:
         return BLOCK_KIND_MATMUL;
@@ -99,8 +101,12 @@ static int run_add(const struct block_pass *pass, const void *weight, struct err
     return device_add(pass->device, pass->buffers.x, branch, scale, pass->tokens, config->hidden, err);
 }
 
-static int add_attention(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
+static int add_attention(const struct block_pass *pass, const struct block_weights *w, size_t block,
+                         struct error *err) {
     const struct model_config *config = pass->config;
+    if (config_mixer(config, block) == MIXER_NONE) {
+        return STATUS_OK;
+    }
     if (config->norms == NORMS_OF_SUM) {
         return block_norm(pass, pass->buffers.x, w->input_norm, w->input_norm_bias, err);
     }
@@ -111,6 +117,9 @@ static int add_attention(const struct block_pass *pass, const struct block_weigh
 
 static int add_mlp(const struct block_pass *pass, const struct block_weights *w, size_t block,
                    struct error *err) {
+    if (!config_has_second_branch(pass->config, block)) {
+        return STATUS_OK;
+    }
     if (pass->config->norms == NORMS_OF_SUM) {
         return block_norm(pass, pass->buffers.x, w->mlp_norm, w->mlp_norm_bias, err);
     }
@@ -263,6 +272,20 @@ static int run_convolution(const struct block_pass *pass, const struct block_wei
                                     pass->texts.kept == NULL ? NULL : pass->kept, err);
 }
 
+static int run_state_space(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
+    const struct block_buffers *b = &pass->buffers;
+    struct device_state_space space = pass->config->state_space;
+    space.convolution = w->space_convolution;
+    space.bias = w->space_convolution_bias;
+    space.decay = w->space_decay;
+    space.step_bias = w->space_step_bias;
+    space.skip = w->space_skip;
+    space.norm = w->space_norm;
+    space.epsilon = (float)pass->config->norm_epsilon;
+    return device_state_space(pass->device, b->inner, b->wide, &space, pass->texts,
+                              pass->texts.kept == NULL ? NULL : pass->kept, pass->scratch, err);
+}
+
 static int run_mixer(const struct block_pass *pass, const struct block_weights *w, size_t block,
                      struct device_attention *shape, struct error *err) {
     switch (config_mixer(pass->config, block)) {
@@ -270,6 +293,10 @@ static int run_mixer(const struct block_pass *pass, const struct block_weights *
         return run_delta_net(pass, w, err);
     case MIXER_CONVOLUTION:
         return run_convolution(pass, w, err);
+    case MIXER_STATE_SPACE:
+        return run_state_space(pass, w, err);
+    case MIXER_NONE:
+        return STATUS_OK;
     case MIXER_ATTENTION:
         break;
     }
@@ -347,6 +374,7 @@ static int run_experts(const struct block_pass *pass, const struct block_weights
     struct device_experts experts = experts_of(config, w);
     bool at_once = block_mlp_adds_at_once(config, block);
     bool adds = at_once || block_has_shared(config, block) || config->branches != BRANCHES_SERIAL;
+    bool latent = config->experts.latent > 0; // then their sum is a matmul's operand
     const void *in = buffer_at(b, block_branch_in(config));
     void *out = buffer_at(b, block_branch_out(config, at_once));
     if (!config_has_experts(config, block)) {
@@ -361,8 +389,9 @@ static int run_experts(const struct block_pass *pass, const struct block_weights
     }
     TRY(device_route(pass->device, &b->routes, in, w->router, w->router_bias, &routing, pass->tokens,
                      config->hidden, err));
-    return device_experts(pass->device, out, in, &b->routes, &experts, adds ? DEVICE_ADD : DEVICE_STORE,
-                          pass->tokens, pass->scratch, err);
+    return device_experts(pass->device, latent ? b->key_latent : out, latent ? b->latent : in, &b->routes,
+                          &experts, adds && !latent ? DEVICE_ADD : DEVICE_STORE, pass->tokens, pass->scratch,
+                          err);
 }
 
 // inner = activation(gate(x)) * the block's own input
@@ -394,21 +423,23 @@ static int add_input(const struct block_pass *pass, const struct block_weights *
 int block_run_step(const struct block_pass *pass, const struct block_weights *weights, size_t block,
                    enum block_step step, struct error *err) {
     struct device_attention shape = block_attention(pass->config, block, pass->longest);
-    bool attends = config_mixer(pass->config, block) == MIXER_ATTENTION;
+    enum block_mixer mixer = config_mixer(pass->config, block);
     switch (step) {
     // x += output(attention(rope(qkv(norm(x)))))
     case BLOCK_ATTENTION_NORM:
-        return run_norm(pass, true, weights->input_norm, weights->input_norm_bias, err);
+        return run_norm(pass, mixer != MIXER_NONE, weights->input_norm, weights->input_norm_bias, err);
     case BLOCK_ROPE:
-        return attends ? run_rope(pass, weights, block, shape.heads, err) : STATUS_OK;
+        return mixer == MIXER_ATTENTION ? run_rope(pass, weights, block, shape.heads, err) : STATUS_OK;
     case BLOCK_ATTENTION:
         return run_mixer(pass, weights, block, &shape, err);
     case BLOCK_ATTENTION_ADD:
-        return add_attention(pass, weights, err);
+        return add_attention(pass, weights, block, err);
     // x += down(activation(gate(norm(x))) * up(norm(x))), the sum of some experts that are alike, or both
     case BLOCK_MLP_NORM:
-        return run_norm(pass, pass->config->branches != BRANCHES_ONE_NORM, weights->mlp_norm,
-                        weights->mlp_norm_bias, err);
+        return run_norm(pass,
+                        pass->config->branches != BRANCHES_ONE_NORM &&
+                            config_has_second_branch(pass->config, block),
+                        weights->mlp_norm, weights->mlp_norm_bias, err);
     case BLOCK_ACTIVATION:
         return run_activation(pass, weights, block, err);
     case BLOCK_EXPERTS:
@@ -436,6 +467,8 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
     case BLOCK_OUTPUT:
     case BLOCK_GATE_UP:
     case BLOCK_DOWN:
+    case BLOCK_EXPERTS_DOWN:
+    case BLOCK_EXPERTS_UP:
     case BLOCK_INPUT_GATE:
     case BLOCK_INPUT_DOWN:
         return run_matmul(pass, weights, block, step, err);

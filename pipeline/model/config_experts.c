@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "model/config_shape.h"
+#include "model/config_space.h"
 #include "model/family.h"
 
 // otherwise 0: the key has to be there.
@@ -40,12 +41,24 @@ static const char *chosen_key(const struct family_experts *row) {
     return row->chosen_key == NULL ? "num_experts_per_tok" : row->chosen_key;
 }
 
+static int read_latent(const struct values *values, const struct family_experts *row,
+                       struct expert_config *experts, struct error *err) {
+    return row->latent_key == NULL || !values_has(values, row->latent_key)
+               ? STATUS_OK
+               : read_count(values, row->latent_key, 1, &experts->latent, LARGEST_DIMENSION, err);
+}
+
 static int read_expert_sizes(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_experts *row = config->family->experts;
     struct expert_config *experts = &config->experts;
     TRY(read_count(values, row->count_key, row->count, &experts->count, LARGEST_HEADS, err));
-    if (row->other_count_key != NULL && !values_has(values, row->count_key)) {
+    if (row->other_count_key != NULL && values_has(values, row->other_count_key)) {
+        size_t first = experts->count;
         TRY(read_count(values, row->other_count_key, row->count, &experts->count, LARGEST_HEADS, err));
+        if (values_has(values, row->count_key) && first != experts->count) {
+            return error_set(err, STATUS_DATA, "'%s' is %zu, and '%s' is %zu", row->count_key, first,
+                             row->other_count_key, experts->count);
+        }
     }
     TRY(read_count(values, chosen_key(row), row->chosen, &experts->chosen, LARGEST_HEADS, err));
     if (experts->chosen > experts->count) {
@@ -63,7 +76,9 @@ static int read_expert_sizes(const struct values *values, struct model_config *c
     if (alpha != 1.702) {
         return error_set(err, STATUS_DATA, "'swiglu_alpha' is %g; only 1.702 is supported", alpha);
     }
+    TRY(read_latent(values, row, experts, err));
     experts->limit = (float)limit;
+    experts->plain = config->plain_mlp;
     experts->has_bias = row->has_bias;
     return read_shared(values, row, experts, err);
 }
@@ -191,6 +206,17 @@ static int read_numbers(const struct values *values, struct model_config *config
     return STATUS_OK;
 }
 
+static int has_none(const struct values *values, const struct family_experts *row, bool *none,
+                    struct error *err) {
+    int64_t count = row->count;
+    TRY(values_integer(values, row->count_key, 0, LARGEST_HEADS, &count, err));
+    if (values_kind(values, row->count_key) == VALUE_NULL) { // which is more than 0 to no class
+        return error_set(err, STATUS_DATA, "'%s' is null", row->count_key);
+    }
+    *none = count == 0;
+    return STATUS_OK;
+}
+
 int config_read_experts(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_experts *row = config->family->experts;
     int64_t step = 1;
@@ -199,6 +225,13 @@ int config_read_experts(const struct values *values, struct model_config *config
     TRY(row == NULL || has ? STATUS_OK : values_boolean(values, row->enabled_key, &has, err));
     if (!has) {
         return STATUS_OK;
+    }
+    if (row->may_be_none) {
+        bool none = false;
+        TRY(has_none(values, row, &none, err));
+        if (none) {
+            return STATUS_OK;
+        }
     }
     TRY(read_expert_sizes(values, config, err));
     TRY(read_choice(values, config, err));
@@ -213,6 +246,9 @@ int config_read_experts(const struct values *values, struct model_config *config
     }
     if (row->dense_key != NULL) {
         TRY(values_integer(values, row->dense_key, 0, LARGEST_LAYERS, &dense, err));
+    }
+    if (config->family->mixers == MIXERS_LONE_BRANCHES) {
+        return config_mark_experts(values, config, err);
     }
     for (size_t i = 0; i < config->layers; i++) {
         config->layer_experts[i] = (i + 1) % (size_t)step == 0 && i >= (size_t)dense;

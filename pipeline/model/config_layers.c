@@ -6,6 +6,7 @@
 #include "model/config_experts.h"
 #include "model/config_full.h"
 #include "model/config_shape.h"
+#include "model/config_space.h"
 #include "model/family.h"
 
 static int flags_of(const struct model_config *config, unsigned char **out, struct error *err) {
@@ -247,13 +248,10 @@ static int read_convolutions(const struct values *values, struct model_config *c
 }
 
 // Which blocks have a delta net.
-static int read_mixers(const struct values *values, struct model_config *config, struct error *err) {
+static int read_delta_nets(const struct values *values, struct model_config *config, struct error *err) {
     struct values list = values_member(values, "layer_types");
     bool listed = values_has(values, "layer_types");
     int64_t every = (int64_t)config->family->full_every;
-    if (config->family->mixers == MIXERS_ATTENTION) {
-        return STATUS_OK;
-    }
     TRY(read_delta_net(values, config, err));
     TRY(flags_of(config, &config->layer_mixers, err));
     TRY(listed ? STATUS_OK
@@ -275,6 +273,21 @@ static int read_mixers(const struct values *values, struct model_config *config,
                              i, type == NULL ? "not a text" : type);
         }
         config->layer_mixers[i] = attends ? MIXER_ATTENTION : MIXER_DELTA_NET;
+    }
+    return STATUS_OK;
+}
+
+static int read_mixers(const struct values *values, struct model_config *config, struct error *err) {
+    switch (config->family->mixers) {
+    case MIXERS_DELTA_NET:
+        return read_delta_nets(values, config, err);
+    case MIXERS_CONVOLUTION:
+        return read_convolutions(values, config, err);
+    case MIXERS_STATE_SPACE:
+    case MIXERS_LONE_BRANCHES:
+        return config_read_spaces(values, config, err);
+    case MIXERS_ATTENTION:
+        break;
     }
     return STATUS_OK;
 }
@@ -331,6 +344,16 @@ static int read_no_rope(const struct values *values, struct model_config *config
     return STATUS_OK;
 }
 
+static int read_named_rope(const struct values *values, struct model_config *config, struct error *err) {
+    const char *name = NULL;
+    TRY(values_text(values, "position_embedding_type", &name, err));
+    bool rotates = name != NULL && strcmp(name, "rope") == 0;
+    for (size_t i = 0; i < config->layers; i++) {
+        config->layer_ropes[i] = rotates ? BLOCK_ROPE_MAIN : BLOCK_ROPE_NONE;
+    }
+    return STATUS_OK;
+}
+
 // Once windows are known.
 static void choose_ropes(struct model_config *config) {
     enum family_ropes ropes = config->family->ropes;
@@ -363,8 +386,10 @@ int config_read_layers(const struct values *values, struct model_config *config,
     if (lists_ropes(config)) {
         TRY(read_no_rope(values, config, err));
     }
-    TRY(config->family->mixers == MIXERS_CONVOLUTION ? read_convolutions(values, config, err)
-                                                     : read_mixers(values, config, err));
+    if (config->family->ropes == ROPES_IF_NAMED) {
+        TRY(read_named_rope(values, config, err));
+    }
+    TRY(read_mixers(values, config, err));
     TRY(read_sliding(values, config, err));
     choose_ropes(config);
     TRY(config->family->full_heads ? config_read_full(values, config, err) : STATUS_OK);

@@ -448,7 +448,8 @@ int config_read_rope(const struct values *values, struct model_config *config, s
     double part = row->defaults.part == 0 ? 1 : row->defaults.part;
     *rope = (struct rope_config){.theta = row->defaults.theta, .factor = 1, .attention_factor = 1};
     rope->original_positions = (double)config->max_positions;
-    if (row->ropes == ROPES_NONE) {
+    bool never = row->ropes == ROPES_IF_NAMED && config_block_rope(config, 0) == BLOCK_ROPE_NONE;
+    if (row->ropes == ROPES_NONE || never) {
         return STATUS_OK; // whatever keys of rotation there are
     }
     if (row->rotary_dim > 0) {

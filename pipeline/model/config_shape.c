@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/names.h"
+#include "model/config_space.h"
 #include "model/family.h"
 
 static const char *key_or(const char *key, const char *otherwise) {
@@ -160,8 +161,10 @@ int config_read_shape(const struct values *values, struct model_config *config, 
     const struct family_row *row = config->family;
     const struct family_keys *keys = &row->keys;
     const struct family_defaults *defaults = &row->defaults;
-    TRY(get_named(values, keys->layers, "num_hidden_layers", defaults->layers, LARGEST_LAYERS,
-                  &config->layers, err));
+    TRY(row->mixers == MIXERS_LONE_BRANCHES
+            ? config_count_branches(values, config, &config->layers, err)
+            : get_named(values, keys->layers, "num_hidden_layers", defaults->layers, LARGEST_LAYERS,
+                        &config->layers, err));
     TRY(get_named(values, keys->hidden, "hidden_size", defaults->hidden, LARGEST_DIMENSION, &config->hidden,
                   err));
     int64_t intermediate = defaults->intermediate == 0 ? 4 * (int64_t)config->hidden : defaults->intermediate;
@@ -219,6 +222,9 @@ static int read_activation(const struct values *values, struct model_config *con
 static int read_scale(const struct values *values, const char *key, double otherwise, double *out,
                       struct error *err) {
     *out = otherwise;
+    if (is_null(values, key)) { // which transformers cannot compute with, or takes for something else
+        return error_set(err, STATUS_DATA, "'%s' is null", key);
+    }
     TRY(values_number(values, key, out, err));
     return *out >= 1e-6 && *out <= 1e6
                ? STATUS_OK

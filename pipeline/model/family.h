@@ -21,7 +21,7 @@ struct family_keys { // of a configuration; NULL: as Llama calls it; "": the cla
     const char *epsilon;
     const char *activation;
     const char *window;
-    const char *tied; // wins over tie_word_embeddings; NULL: there is none
+    const char *tied; // wins over tie_word_embeddings; NULL: there is none; "": the class ties nothing
 };
 
 struct family_defaults { // where a key is absent
@@ -62,6 +62,9 @@ enum family_mixers {    // which blocks mix tokens by what
     MIXERS_ATTENTION,   // all by attention
     MIXERS_DELTA_NET,   // all but each `full_every`-th one by a delta net, unless layer_types says otherwise
     MIXERS_CONVOLUTION, // those in full_attn_idxs by attention, unless layer_types says otherwise (LFM2)
+    MIXERS_STATE_SPACE, // all by a state space, unless a list says otherwise (Granite 4)
+    MIXERS_LONE_BRANCHES, // each block is one branch: a state space, attention, an MLP or experts
+                          // (Nemotron-H)
 };
 
 enum family_ropes {         // which blocks rotate how
@@ -73,6 +76,7 @@ enum family_ropes {         // which blocks rotate how
     ROPES_LISTED_IF_ANY,  // the same, and an empty list is none (Llama 4)
     ROPES_WINDOWS_ONLY,   // not at all without a window (Cohere 2)
     ROPES_WINDOWS_IF_ANY, // the same where some block has a window (EXAONE 4)
+    ROPES_IF_NAMED,       // not at all unless position_embedding_type is rope (Granite 4)
     ROPES_NONE,           // positions are learned, or added to scores
 };
 
@@ -82,6 +86,32 @@ struct family_latent { // sizes of latent attention where their keys are absent
     int64_t unrotated; // qk_nope_head_dim
     int64_t rotated;   // qk_rope_head_dim
     int64_t value;     // v_head_dim
+};
+
+struct family_size {
+    const char *key;
+    const char *old_key; // wins; NULL: there is none
+    int64_t otherwise;   // where there is no key
+};
+
+struct family_space {        // how a configuration speaks of state spaces
+    const char *list_key;    // what each block is
+    const char *list_alias;  // another name of the list, which wins
+    const char *pattern_key; // or a letter a block, where neither is there; NULL: there is none
+    struct family_size heads;
+    struct family_size head_dim; // or "auto", where expand says it
+    struct family_size groups;
+    struct family_size state;
+    struct family_size taps;
+    struct family_size expand;  // times hidden: numbers of all heads; without a key: head_dim alone says it
+    const char *bias_key;       // of the products around it
+    const char *mixed_bias_key; // of the convolution
+    const char *old_mixed_bias_key;
+    const char *activation_key; // of the convolution; NULL: the MLP's
+    const char *least_key;      // the least step; NULL: limits_key
+    const char *old_least_key;
+    const char *limits_key; // the least and the greatest step; NULL: there is no greatest
+    double step_least;      // where the keys are absent
 };
 
 struct family_row {
@@ -147,6 +177,7 @@ struct family_row {
 
     const struct family_latent *latent; // NULL: attention has none
     bool has_indexer; // which leaves a token index_topk keys to see: of no more, all (DeepSeek-V3.2)
+    const struct family_space *space;         // NULL: it has no state spaces
     const struct family_experts *experts;     // NULL: every block has an MLP
     const struct weight_table *other_weights; // of files that have all experts in one tensor; NULL: none
 };
@@ -160,6 +191,7 @@ enum family_groups { // of experts
 struct family_experts {      // how a configuration speaks of them
     const char *enabled_key; // says whether there are any, otherwise none; NULL: there are
     const char *count_key;
+    bool may_be_none;            // a count of 0: then no block has experts
     const char *other_count_key; // NULL: there is one name only
     int64_t count;
     const char *chosen_key; // NULL: num_experts_per_tok
@@ -188,6 +220,7 @@ struct family_experts {      // how a configuration speaks of them
     double scaling;
     double sum_more; // struct device_routing
     bool wide_router;
+    const char *latent_key; // what experts compute with in place of the residual stream; NULL: that
     bool has_correction;
     enum family_groups groups;
     int64_t group_count; // where the keys are absent

@@ -21,6 +21,11 @@ WHERE(attends, config_mixer(config, block) == MIXER_ATTENTION)
 WHERE(convolves, config_mixer(config, block) == MIXER_CONVOLUTION)
 WHERE(convolution_bias, config->convolution_bias &&convolves(config, block))
 WHERE(has_delta_net, config_mixer(config, block) == MIXER_DELTA_NET)
+WHERE(has_state_space, config_mixer(config, block) == MIXER_STATE_SPACE)
+WHERE(space_bias, config->state_space_bias &&has_state_space(config, block))
+WHERE(space_mixed_bias, config->state_space_mixed_bias &&has_state_space(config, block))
+WHERE(mixes, config_mixer(config, block) != MIXER_NONE)
+WHERE(has_second_branch, config_has_second_branch(config, block))
 WHERE(attention_bias, config->attention_bias &&attends(config, block))
 WHERE(output_bias, config->output_bias &&attends(config, block))
 WHERE(mlp_bias, config->mlp_bias && !config_has_experts(config, block))
@@ -48,6 +53,11 @@ WHERE(lacks_keys, !has_keys(config, block))
 WHERE(has_values, has_keys(config, block) && !config_values_are_keys(config, block))
 WHERE(lacks_values, !has_values(config, block))
 WHERE(has_shared, config_has_experts(config, block) && config->experts.shared_width > 0)
+WHERE(has_lone_mlp, config_has_second_branch(config, block) && !config_has_experts(config, block))
+WHERE(lone_mlp_bias, config->mlp_bias &&has_lone_mlp(config, block))
+WHERE(shared_bias, config->mlp_bias &&has_shared(config, block))
+WHERE(has_expert_latent, config_has_experts(config, block) && config->experts.latent > 0)
+WHERE(expert_latent_bias, config->mlp_bias &&has_expert_latent(config, block))
 WHERE(has_shared_gate, has_shared(config, block) && config->experts.shared_gate)
 
 static inline size_t experts(const struct model_config *config, size_t block) {
@@ -145,6 +155,17 @@ static inline size_t experts(const struct model_config *config, size_t block) {
 #define FUSED_EXPERTS \
     ALL_EXPERTS("layers.{i}.mlp.experts.gate_up_proj", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS), \
     ALL_EXPERTS("layers.{i}.mlp.experts.down_proj", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS)
+
+// A state space.
+#define STATE_SPACE(AT) \
+    LINEAR("layers.{i}." AT "in_proj", DIM_SPACE_WIDTH, DIM_HIDDEN, qkv, has_state_space, space_bias), \
+    {"layers.{i}." AT "conv1d.weight", FORM_TABLE, DIM_SPACE_MIXED, DIM_SPACE_TAPS, BLOCK(space_convolution), has_state_space, NULL, FILE_CONVOLUTION}, \
+    VECTOR("layers.{i}." AT "conv1d.bias", DIM_SPACE_MIXED, BLOCK(space_convolution_bias), space_mixed_bias), \
+    VECTOR("layers.{i}." AT "A_log", DIM_SPACE_HEADS, BLOCK(space_decay), has_state_space), \
+    VECTOR("layers.{i}." AT "dt_bias", DIM_SPACE_HEADS, BLOCK(space_step_bias), has_state_space), \
+    VECTOR("layers.{i}." AT "D", DIM_SPACE_HEADS, BLOCK(space_skip), has_state_space), \
+    VECTOR("layers.{i}." AT "norm.weight", DIM_SPACE_OUT, BLOCK(space_norm), has_state_space), \
+    LINEAR("layers.{i}." AT "out_proj", DIM_HIDDEN, DIM_SPACE_OUT, output, has_state_space, space_bias)
 
 // The MLP beside experts.
 #define SHARED_EXPERT(NAME) \

@@ -26,7 +26,9 @@ enum weight_dimension {
     DIM_GATE_UP, // twice that
     DIM_EXPERTS,
     DIM_EXPERT_WIDTH,
+    DIM_EXPERT_HIDDEN,   // what they read and write
     DIM_EXPERTS_GATE_UP, // of all experts together
+    DIM_EXPERTS_UP,      // where they are not gated
     DIM_EXPERTS_DOWN,
     DIM_TAPS,        // of a short convolution
     DIM_CONVOLUTION, // its b | c | x
@@ -42,6 +44,11 @@ enum weight_dimension {
     DIM_NET_HEADS, // of values
     DIM_NET_VALUE, // of one of them
     DIM_NET_TAPS,
+    DIM_SPACE_WIDTH, // of a state space: z | x | B | C | dt
+    DIM_SPACE_MIXED, // x | B | C
+    DIM_SPACE_OUT,   // z, and what comes out
+    DIM_SPACE_HEADS,
+    DIM_SPACE_TAPS,
     DIM_LAYER_INPUT,      // what a block has of a token beside the residual stream
     DIM_LAYER_INPUTS,     // all blocks
     DIM_LAYER_VOCABULARY, // rows of the table that they are made from
@@ -111,6 +118,9 @@ extern const struct weight_table weight_table_qwen3_5;
 extern const struct weight_table weight_table_qwen3_5_moe;
 extern const struct weight_table weight_table_qwen3_5_moe_fused;
 extern const struct weight_table weight_table_qwen3_next;
+extern const struct weight_table weight_table_nemotron_h;
+extern const struct weight_table weight_table_nemotron_h_fused;
+extern const struct weight_table weight_table_granitemoehybrid;
 extern const struct weight_table weight_table_glm4_moe;
 extern const struct weight_table weight_table_deepseek_v2;
 extern const struct weight_table weight_table_deepseek_v3;

@@ -385,6 +385,89 @@ static void some_blocks_have_a_short_convolution(void **state) {
     refused("{\"model_type\": \"lfm2\", \"block_ffn_dim_multiplier\": 0}", "'block_ffn_dim_multiplier' is 0");
 }
 
+static void blocks_of_nemotron_h_are_one_branch(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config,
+          "{\"model_type\": \"nemotron_h\", \"hybrid_override_pattern\": \"M-*EM\","
+          " \"num_hidden_layers\": 2, \"moe_latent_size\": 96, \"mamba_n_groups\": 4, \"n_groups\": 3,"
+          " \"mamba_dt_min\": 0.5, \"time_step_limit\": [0.0, 1.0], \"attention_bias\": true,"
+          " \"tie_word_embeddings\": true}");
+    assert_int_equal(config.layers, 5);
+    assert_memory_equal(config.layer_mixers, "\3\4\0\4\3", 5);
+    assert_memory_equal(config.layer_mlps, "\0\1\0\1\0", 5);
+    assert_memory_equal(config.layer_experts, "\0\0\0\1\0", 5);
+    assert_true(config.experts.plain && config.experts.latent == 96 && config.experts.shared_width == 7688);
+    assert_true(config.state_space.groups == 4 && config.state_space.norm_groups == 4);
+    assert_true(config.state_space.step_least == 0.5F && isinf(config.state_space.step_most));
+    assert_true(config.state_space_mixed_bias && !config.state_space_bias && !config.attention_bias);
+    assert_false(config.tied_embeddings); // the class ties nothing
+    assert_int_equal(config_mlp_width(&config, 0), 0);
+    assert_int_equal(config_mlp_width(&config, 1), 21504);
+    assert_int_equal(config_mlp_width(&config, 3), 7688);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"nemotron_h\", \"layers_block_type\": [\"mlp\", \"attention\"],"
+                   " \"layer_types\": [\"mamba\", \"mlp\", \"full_attention\"]}");
+    assert_memory_equal(config.layer_mixers, "\3\4\0", 3);
+    assert_int_equal(config.experts.count, 0); // no block has some
+    model_config_destroy(&config);
+    parse(&config, "{\"model_type\": \"nemotron_h\", \"layers_block_type\": null}");
+    assert_memory_equal(config.layer_mixers, "\3\4\0\4", 4);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"nemotron_h\", \"layer_types\": null}", "'layer_types' is not a list");
+    refused("{\"model_type\": \"nemotron_h\", \"layer_types\": []}", "'layer_types' is empty");
+    refused("{\"model_type\": \"nemotron_h\", \"hybrid_override_pattern\": \"M|\"}", "a letter at 1");
+    refused("{\"model_type\": \"nemotron_h\", \"hybrid_override_pattern\": null}", "null or empty");
+    refused("{\"model_type\": \"nemotron_h\", \"layers_block_type\": [\"sliding_attention\"]}",
+            "entry 0 is 'sliding_attention'");
+    refused("{\"model_type\": \"nemotron_h\", \"n_groups\": 3}", "is not a multiple of 'n_groups' (3)");
+    refused("{\"model_type\": \"nemotron_h\", \"use_conv_bias\": null}", "'use_conv_bias' is null");
+    refused("{\"model_type\": \"nemotron_h\", \"mamba_hidden_act\": \"gelu\"}",
+            "'mamba_hidden_act' is 'gelu'");
+    refused("{\"model_type\": \"nemotron_h\", \"n_routed_experts\": 9, \"num_local_experts\": 8}",
+            "'n_routed_experts' is 9, and 'num_local_experts' is 8");
+    refused("{\"model_type\": \"nemotron_h\", \"moe_latent_size\": 0}", "'moe_latent_size' is 0");
+}
+
+static void blocks_of_granite_4_have_a_state_space_or_attention(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config,
+          "{\"model_type\": \"granitemoehybrid\", \"num_hidden_layers\": 3, \"num_local_experts\": 0,"
+          " \"layer_types\": [\"attention\", \"attention\", \"attention\"],"
+          " \"layers_block_type\": [\"mamba\", \"full_attention\", \"linear_attention\"],"
+          " \"time_step_limit\": [0.25, Infinity], \"mamba_d_head\": \"auto\"}");
+    assert_memory_equal(config.layer_mixers, "\3\0\3", 3);
+    assert_memory_equal(config.layer_ropes, "\2\2\2", 3);
+    assert_true(config.experts.count == 0 && config.intermediate == 1024 && config.layer_mlps == NULL);
+    assert_true(config.state_space.head_dim == 64 && config.state_space.step_least == 0.25F);
+    assert_true(isinf(config.state_space.step_most));
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"granitemoehybrid\", \"num_hidden_layers\": 1, \"layer_types\":"
+                   " [\"attention\"], \"position_embedding_type\": \"rope\", \"intermediate_size\": 40,"
+                   " \"time_step_limit\": [0.0, {\"__float__\": \"Infinity\"}]}");
+    assert_memory_equal(config.layer_ropes, "\0", 1);
+    assert_true(config.experts.count == 8 && config.experts.width == 40 &&
+                config.experts.shared_width == 1024);
+    assert_int_equal(config.state_space.taps, 0); // no block has one
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"granitemoehybrid\", \"num_local_experts\": null}",
+            "'num_local_experts' is null");
+    refused("{\"model_type\": \"granitemoehybrid\", \"mamba_d_head\": 8}",
+            "'mamba_n_heads' times 'mamba_d_head' is 1024");
+    refused("{\"model_type\": \"granitemoehybrid\", \"mamba_n_heads\": 3}", "does not divide 'mamba_expand'");
+    refused("{\"model_type\": \"granitemoehybrid\", \"time_step_limit\": [2.0, 1.0]}", "steps from 2 to 1");
+    refused("{\"model_type\": \"granitemoehybrid\", \"time_step_limit\": [0.0]}",
+            "not a list of two numbers");
+    refused("{\"model_type\": \"granitemoehybrid\", \"hidden_act\": \"gelu\"}", "is not silu");
+    refused("{\"model_type\": \"granitemoehybrid\", \"num_hidden_layers\": 1, \"layer_types\": [\"moe\"]}",
+            "supported are linear_attention, and full_attention");
+    refused("{\"model_type\": \"granitemoehybrid\", \"attention_multiplier\": null}",
+            "'attention_multiplier' is null");
+}
+
 static void scales_are_read_as_each_family_has_them(void **state) {
     (void)state;
     struct model_config config;
@@ -518,6 +601,8 @@ int main(void) {
         cmocka_unit_test(attention_may_have_latents),
         cmocka_unit_test(experts_are_chosen_in_groups),
         cmocka_unit_test(some_blocks_have_a_short_convolution),
+        cmocka_unit_test(blocks_of_nemotron_h_are_one_branch),
+        cmocka_unit_test(blocks_of_granite_4_have_a_state_space_or_attention),
         cmocka_unit_test(scales_are_read_as_each_family_has_them),
         cmocka_unit_test(norms_are_where_flags_put_them),
         cmocka_unit_test(the_text_part_of_a_larger_model_is_read),
