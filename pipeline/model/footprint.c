@@ -277,10 +277,19 @@ uint64_t footprint_active_parameters(const struct model_config *config) {
     return footprint_parameters(config) - idle;
 }
 
+static bool some_block_has(const struct model_config *config, const struct weight_row *row) {
+    for (size_t block = 0; block < config->layers; block++) {
+        if (weight_present(row, config, block)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool footprint_can_quantise(const struct model_config *config) {
     for (size_t i = 0; i < config->weights->count; i++) {
         const struct weight_row *row = &config->weights->rows[i];
-        if (row->form == FORM_MATRIX && weight_in_block(row) &&
+        if (row->form == FORM_MATRIX && weight_in_block(row) && some_block_has(config, row) &&
             ((row->file != FILE_ROWS && row->file != FILE_NOWHERE) ||
              (row->copies != NULL && config->experts.count > 0))) {
             return false;
