@@ -446,7 +446,8 @@ int config_read_rope(const struct values *values, struct model_config *config, s
     struct rope_config *rope = &config->rope;
     struct values map;
     double part = row->defaults.part == 0 ? 1 : row->defaults.part;
-    *rope = (struct rope_config){.theta = row->defaults.theta, .factor = 1, .attention_factor = 1};
+    *rope = (struct rope_config){
+        .theta = row->defaults.theta, .factor = 1, .attention_factor = 1, .turns_back = row->turns_back};
     rope->original_positions = (double)config->max_positions;
     if (row->ropes == ROPES_NONE) {
         return STATUS_OK; // whatever keys of rotation there are
