@@ -124,8 +124,7 @@ def load(folder, dtype):
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with open(os.path.join(folder, "config.json")) as file:
-        text = file.read()
-    mixture = {"experts_implementation": "eager"} if any(key in text for key in ("num_experts_per_tok", "top_k_experts")) else {}
+        mixture = {"experts_implementation": "eager"} if family_tensors.is_mixture(json.load(file)) else {}
     model, info = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="eager", output_loading_info=True,
                                             **mixture)
     check_loaded(folder, info)

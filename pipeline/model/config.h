@@ -31,6 +31,7 @@ struct rope_config {
     double attention_factor; // multiplies cosine and sine; 1 unless yarn, longrope or a GGUF file says so
     bool truncate;           // yarn: floor and ceil the correction range
     size_t rotated;          // numbers of a head that turn; 0: config_rotated's
+    bool turns_back;         // the other way round
     size_t still;            // frequencies that are zero, the last ones: their numbers stay as they are
     float *divisors;         // [rotated / 2] of the frequencies, whatever their kind; NULL: none
     float *long_divisors;    // longrope: the same of texts longer than original_positions
@@ -186,9 +187,10 @@ struct model_config {
     size_t key_sharers;      // the last so many blocks have KEYS_SHARED
     bool double_mlp;         // and an MLP twice as wide as others
     struct latent_config latent;
-    size_t longest_text; // index_topk: of texts that are longer, attention would see some keys only, which is
-                         // not computed; 0: texts may have any length
-    size_t unrotated;    // numbers of a head that do not turn, its last ones
+    size_t longest_text; // tokens; of longer texts the class computes what is not computed here, or nothing;
+                         // 0: texts may have any length
+    const char *longest_key; // that says so
+    size_t unrotated;        // numbers of a head that do not turn, its last ones
     enum device_pairing pairing;
     enum device_rope_rounding rope_rounding;
     struct rope_config rope;

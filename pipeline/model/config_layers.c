@@ -41,7 +41,7 @@ static int read_size(const struct values *values, struct model_config *config, s
 static int read_window(const struct values *values, struct model_config *config, struct error *err) {
     enum family_windows windows = config->family->windows;
     bool used = windows == WINDOWS_ALL || windows == WINDOWS_BY_TYPE || windows == WINDOWS_LISTED ||
-                windows == WINDOWS_CHUNKED;
+                windows == WINDOWS_CHUNKED || windows == WINDOWS_FROM_LAYER;
     if (windows != WINDOWS_NEVER && !used) {
         TRY(values_boolean(values, "use_sliding_window", &used, err));
     }
@@ -49,7 +49,8 @@ static int read_window(const struct values *values, struct model_config *config,
         return STATUS_OK;
     }
     TRY(read_size(values, config, err));
-    if ((windows != WINDOWS_IF_USED && windows != WINDOWS_IN_TURN) || config->window == 0) {
+    if ((windows != WINDOWS_IF_USED && windows != WINDOWS_IN_TURN && windows != WINDOWS_FROM_LAYER) ||
+        config->window == 0) {
         return STATUS_OK;
     }
     int64_t first = config->family->window_layers == 0 ? 28 : config->family->window_layers;
@@ -74,7 +75,7 @@ static int read_pattern(const struct values *values, const struct model_config *
 static bool list_is_obeyed(const struct model_config *config) {
     enum family_windows windows = config->family->windows;
     return windows == WINDOWS_IF_USED || windows == WINDOWS_IN_TURN || windows == WINDOWS_BY_TYPE ||
-           windows == WINDOWS_WITHOUT_ROPE || windows == WINDOWS_CHUNKED;
+           windows == WINDOWS_FROM_LAYER || windows == WINDOWS_WITHOUT_ROPE || windows == WINDOWS_CHUNKED;
 }
 
 static bool has_reach(const struct model_config *config) {
@@ -228,7 +229,7 @@ static int read_convolutions(const struct values *values, struct model_config *c
     TRY(read_count(values, "conv_L_cache", 3, &config->convolution.taps, DEVICE_TAPS_MOST, err));
     TRY(values_boolean(values, "conv_bias", &config->convolution_bias, err));
     TRY(flags_of(config, &config->layer_mixers, err));
-    if (!values_has(values, "layer_types")) {
+    if (!values_has(values, "layer_types") && config->family->mixers == MIXERS_CONVOLUTION) {
         return read_full_blocks(values, config, err);
     }
     if (values_kind(values, "layer_types") != VALUE_LIST || values_count(&list) != config->layers) {
@@ -303,7 +304,8 @@ static int read_sliding(const struct values *values, struct model_config *config
     for (size_t i = 0; i < config->layers; i++) {
         bool slides = i >= config->first_window_layer;
         slides = windows == WINDOWS_IN_TURN ? !slides && i % 2 == 0 : slides;
-        slides = windows == WINDOWS_BY_TYPE ? (i + 1) % (size_t)every != 0 : slides;
+        slides = windows == WINDOWS_BY_TYPE ? (i + (config->family->full_first ? 0 : 1)) % (size_t)every != 0
+                                            : slides;
         slides = windows == WINDOWS_WITHOUT_ROPE ? config->layer_ropes[i] == BLOCK_ROPE_NONE : slides;
         slides = windows == WINDOWS_CHUNKED ? config->layer_ropes[i] != BLOCK_ROPE_NONE : slides;
         config->layer_slides[i] = has_reach(config) && slides;
@@ -389,7 +391,9 @@ int config_read_layers(const struct values *values, struct model_config *config,
     if (config->family->ropes == ROPES_IF_NAMED) {
         TRY(read_named_rope(values, config, err));
     }
-    TRY(read_mixers(values, config, err));
+    TRY(config->family->mixers == MIXERS_CONVOLUTION || config->family->mixers == MIXERS_LISTED
+            ? read_convolutions(values, config, err)
+            : read_mixers(values, config, err));
     TRY(read_sliding(values, config, err));
     choose_ropes(config);
     TRY(config->family->full_heads ? config_read_full(values, config, err) : STATUS_OK);

@@ -446,7 +446,8 @@ int config_read_rope(const struct values *values, struct model_config *config, s
     struct rope_config *rope = &config->rope;
     struct values map;
     double part = row->defaults.part == 0 ? 1 : row->defaults.part;
-    *rope = (struct rope_config){.theta = row->defaults.theta, .factor = 1, .attention_factor = 1};
+    *rope = (struct rope_config){
+        .theta = row->defaults.theta, .factor = 1, .attention_factor = 1, .turns_back = row->turns_back};
     rope->original_positions = (double)config->max_positions;
     bool never = row->ropes == ROPES_IF_NAMED && config_block_rope(config, 0) == BLOCK_ROPE_NONE;
     if (row->ropes == ROPES_NONE || never) {

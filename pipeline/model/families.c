@@ -15,6 +15,7 @@ static const struct family_nest nests[] = {
     {"mistral3", false, "mistral", false},
     {"qwen2_5_vl", true, "qwen2_5_vl_text", false},
     {"qwen3_vl", false, "qwen3_vl_text", false},
+    {"qwen3_vl_moe", false, "qwen3_vl_moe_text", false},
     {"gemma4", false, "gemma4_text", true},
     {"qwen3_5", false, "qwen3_5_text", false},
     {"qwen3_5_moe", false, "qwen3_5_moe_text", false},

@@ -51,6 +51,7 @@ enum family_windows {     // which blocks see a window of keys only
     WINDOWS_ALL,          // all, unless it says null
     WINDOWS_ALL_IF_USED,  // all, if use_sliding_window (Qwen3-MoE)
     WINDOWS_IF_USED,      // those from max_window_layers on, if use_sliding_window (Qwen)
+    WINDOWS_FROM_LAYER,   // those from max_window_layers on (dots.llm1)
     WINDOWS_IN_TURN,      // every other one of those before it, if use_sliding_window (Qwen2-MoE)
     WINDOWS_BY_TYPE,      // all but each `full_every`-th one, unless layer_types says otherwise
     WINDOWS_LISTED,       // where attention_types has "local" (GPT-Neo)
@@ -65,6 +66,7 @@ enum family_mixers {    // which blocks mix tokens by what
     MIXERS_STATE_SPACE, // all by a state space, unless a list says otherwise (Granite 4)
     MIXERS_LONE_BRANCHES, // each block is one branch: a state space, attention, an MLP or experts
                           // (Nemotron-H)
+    MIXERS_LISTED,        // by attention or convolution, as layer_types says (LFM2-MoE)
 };
 
 enum family_ropes {         // which blocks rotate how
@@ -154,11 +156,16 @@ struct family_row {
     size_t position_offset; // rows of their table before position 0
     bool embedding_norm;
     bool has_slopes;
+    bool has_multi_query;       // multi_query, new_decoder_architecture, num_kv_heads, parallel_attn and
+                                // num_ln_in_parallel_attn say which heads and norms there are (Falcon)
+    const char *attention_map;  // a map that holds clip_qkv and softmax_scale (MPT); NULL: there is none
+    bool ends;                  // texts end where max_position_embeddings does
     const char *query_beta_key; // in the map of rotation
     bool tempers_unrotated;     // attn_temperature_tuning, attn_scale and floor_scale (Llama 4)
 
     enum family_windows windows;
     size_t full_every;
+    bool full_first; // the first of each so many, not the last (CWM)
     bool full_heads; // blocks without a window have heads of their own, and the last block is one (Gemma 4)
     bool value_norm;
     enum family_mixers mixers;
@@ -168,6 +175,7 @@ struct family_row {
     size_t rotary_dim;     // > 0: a fixed table; where the key rotary_dim is absent (GPT-J)
     bool old_rope_keys;    // rotary_pct and rotary_emb_base (GPT-NeoX)
     bool old_long_names;   // longrope is called su or yarn too (Phi-3)
+    bool turns_back;       // the other way round (nanochat)
     bool stretches_base;   // dynamic scaling with alpha is a base stretched once and for all (HunYuan)
     int64_t window_layers; // where max_window_layers is absent; 0: 28
     bool needs_scaling;    // the class has one of its own where the file names none, which is not followed
@@ -194,8 +202,8 @@ struct family_experts {      // how a configuration speaks of them
     bool may_be_none;            // a count of 0: then no block has experts
     const char *other_count_key; // NULL: there is one name only
     int64_t count;
-    const char *chosen_key; // NULL: num_experts_per_tok
-    int64_t chosen;         // 0: the key has to be there, and so with the other two
+    const char *chosen_key; // NULL: num_experts_per_tok, which has to agree where there is another
+    int64_t chosen;         // 0: the key has to be there, as with `count` and `shared_count`
     const char *width_key;
     int64_t width;
     const char *normalised_key; // NULL: weights are always divided by their sum; "": as the next says
@@ -222,6 +230,8 @@ struct family_experts {      // how a configuration speaks of them
     bool wide_router;
     const char *latent_key; // what experts compute with in place of the residual stream; NULL: that
     bool has_correction;
+    const char *correction_key; // unless this is false; NULL: whatever is said
+    bool has_columns;           // the file has columns for rows, unless there are as many (Qwen3-VL-MoE)
     enum family_groups groups;
     int64_t group_count; // where the keys are absent
     int64_t group_chosen;

@@ -236,10 +236,11 @@ static int check_texts(const struct model *model, const struct model_batch *batc
                              i, (long long)length, model->limits.longest);
         }
         if (model->config.longest_text > 0 && (size_t)length > model->config.longest_text) {
-            return error_set(err, STATUS_DATA,
-                             "text %zu of the batch has %lld tokens, and the model is computed of %zu "
-                             "(index_topk) at most",
-                             i, (long long)length, model->config.longest_text);
+            return error_set(
+                err, STATUS_DATA,
+                "text %zu of the batch has %lld tokens, and the model is computed of texts of at "
+                "most %zu ('%s')",
+                i, (long long)length, model->config.longest_text, model->config.longest_key);
         }
     }
     for (size_t t = 0; t < batch->tokens; t++) {
