@@ -283,6 +283,7 @@ static int read_mixers(const struct values *values, struct model_config *config,
     case MIXERS_DELTA_NET:
         return read_delta_nets(values, config, err);
     case MIXERS_CONVOLUTION:
+    case MIXERS_LISTED:
         return read_convolutions(values, config, err);
     case MIXERS_STATE_SPACE:
     case MIXERS_LONE_BRANCHES:
@@ -391,9 +392,7 @@ int config_read_layers(const struct values *values, struct model_config *config,
     if (config->family->ropes == ROPES_IF_NAMED) {
         TRY(read_named_rope(values, config, err));
     }
-    TRY(config->family->mixers == MIXERS_CONVOLUTION || config->family->mixers == MIXERS_LISTED
-            ? read_convolutions(values, config, err)
-            : read_mixers(values, config, err));
+    TRY(read_mixers(values, config, err));
     TRY(read_sliding(values, config, err));
     choose_ropes(config);
     TRY(config->family->full_heads ? config_read_full(values, config, err) : STATUS_OK);

@@ -149,7 +149,7 @@ static void blocks_without_a_window_may_differ_in_more(void **state) {
 static void what_differs_in_other_ways_is_refused(void **state) {
     (void)state;
     static const char *const cases[][2] = {
-        {"\"enable_moe_block\": true", "'enable_moe_block' is true"},
+        {"\"enable_moe_block\": true", "'num_experts' is missing"},
         {"\"use_bidirectional_attention\": \"all\"", "'use_bidirectional_attention' is all"},
         {"\"global_head_dim\": 33", "heads of 33 numbers"},
         {"\"attention_k_eq_v\": true, \"num_global_key_value_heads\": 3", "not a multiple of the 3 heads"},
