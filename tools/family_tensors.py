@@ -10,6 +10,7 @@ import family_tensors_space as space
 import make_model
 from make_model import Tensor
 
+GEMMA4 = ("gemma4_text", "gemma4_unified_text")
 PLAIN = ("qwen3", "qwen2", "llama", "mistral")  # of make_model
 ROUTER_GAIN = 2.0  # logits that differ clearly from expert to expert
 
@@ -69,6 +70,7 @@ def find_row(family, c):
         "gemma": Row(one_plus=True),
         "gemma2": Row(norms_after=AFTER, one_plus=True, norms=SANDWICH),
         "gemma3_text": Row(norms_after=AFTER, one_plus=True, norms=SANDWICH, qk_norms="head"),
+        "gemma4_unified_text": Row(norms_after=AFTER, norms=SANDWICH, qk_norms="head"),
         "gemma4_text": Row(norms_after=AFTER, norms=SANDWICH, qk_norms="head", mixture="gemma4" if c.get("enable_moe_block") else ""),
         "phi3": Row(fused_qkv=True, mlp="fused"),
         "lfm2": Row(norms=("operator_norm", "ffn_norm"), qk_norms="head", qk_names=("q_layernorm", "k_layernorm"), out="out_proj",
@@ -327,7 +329,7 @@ def is_sparse(c, layer):
 def attention_shape(m, family, layer):
     """Heads of keys and values, their size, and whether values are the keys before their norm."""
     c = m.config
-    if family == "gemma4_text" and c["layer_types"][layer] == "full_attention":
+    if family in GEMMA4 and c["layer_types"][layer] == "full_attention":
         own = c.get("attention_k_eq_v", False)
         return (c["num_global_key_value_heads"] if own else m.kv_heads), c.get("global_head_dim", 512), own
     return m.kv_heads, m.head_dim, False
@@ -358,7 +360,7 @@ def attention(m, at, family, row, layer):
     elif row.qk_norms:
         sizes = {"head": (head_dim, head_dim), "full": (q, kv), "each": ([m.heads, head_dim], [kv_heads, head_dim])}[row.qk_norms]
         for name, size in list(zip(row.qk_names, sizes))[:1 if takes_keys(m.config, layer) else 2]:
-            m.norm(at + name, size, mean=0.45 if family == "gemma4_text" else None)  # its scores are not scaled
+            m.norm(at + name, size, mean=0.45 if family in GEMMA4 else None)  # its scores are not scaled
     if family == "gpt_oss":
         m.add(at + "sinks", [m.heads], 0.5, 1.0, kind="sinks")
 
@@ -462,7 +464,7 @@ def feed_forward(m, at, family, row, layer):
 
 def layer_input(m, at):
     """Gemma 4's per-layer embeddings, where it has some."""
-    width = m.config["hidden_size_per_layer_input"]
+    width = m.config.get("hidden_size_per_layer_input")
     if width:
         m.matrix(at + "per_layer_input_gate.weight", width, m.hidden)
         m.matrix(at + "per_layer_projection.weight", m.hidden, width, m.damping)
@@ -493,7 +495,7 @@ def list_llama_like(m, family, row, prefix):
         else:
             attention(m, at, family, row, layer)
         feed_forward(m, at, family, row, layer)
-        if family == "gemma4_text":
+        if family in GEMMA4:
             layer_input(m, at)
             m.add(at + "layer_scalar", [1], 0.9, 0.2, kind="scalar")
     if row.final:
@@ -653,6 +655,7 @@ NESTED = {
     "gemma3": ("gemma3_text", "model.language_model.", [("model.multi_modal_projector.mm_input_projection_weight", "vt"),
                                                         ("model.multi_modal_projector.mm_soft_emb_norm.weight", "v")]),
     "gemma4": ("gemma4_text", "model.language_model.", [("model.embed_vision.embedding_projection.weight", "tv")]),
+    "gemma4_unified": ("gemma4_unified_text", "model.language_model.", [("model.vision_embedder.patch_dense.bias", "v")]),
     "mistral3": ("mistral", "model.language_model.", [("model.multi_modal_projector.norm.weight", "v"),
                                                       ("model.vision_tower.ln_pre.weight", "v")]),
     "llama4": ("llama4_text", "language_model.model.", [("multi_modal_projector.linear_1.weight", "tv"),
@@ -695,7 +698,7 @@ def list_tensors(config, seed, head=None):
     else:
         list_llama_like(m, family, row, prefix)
     for name, sides in tower:
-        sizes = {"v": config["vision_config"]["hidden_size"], "t": m.hidden}
+        sizes = {"v": first_of(config["vision_config"], "hidden_size", "mm_embed_dim"), "t": m.hidden}
         m.add(name, [sizes[side] for side in sides], 1.0, 0.25)
     if head if head is not None else not first_of(config, "tie_word_embeddings", default=inner.get("tie_word_embeddings", False)):
         m.matrix(HEADS.get(family, "lm_head.weight"), inner["vocab_size"], m.hidden)

@@ -39,6 +39,11 @@ def gemma4_text(**changes):
     return {**without(made, "rope_theta"), **changes}
 
 
+def gemma4_unified_text(**changes):
+    made = without(gemma4_text(attention_k_eq_v=True), "hidden_size_per_layer_input", "enable_moe_block")
+    return {**made, "model_type": "gemma4_unified_text", "use_bidirectional_attention": "vision", **changes}
+
+
 def nested(outer, text, vision, **more):
     return {"model_type": outer, "text_config": without(text, "architectures"), "vision_config": vision,
             "tie_word_embeddings": text.get("tie_word_embeddings", False), **more}
@@ -50,6 +55,8 @@ PIXTRAL = {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, 
            "head_dim": 8, "image_size": 28, "patch_size": 14}
 GEMMA4_TOWER = {"model_type": "gemma4_vision", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
                 "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "position_embedding_size": 16}
+GEMMA4_UNIFIED_TOWER = {"model_type": "gemma4_unified_vision", "patch_size": 4, "mm_embed_dim": 16, "mm_posemb_size": 8,
+                        "output_proj_dims": 32}
 LLAMA4_TOWER = {"model_type": "llama4_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
                 "num_attention_heads": 2, "image_size": 28, "patch_size": 14, "vision_output_dim": 16, "projector_input_dim": 16,
                 "projector_output_dim": 16}
@@ -121,6 +128,8 @@ def gemma_variants():
                           {"text_config": gemma4_text(**{**inputs, "rms_norm_eps": 0.5})}),
         "gemma4-experts": (nested("gemma4", gemma4_text(**beside), GEMMA4_TOWER, audio_config=None), "BF16", 2, FEWEST,
                            {"text_config": gemma4_text(**{**beside, "top_k_experts": 3})}),
+        "gemma4_unified": (nested("gemma4_unified", gemma4_unified_text(), GEMMA4_UNIFIED_TOWER, audio_config=None, video_token_id=11),
+                           "BF16", 1, FEWER, {"text_config": gemma4_unified_text(sliding_window=20)}),
         "gemma4-experts-takers": (gemma4_text(**taking), "F32", 1, FEWEST, {"top_k_experts": 3}),
         "gemma4-takers": (gemma4_text(**takers), "F32", 1, FEWER, {"sliding_window": 20}),
         "gemma4-shared": (nested("gemma4", gemma4_text(**shared), GEMMA4_TOWER, audio_config=None, image_token_id=5,

@@ -117,8 +117,9 @@ static bool is_indexer(const char *name, const struct model_config *config) {
 // What sees and hears in a model whose text part is read.
 static bool is_tower(const char *name) {
     static const char *const parts[] = {
-        "visual",       "vision_tower", "vision_model",        "multi_modal_projector", "audio_tower",
-        "embed_vision", "embed_audio",  "vision_embed_tokens", "vision_proj",           "merger"};
+        "visual",      "vision_tower", "vision_model",   "multi_modal_projector",
+        "audio_tower", "embed_vision", "embed_audio",    "vision_embed_tokens",
+        "vision_proj", "merger",       "vision_embedder"};
     for (const char *part = name; part != NULL;
          part = strchr(part, '.') == NULL ? NULL : strchr(part, '.') + 1) {
         for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {

@@ -145,7 +145,7 @@ int config_read_full(const struct values *values, struct model_config *config, s
     TRY(refuse(values, config, err));
     TRY(values_boolean(values, "attention_k_eq_v", &config->full_values_are_keys, err));
     TRY(read_sharing(values, config, err));
-    TRY(read_layer_inputs(values, config, err));
+    TRY(config->family->layer_inputs ? read_layer_inputs(values, config, err) : STATUS_OK);
     if (config->attention_bias && (config->full_values_are_keys || config->key_sharers > 0)) {
         return error_set(err, STATUS_DATA, "'attention_bias' is not supported beside '%s'",
                          config->full_values_are_keys ? "attention_k_eq_v" : "num_kv_shared_layers");

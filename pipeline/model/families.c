@@ -17,6 +17,7 @@ static const struct family_nest nests[] = {
     {"qwen3_vl", false, "qwen3_vl_text", false},
     {"qwen3_vl_moe", false, "qwen3_vl_moe_text", false},
     {"gemma4", false, "gemma4_text", true},
+    {"gemma4_unified", false, "gemma4_unified_text", true},
     {"qwen3_5", false, "qwen3_5_text", false},
     {"qwen3_5_moe", false, "qwen3_5_moe_text", false},
     {"llama4", false, "llama4_text", false},

@@ -6,6 +6,13 @@ static const char *const neox_prefixes[] = {"gpt_neox.", "", NULL};
 static const char *const opt_prefixes[] = {"model.decoder.", "decoder.", NULL};
 
 // Of Gemma 4, whose class has no sizes of its own for them.
+#define GEMMA4                                                                                               \
+    .weights = &weight_table_gemma4, .prefixes = family_text_prefixes,                                       \
+    .keys = {.activation = "hidden_activation"}, .norm = DEVICE_NORM_RMS_ONCE, .norms = NORMS_AROUND,        \
+    .qk_norm = QK_NORM_HEADS, .value_norm = true, .qkv_bias = ATTENTION_BIAS, .output_bias = ATTENTION_BIAS, \
+    .activation = DEVICE_GELU_TANH, .scale_default = 1, .embedding_root = true, .windows = WINDOWS_BY_TYPE,  \
+    .full_every = 6, .full_heads = true, .ropes = ROPES_BY_TYPE
+
 static const struct family_experts gemma4_experts = {
     .enabled_key = "enable_moe_block",
     .count_key = "num_experts",
@@ -94,24 +101,13 @@ static const struct family_row rows[] = {
      .full_every = 6,
      .ropes = ROPES_LOCAL},
     {.model_type = "gemma4_text",
-     .weights = &weight_table_gemma4,
-     .prefixes = family_text_prefixes,
-     .keys = {.activation = "hidden_activation"},
+     GEMMA4,
      .defaults = {30, 2304, 9216, 8, 4, 256, 262144, 131072, 512, 1e-6, 1e4, 0, true},
-     .norm = DEVICE_NORM_RMS_ONCE,
-     .norms = NORMS_AROUND,
-     .qk_norm = QK_NORM_HEADS,
-     .value_norm = true,
-     .qkv_bias = ATTENTION_BIAS,
-     .output_bias = ATTENTION_BIAS,
-     .activation = DEVICE_GELU_TANH,
-     .scale_default = 1,
-     .embedding_root = true,
-     .windows = WINDOWS_BY_TYPE,
-     .full_every = 6,
-     .full_heads = true,
-     .ropes = ROPES_BY_TYPE,
+     .layer_inputs = true,
      .experts = &gemma4_experts},
+    {.model_type = "gemma4_unified_text",
+     GEMMA4,
+     .defaults = {30, 2304, 9216, 8, 4, 256, 262144, 262144, 1024, 1e-6, 1e4, 0, true}},
     {.model_type = "phi3",
      .weights = &weight_table_fused,
      .defaults = {32, 3072, 8192, 32, 0, 0, 32064, 4096, 0, 1e-5, 1e4, 1, false},

@@ -165,8 +165,9 @@ struct family_row {
 
     enum family_windows windows;
     size_t full_every;
-    bool full_first; // the first of each so many, not the last (CWM)
-    bool full_heads; // blocks without a window have heads of their own, and the last block is one (Gemma 4)
+    bool full_first;   // the first of each so many, not the last (CWM)
+    bool full_heads;   // blocks without a window have heads of their own, and the last block is one (Gemma 4)
+    bool layer_inputs; // blocks may have inputs of a token of their own (Gemma 4)
     bool value_norm;
     enum family_mixers mixers;
     bool rounds_mlp;  // to two thirds of intermediate_size, by block_auto_adjust_ff_dim and others (LFM2)

@@ -54,6 +54,7 @@ static const char *const golden_families[] = {
     "gemma3-v5",
     "gemma4",
     "gemma4-experts",
+    "gemma4_unified",
     "gemma4-inputs",
     "gemma4-shared",
     "gemma4-takers",
