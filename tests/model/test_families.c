@@ -34,6 +34,9 @@ static void refused(const char *text, const char *said) {
     assert_null(config.layer_experts);
 }
 
+// What the class of dots.llm1 has no default for.
+#define DOTS " \"n_routed_experts\": 8, \"n_shared_experts\": 2, \"num_experts_per_tok\": 3}"
+
 static void windows_come_in_patterns(void **state) {
     (void)state;
     static const struct {
@@ -69,6 +72,13 @@ static void windows_come_in_patterns(void **state) {
         {"{\"model_type\": \"llama4_text\", \"num_hidden_layers\": 2, \"no_rope_layer_interval\": 2,"
          " \"layer_types\": [\"full_attention\", \"chunked_attention\"]}",
          "\0\1", "\0\2"},
+        {"{\"model_type\": \"cwm\", \"num_hidden_layers\": 6, \"rope_parameters\": {\"rope_theta\": 9}}",
+         "\0\1\1\1\0\1", "\0\0\0\0\0\0"},
+        {"{\"model_type\": \"dots1\", \"num_hidden_layers\": 3, \"max_window_layers\": 1," DOTS, "\0\1\1",
+         "\0\0\0"},
+        {"{\"model_type\": \"dots1\", \"num_hidden_layers\": 3, \"max_window_layers\": 1,"
+         " \"sliding_window\": null," DOTS,
+         "\0\0\0", "\0\0\0"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct model_config config;
@@ -330,6 +340,36 @@ static void attention_may_have_latents(void **state) {
     refused("{\"model_type\": \"glm_moe_dsa\", \"index_topk\": 0}", "'index_topk' is 0");
 }
 
+static void older_families_name_heads_and_norms_otherwise(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config, "{\"model_type\": \"falcon\"}");
+    assert_true(config.heads == 71 && config.kv_heads == 1 && config.intermediate == 4 * config.hidden);
+    assert_int_equal(config.branches, BRANCHES_ONE_NORM);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"falcon\", \"hidden_size\": 64, \"num_attention_heads\": 8,"
+                   " \"new_decoder_architecture\": true, \"num_kv_heads\": 2, \"ffn_hidden_size\": 40}");
+    assert_true(config.kv_heads == 2 && config.intermediate == 40);
+    assert_int_equal(config.branches, BRANCHES_TWO_NORMS);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"falcon\", \"multi_query\": false, \"parallel_attn\": false}");
+    assert_true(config.kv_heads == 71 && config.branches == BRANCHES_SERIAL);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"mpt\", \"max_seq_len\": 64,"
+                   " \"attn_config\": {\"clip_qkv\": 6, \"softmax_scale\": 0.5}}");
+    assert_true(config.qkv_limit == 6 && config.score_scale == 0.5 && config.has_slopes);
+    assert_int_equal(config.longest_text, 64);
+    assert_string_equal(config.longest_key, "max_seq_len");
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"stablelm\", \"qk_layernorm\": true}");
+    assert_int_equal(config.qk_norm, QK_NORM_EACH);
+    model_config_destroy(&config);
+}
+
 static void experts_are_chosen_in_groups(void **state) {
     (void)state;
     struct model_config config;
@@ -570,6 +610,33 @@ static void what_another_family_has_is_refused(void **state) {
          "'short_factor' is not a list of 48 numbers"},
         {"\"model_type\": \"gpt_oss\"", "neither 'rope_scaling' nor 'rope_parameters' is there"},
         {"\"model_type\": \"granite\", \"attention_multiplier\": 0", "'attention_multiplier' is 0"},
+        {"\"model_type\": \"cwm\"", "neither 'rope_scaling' nor 'rope_parameters' is there"},
+        {"\"model_type\": \"dots1\", \"n_shared_experts\": 1, \"num_experts_per_tok\": 1",
+         "'n_routed_experts' is missing"},
+        {"\"model_type\": \"dots1\", \"n_routed_experts\": 8, \"n_shared_experts\": 1",
+         "'num_experts_per_tok' is missing"},
+        {"\"model_type\": \"dots1\", \"n_routed_experts\": 8, \"num_experts_per_tok\": 1",
+         "'n_shared_experts' is missing"},
+        {"\"model_type\": \"hy_v3\", \"num_experts\": 8, \"num_local_experts\": 9",
+         "'num_experts' is 8, and"},
+        {"\"model_type\": \"hunyuan_v1_moe\", \"num_hidden_layers\": 2, \"num_experts\": 4, \"moe_topk\": "
+         "[1, 2]",
+         "'moe_topk' is not one number for all of 2 blocks"},
+        {"\"model_type\": \"hunyuan_v1_moe\", \"num_experts\": 4, \"moe_topk\": 2, \"num_experts_per_tok\": "
+         "1",
+         "'moe_topk' is 2, and 'num_experts_per_tok' is 1"},
+        {"\"model_type\": \"qwen3_vl_moe_text\", \"moe_intermediate_size\": 1024",
+         "which these do not tell apart"},
+        {"\"model_type\": \"lfm2_moe\"", "'layer_types' is not a list of 32 names"},
+        {"\"model_type\": \"lfm2_moe\", \"use_expert_bias\": null, \"num_hidden_layers\": 1, \"layer_types\":"
+         " [\"conv\"]",
+         "'use_expert_bias' is null"},
+        {"\"model_type\": \"falcon\", \"alibi\": true", "'alibi' is true"},
+        {"\"model_type\": \"falcon\", \"multi_query\": null", "'multi_query' is null"},
+        {"\"model_type\": \"falcon\", \"num_ln_in_parallel_attn\": 2", "'num_ln_in_parallel_attn' is 2"},
+        {"\"model_type\": \"falcon\", \"parallel_attn\": false, \"new_decoder_architecture\": true",
+         "'parallel_attn' is false"},
+        {"\"model_type\": \"mpt\", \"attn_config\": {\"softmax_scale\": 0}", "'softmax_scale' is 0"},
         {"\"model_type\": \"gpt_oss\", \"swiglu_alpha\": 2, \"rope_scaling\": {\"type\": \"default\"}",
          "'swiglu_alpha' is 2"},
         {"\"model_type\": \"phi3\", \"sliding_window\": 0", "'sliding_window' is 0"},
@@ -599,6 +666,7 @@ int main(void) {
         cmocka_unit_test(blocks_may_see_chunks_and_temper_queries),
         cmocka_unit_test(some_blocks_have_a_delta_net),
         cmocka_unit_test(attention_may_have_latents),
+        cmocka_unit_test(older_families_name_heads_and_norms_otherwise),
         cmocka_unit_test(experts_are_chosen_in_groups),
         cmocka_unit_test(some_blocks_have_a_short_convolution),
         cmocka_unit_test(blocks_of_nemotron_h_are_one_branch),
