@@ -506,7 +506,8 @@ def list_opt(m, family):
 
 
 GPT_LIKE = {"gpt2": list_gpt2, "gpt_neo": list_gpt_neo, "gptj": list_gptj, "gpt_neox": list_gpt_neox, "bloom": list_bloom,
-            "opt": list_opt, "nemotron_h": space.list_nemotron_h, "granitemoehybrid": space.list_granitemoehybrid}
+            "opt": list_opt, "nemotron_h": space.list_nemotron_h, "granitemoehybrid": space.list_granitemoehybrid,
+            "bamba": space.list_bamba}
 HEADS = {"gpt_neox": "embed_out.weight"}
 
 
