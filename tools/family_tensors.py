@@ -644,7 +644,7 @@ def list_opt(m, family):
 
 GPT_LIKE = {"gpt2": list_gpt2, "gpt_neo": list_gpt_neo, "gptj": list_gptj, "gpt_neox": list_gpt_neox, "bloom": list_bloom,
             "opt": list_opt, "falcon": list_falcon, "mpt": list_mpt, "nemotron_h": space.list_nemotron_h,
-            "granitemoehybrid": space.list_granitemoehybrid}
+            "granitemoehybrid": space.list_granitemoehybrid, "bamba": space.list_bamba}
 HEADS = {"gpt_neox": "embed_out.weight"}
 
 

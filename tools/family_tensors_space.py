@@ -80,6 +80,26 @@ def list_nemotron_h(m, family):
     m.norm(prefix + "norm_f", m.hidden)
 
 
+def list_bamba(m, family):
+    c, prefix = m.config, "model."
+    heads, bias = c["mamba_n_heads"], c.get("mlp_bias", False)
+    m.embedding(prefix + "embed_tokens.weight", c["vocab_size"], m.hidden)
+    for layer in range(m.layers):
+        at = f"{prefix}layers.{layer}."
+        m.norm(at + "input_layernorm", m.hidden)
+        m.norm(at + "pre_ff_layernorm", m.hidden)
+        if layer in (c.get("attn_layer_indices") or []):
+            attention(m, at + "self_attn.", c.get("attention_bias", False))
+        else:
+            state_space(m, at + "mamba.", heads, c["mamba_expand"] * m.hidden // heads, c["mamba_n_groups"], c["mamba_d_state"],
+                        c["mamba_d_conv"], c.get("mamba_proj_bias", False), c.get("mamba_conv_bias", True))
+        at += "feed_forward."
+        m.linear(at + "gate_proj", c["intermediate_size"], m.hidden, 1.0, bias)
+        m.linear(at + "up_proj", c["intermediate_size"], m.hidden, 1.0, bias)
+        m.linear(at + "down_proj", m.hidden, c["intermediate_size"], m.damping, bias)
+    m.norm(prefix + "final_layernorm", m.hidden)
+
+
 def list_granitemoehybrid(m, family):
     c, prefix = m.config, "model."
     experts, width = c.get("num_local_experts", 8), c["intermediate_size"]

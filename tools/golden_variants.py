@@ -365,7 +365,10 @@ def space_variants():
                      mamba_conv_bias=False, attention_bias=True)
     few = dict(num_local_experts=4, num_experts_per_tok=2, num_hidden_layers=2, layers_block_type=["mamba", "attention"],
                layer_types=None)
+    bamba = small("bamba", rms_norm_eps=1e-3, attn_layer_indices=[1], mamba_n_heads=8, mamba_n_groups=2, mamba_d_state=16,
+                  mamba_d_head="auto", mamba_d_conv=4, mamba_expand=2, attention_bias=True, mlp_bias=True)
     return {
+        "bamba": (bamba, "BF16", 2, FEWER, {"rope_theta": 100.0}),
         "nemotron_h": (old, "BF16", 2, FEWER, {"mamba_dt_min": 0.001}),
         "nemotron_h-moe": (moe, "F32", 1, FEWEST, {"topk_group": 2}),
         "nemotron_h-latent": (latent, "BF16", 1, FEWEST, {"norm_topk_prob": True}),

@@ -356,7 +356,7 @@ static int read_beside(const struct values *values, struct model_config *config,
     if (row->old_rope_keys) {
         TRY(values_number(values, "rotary_pct", part, err));
         TRY(get_positive(values, "rotary_emb_base", &rope->theta, err));
-    } else {
+    } else if (!row->part_inside) {
         TRY(read_part(values, part, config, err));
     }
     return get_positive(values, "rope_theta", &rope->theta, err);

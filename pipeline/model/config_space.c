@@ -98,6 +98,42 @@ int config_count_branches(const struct values *values, const struct model_config
                                               list.key, *out, LARGEST_LAYERS);
 }
 
+// Bamba: all blocks have a state space but those in the list.
+static int read_indices(const struct values *values, struct model_config *config, struct error *err) {
+    const char *key = config->family->space->indices_key;
+    struct values list = values_member(values, key);
+    void *flags;
+    if (values_has(values, key) && values_kind(values, key) != VALUE_LIST) {
+        return error_set(err, STATUS_DATA, "'%s' is not a list", key);
+    }
+    TRY(memory_zeroed(&flags, config->layers, 1, err));
+    config->layer_mixers = flags;
+    for (size_t i = 0; i < config->layers; i++) {
+        config->layer_mixers[i] = MIXER_STATE_SPACE;
+    }
+    for (size_t i = 0; values_has(values, key) && i < values_count(&list); i++) {
+        int64_t block;
+        if (!values_integer_at(&list, i, &block)) {
+            return error_set(err, STATUS_DATA, "'%s' entry %zu is not a number", key, i);
+        }
+        if (block >= 0 && (size_t)block < config->layers) { // others are of no block
+            config->layer_mixers[block] = MIXER_ATTENTION;
+        }
+    }
+    return STATUS_OK;
+}
+
+// Lists that the class has no place for.
+static int refuse_lists(const struct values *values, const struct model_config *config, struct error *err) {
+    static const char *const keys[] = {"layer_types", "layers_block_type"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        if (values_kind(values, keys[i]) != VALUE_ABSENT) {
+            return error_set(err, STATUS_DATA, "'%s' is not supported in %s", keys[i], config->model_type);
+        }
+    }
+    return STATUS_OK;
+}
+
 static int read_kinds(const struct values *values, struct model_config *config, struct error *err) {
     struct block_list list;
     bool lone = config->family->mixers == MIXERS_LONE_BRANCHES;
@@ -290,7 +326,12 @@ static int read_space(const struct values *values, struct model_config *config, 
 
 int config_read_spaces(const struct values *values, struct model_config *config, struct error *err) {
     bool any = false;
-    TRY(read_kinds(values, config, err));
+    if (config->family->space->indices_key != NULL) {
+        TRY(refuse_lists(values, config, err));
+        TRY(read_indices(values, config, err));
+    } else {
+        TRY(read_kinds(values, config, err));
+    }
     for (size_t i = 0; i < config->layers; i++) {
         any = any || config->layer_mixers[i] == MIXER_STATE_SPACE;
     }

@@ -88,18 +88,21 @@ static const struct family_space nemotron_space = {
     .step_least = 0.001,
 };
 
+#define GRANITE_SPACE                                                                                        \
+    .heads = {"mamba_n_heads", NULL, 128}, .head_dim = {"mamba_d_head", NULL, 0},                            \
+    .groups = {"mamba_n_groups", NULL, 1}, .state = {"mamba_d_state", NULL, 256},                            \
+    .taps = {"mamba_d_conv", NULL, 4}, .expand = {"mamba_expand", NULL, 2}, .bias_key = "mamba_proj_bias",   \
+    .mixed_bias_key = "mamba_conv_bias", .limits_key = "time_step_limit"
+
 static const struct family_space granite_space = {
+    GRANITE_SPACE,
     .list_key = "layer_types",
     .list_alias = "layers_block_type",
-    .heads = {"mamba_n_heads", NULL, 128},
-    .head_dim = {"mamba_d_head", NULL, 0},
-    .groups = {"mamba_n_groups", NULL, 1},
-    .state = {"mamba_d_state", NULL, 256},
-    .taps = {"mamba_d_conv", NULL, 4},
-    .expand = {"mamba_expand", NULL, 2},
-    .bias_key = "mamba_proj_bias",
-    .mixed_bias_key = "mamba_conv_bias",
-    .limits_key = "time_step_limit",
+};
+
+static const struct family_space bamba_space = {
+    GRANITE_SPACE,
+    .indices_key = "attn_layer_indices",
 };
 
 static const char *const nemotron_prefixes[] = {"backbone.", "model.", "", NULL};
@@ -185,6 +188,15 @@ static const struct family_row rows[] = {
      .qk_norm = QK_NORM_HEADS,
      .mixers = MIXERS_LISTED,
      .experts = &lfm2_experts},
+    {.model_type = "bamba",
+     .weights = &weight_table_bamba,
+     .defaults = {32, 4096, 14336, 32, 8, 0, 128000, 262144, 0, 1e-5, 1e4, 0.5, false},
+     .qkv_bias = ATTENTION_BIAS,
+     .output_bias = ATTENTION_BIAS,
+     .mlp_bias = {.key = "mlp_bias"},
+     .part_inside = true,
+     .mixers = MIXERS_STATE_SPACE,
+     .space = &bamba_space},
 };
 
 const struct family_list family_list_hybrids = {rows, sizeof rows / sizeof rows[0]};

@@ -97,6 +97,7 @@ struct family_size {
 };
 
 struct family_space {        // how a configuration speaks of state spaces
+    const char *indices_key; // the blocks that have attention, by number; NULL: the next three say it
     const char *list_key;    // what each block is
     const char *list_alias;  // another name of the list, which wins
     const char *pattern_key; // or a letter a block, where neither is there; NULL: there is none
@@ -174,6 +175,7 @@ struct family_row {
     bool query_gates; // behind each query
     enum family_ropes ropes;
     size_t rotary_dim;     // > 0: a fixed table; where the key rotary_dim is absent (GPT-J)
+    bool part_inside;      // partial_rotary_factor counts in the map of rotation alone (Bamba)
     bool old_rope_keys;    // rotary_pct and rotary_emb_base (GPT-NeoX)
     bool old_long_names;   // longrope is called su or yarn too (Phi-3)
     bool turns_back;       // the other way round (nanochat)

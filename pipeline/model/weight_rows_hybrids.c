@@ -118,7 +118,18 @@ static const struct weight_row granitemoehybrid[] = {
     ALL_EXPERTS("layers.{i}.block_sparse_moe.output_linear.weight", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS),
 };
 
+static const struct weight_row bamba[] = {
+    ENDS("final_layernorm"), INPUT_NORM("input_layernorm"), SOME_ATTENTION("self_attn."), STATE_SPACE("mamba."),
+    MLP_NORM("pre_ff_layernorm"),
+    MATRIX("layers.{i}.feed_forward.gate_proj.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), NULL),
+    MATRIX("layers.{i}.feed_forward.up_proj.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), NULL),
+    VECTOR("layers.{i}.feed_forward.gate_proj.bias", DIM_INTERMEDIATE, BLOCK(gate_up_bias), mlp_bias),
+    VECTOR("layers.{i}.feed_forward.up_proj.bias", DIM_INTERMEDIATE, BLOCK(gate_up_bias), mlp_bias),
+    LINEAR("layers.{i}.feed_forward.down_proj", DIM_HIDDEN, DIM_INTERMEDIATE, down, NULL, mlp_bias),
+};
+
 const struct weight_table weight_table_lfm2 = TABLE(lfm2);
+const struct weight_table weight_table_bamba = TABLE(bamba);
 const struct weight_table weight_table_nemotron_h = TABLE(nemotron_h);
 const struct weight_table weight_table_nemotron_h_fused = TABLE(nemotron_h_fused);
 const struct weight_table weight_table_granitemoehybrid = TABLE(granitemoehybrid);

@@ -119,6 +119,7 @@ extern const struct weight_table weight_table_qwen3_5;
 extern const struct weight_table weight_table_qwen3_5_moe;
 extern const struct weight_table weight_table_qwen3_5_moe_fused;
 extern const struct weight_table weight_table_qwen3_next;
+extern const struct weight_table weight_table_bamba;
 extern const struct weight_table weight_table_nemotron_h;
 extern const struct weight_table weight_table_nemotron_h_fused;
 extern const struct weight_table weight_table_granitemoehybrid;

@@ -26,6 +26,7 @@ static const char *const golden_names[] = {
 static const char *const golden_families[] = {
     "apertus",
     "arcee",
+    "bamba",
     "bloom",
     "cohere",
     "cohere-norms",

@@ -508,6 +508,23 @@ static void blocks_of_granite_4_have_a_state_space_or_attention(void **state) {
             "'attention_multiplier' is null");
 }
 
+static void blocks_of_bamba_have_attention_by_number(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config, "{\"model_type\": \"bamba\", \"num_hidden_layers\": 3, \"attn_layer_indices\": [1, 7, -1],"
+                   " \"partial_rotary_factor\": 1.0}");
+    assert_memory_equal(config.layer_mixers, "\3\0\3", 3);
+    assert_int_equal(config_rotated(&config), 64); // half of a head, whatever the key says
+    model_config_destroy(&config);
+    parse(&config,
+          "{\"model_type\": \"bamba\", \"num_hidden_layers\": 1, \"rope_parameters\": {\"rope_type\":"
+          " \"default\", \"rope_theta\": 100.0, \"partial_rotary_factor\": 1.0}}");
+    assert_int_equal(config_rotated(&config), 128);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"bamba\", \"attn_layer_indices\": [0.5]}", "entry 0 is not a number");
+    refused("{\"model_type\": \"bamba\", \"layer_types\": null}", "'layer_types' is not supported in bamba");
+}
+
 static void scales_are_read_as_each_family_has_them(void **state) {
     (void)state;
     struct model_config config;
@@ -671,6 +688,7 @@ int main(void) {
         cmocka_unit_test(some_blocks_have_a_short_convolution),
         cmocka_unit_test(blocks_of_nemotron_h_are_one_branch),
         cmocka_unit_test(blocks_of_granite_4_have_a_state_space_or_attention),
+        cmocka_unit_test(blocks_of_bamba_have_attention_by_number),
         cmocka_unit_test(scales_are_read_as_each_family_has_them),
         cmocka_unit_test(norms_are_where_flags_put_them),
         cmocka_unit_test(the_text_part_of_a_larger_model_is_read),
