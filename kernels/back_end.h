@@ -73,6 +73,11 @@ struct device_candidate { // a way to compute a matmul
     X(int, delta_net, (struct device *device, void *out, const void *in, \
                        const struct device_delta_net *net, struct device_texts texts, void *state, \
                        void *scratch, struct error *err)) \
+    X(bool, state_space_scratch, (const struct device *device, const struct device_state_space *space, \
+                                  size_t tokens, size_t *bytes)) \
+    X(int, state_space, (struct device *device, void *out, const void *in, \
+                         const struct device_state_space *space, struct device_texts texts, void *state, \
+                         void *scratch, struct error *err)) \
     X(int, short_convolution, (struct device *device, void *out, const void *in, \
                                const struct device_short_convolution *shape, struct device_texts texts, \
                                void *state, struct error *err)) \

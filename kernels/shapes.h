@@ -162,13 +162,15 @@ enum device_scores {       // what becomes of a router's logits
 // Mixtral: ALL, normalised, logits rounded. Qwen2-MoE, Qwen3-MoE, OLMoE: the same, normalised where
 // norm_topk_prob says so, and weights rounded. GraniteMoe, gpt-oss (which has a bias): CHOSEN, both rounded.
 // DeepSeek-V3, GLM-4.5: SIGMOID with a correction, groups by pairs and a wide router, nothing rounded.
-// DeepSeek-V2: ALL, groups, a wide router.
+// DeepSeek-V2: ALL, groups, a wide router. Gemma 4: ALL, normalised, logits scaled and rounded, and scales of
+// experts.
 struct device_routing {
     size_t experts;
     size_t chosen; // experts that a token goes to: those of the greatest logits (NaN above all numbers), of
                    // equal ones the lower numbers, where torch.topk takes any
     enum device_scores scores;
     bool normalised;     // the chosen scores are divided by their sum
+    float logit_scale;   // of x times the router, before its bias is added; 0: none
     bool rounds_logits;  // halves: logits are rounded before anything is made of them
     bool rounds_weights; // halves: so are the weights, last
     float scaling;       // of the weights, before they are rounded
@@ -177,6 +179,9 @@ struct device_routing {
     // [experts] float32 in device memory: added to the scores of all experts, by which they are then chosen;
     // weights are made without it. NULL: none. Not with CHOSEN.
     const float *correction;
+    // [experts] numbers in device memory: an expert's weights are multiplied with its own after `scaling`.
+    // NULL: none.
+    const void *expert_scales;
     // Experts are chosen among those of `chosen_groups` of so many groups of equal size, side by side: the
     // groups of the greatest experts, or with group_pairs of the greatest sum of two experts (then scores
     // decide, with their correction, among groups and experts). 0: all experts are one group.
@@ -273,7 +278,7 @@ struct device_state_space {
     const void *norm;        // [heads * head_dim] of what comes out
     size_t norm_groups;      // each of which is normalised by itself; they divide heads * head_dim
     float epsilon;           // of that norm
-    float step_least;        // what steps are cut to
+    float step_least;        // what steps are cut to, rounded as they are
     float step_most;
 };
 
@@ -289,7 +294,7 @@ static inline size_t device_state_space_width(const struct device_state_space *s
     return device_state_space_out(space) + device_state_space_mixed(space) + space->heads;
 }
 
-// What a text leaves for its next slice: float32 [heads, head_dim, state], then in numbers the last taps - 1
+// What a text leaves for its next slice: float32 [heads, state, head_dim], then in numbers the last taps - 1
 // tokens' x | B | C before the convolution, zeros where there were fewer.
 static inline size_t device_state_space_state(const struct device_state_space *space, size_t number_size) {
     return space->heads * space->head_dim * space->state * sizeof(float) +

@@ -124,7 +124,7 @@ def load(folder, dtype):
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with open(os.path.join(folder, "config.json")) as file:
-        mixture = {"experts_implementation": "eager"} if "num_experts_per_tok" in file.read() else {}
+        mixture = {"experts_implementation": "eager"} if family_tensors.is_mixture(json.load(file)) else {}
     model, info = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="eager", output_loading_info=True,
                                             **mixture)
     check_loaded(folder, info)
@@ -133,24 +133,31 @@ def load(folder, dtype):
     return model.eval()
 
 
+ROUTERS = ("topkrouter", "gemma4textrouter", "llama4router")  # classes, in lower case
+
+
+def routes_of(router, outputs):
+    """What experts are chosen by, and which were."""
+    if type(router).__name__ == "Llama4Router":
+        return outputs[1], outputs[1].topk(router.top_k, dim=1).indices
+    if type(router).__name__ == "Gemma4TextRouter":
+        return outputs[0].float().log(), outputs[2]  # it answers the softmax of its logits
+    return outputs[0], outputs[2]
+
+
 def hidden_states(folder, texts, dtype="float32", routes=None):
     """[layers + 1, tokens, hidden] float32 of the texts one after another, each as a fresh call to the base model. `routes` collects
     what the routers of mixtures answer, call after call: how near they are to another choice, and chosen experts."""
     import torch
 
     def hook(module, inputs, outputs):
-        scores, logits = outputs[:2]
-        chosen = logits.topk(module.top_k, dim=1).indices if is_llama4(module) else outputs[2]
-        logits = logits if is_llama4(module) else scores
+        logits, chosen = routes_of(module, outputs)
         routes.append([router_margin(module, logits.float().numpy(), chosen.shape[1]), np.sort(chosen.numpy())])
-
-    def is_llama4(module):
-        return type(module).__name__ == "Llama4Router"
 
     def start():
         model = load(folder, dtype)
         for module in model.modules() if routes is not None else ():
-            if type(module).__name__.lower().endswith("topkrouter") or is_llama4(module):
+            if type(module).__name__.lower().endswith(ROUTERS):
                 module.register_forward_hook(hook)
         return model
 

@@ -20,6 +20,9 @@ MICRO_INLINE lanes convolved(const struct micro_convolution *from, size_t i, siz
         lanes weight = row_load(from->weights + tap * from->weight_stride, i, n, DTYPE_F32);
         sum = lanes_fma(weight, row_load(row, i, n, dtype), sum);
     }
+    if (from->biased) {
+        sum = lanes_add(sum, row_load(from->weights + from->taps * from->weight_stride, i, n, DTYPE_F32));
+    }
     return rounded(activated(rounded(sum, dtype), DEVICE_SILU), dtype);
 }
 
@@ -29,11 +32,16 @@ MICRO_INLINE void convolve_row(void *out, const struct micro_convolution *from, 
     }
 }
 
-MICRO_INLINE void convolve_normed_row(float *out, const struct micro_convolution *from, float scale, size_t n,
-                                      enum dtype dtype) {
+MICRO_INLINE void convolve_wide_row(float *out, const struct micro_convolution *from, size_t n,
+                                    enum dtype dtype) {
     for (size_t i = 0; i < n; i += LANES) {
         row_store(out, i, n, convolved(from, i, n, dtype), DTYPE_F32);
     }
+}
+
+MICRO_INLINE void convolve_normed_row(float *out, const struct micro_convolution *from, float scale, size_t n,
+                                      enum dtype dtype) {
+    convolve_wide_row(out, from, n, dtype);
     float length = sqrtf(row_sum(out, 0, n, ROW_SQUARES, DTYPE_F32) + 1e-6f);
     rescale_sums(out, scale / length, n);
 }

@@ -1,9 +1,9 @@
 // The micro-kernels of one instruction-set path for one computation dtype, and the table of paths.
 //
-// gemm.c, attention.c, rows.c, norms.c and delta_net.c hold all blocking and threading and are built once;
+// gemm.c, attention.c, rows.c, norms.c and recurrence.c hold all blocking and threading and are built once;
 // what touches numbers in bulk is behind the pointers below, built once a path (cpu/paths/*.c) from the
-// shared bodies micro_tile.h, micro_rows.h, micro_norms.h, micro_activations.h, micro_experts.h and
-// micro_delta.h over the vector type of that path (lanes_*.h).
+// shared bodies micro_tile.h, micro_rows.h, micro_norms.h, micro_activations.h, micro_experts.h,
+// micro_delta.h and micro_space.h over the vector type of that path (lanes_*.h).
 //
 // "number" is the computation dtype as it lies in activations. "operand" is the type that tile multiplies:
 // bfloat16 where the processor multiplies it, otherwise float32, and numbers are widened when they are
@@ -22,7 +22,7 @@
 enum {
     TILE_ROWS_MOST = 32,
     TILE_COLUMNS_MOST = 64,
-    MICRO_SCAN_COLUMNS = 32, // of a delta net's state that are scanned at a time
+    MICRO_SCAN_COLUMNS = 32, // of a state that are scanned at a time
 };
 
 struct micro_convolution { // of one token over some columns
@@ -31,12 +31,15 @@ struct micro_convolution { // of one token over some columns
     size_t near;           // at least 1, at most taps
     const void *before;    // those of the taps - near tokens before; NULL: there were none
     size_t before_stride;
-    const float *weights; // [taps, weight_stride]
+    const float *weights; // [taps, weight_stride], with a bias one row more: it
     size_t weight_stride;
     size_t taps;
+    bool biased;
 };
 
-struct micro_scan {      // of a value head's columns over some tokens of one text, at least 1
+// Of a value head's columns over some tokens of one text, at least 1. Of a state space B and C are keys and
+// queries, x values, and a step is a beta.
+struct micro_scan {
     float *state;        // [key_dim, MICRO_SCAN_COLUMNS], read and written; beyond `columns`, too
     const float *keys;   // [tokens, 2 key_dim]: k | q
     const float *beta;   // row stride gate_stride
@@ -44,8 +47,9 @@ struct micro_scan {      // of a value head's columns over some tokens of one te
     size_t gate_stride;
     const void *values; // numbers, row stride value_stride
     size_t value_stride;
-    void *out; // numbers, row stride out_stride
+    void *out; // numbers, of a state space float32; row stride out_stride
     size_t out_stride;
+    float skip; // of a state space, the head's
     size_t tokens;
     size_t key_dim;
     size_t columns; // at most MICRO_SCAN_COLUMNS
@@ -159,6 +163,7 @@ struct micro_kernels {
 
     // v of some columns.
     void (*convolve)(void *out, const struct micro_convolution *from, size_t n);
+    void (*convolve_wide)(float *out, const struct micro_convolution *from, size_t n); // the same, widened
     // q or k of one head, normalised, times scale.
     void (*convolve_normed)(float *out, const struct micro_convolution *from, float scale, size_t n);
     // beta and e^g of n heads.
@@ -167,6 +172,16 @@ struct micro_kernels {
     void (*delta_scan)(const struct micro_scan *scan); // o, and the state after the tokens
     // One head of out from o, in place.
     void (*delta_norm)(void *x, const void *z, const void *weight, float epsilon, size_t n);
+
+    // ---- state spaces, as operations.h says of device_state_space ----
+
+    // Steps of n heads and what becomes of their states, exp(-exp(decay) step). Steps are cut to `least` ..
+    // `most`, which are numbers.
+    void (*space_gates)(float *step, float *factor, const void *dt, const struct device_state_space *space,
+                        float least, float most, size_t n);
+    void (*space_scan)(const struct micro_scan *scan); // h C + skip x, and the state after the tokens
+    // n columns of one group of out, from what the scan left in y, which is spoilt.
+    void (*space_norm)(void *out, float *y, const void *z, const void *weight, float epsilon, size_t n);
 
     // x *= sigmoid(in . weight); x [n], in and weight [hidden].
     void (*gate_whole)(void *x, const void *in, const void *weight, size_t n, size_t hidden);

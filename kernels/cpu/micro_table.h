@@ -7,6 +7,7 @@
 #include "kernels/cpu/micro_delta.h"
 #include "kernels/cpu/micro_experts.h"
 #include "kernels/cpu/micro_norms.h"
+#include "kernels/cpu/micro_space.h"
 #include "kernels/cpu/micro_tile.h"
 
 // Paths with vectors for packed weights include micro_expand.h before.
@@ -64,6 +65,21 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
     }                                                                                                        \
     static void convolve_##suffix(void *out, const struct micro_convolution *from, size_t n) {               \
         convolve_row(out, from, n, dtype);                                                                   \
+    }                                                                                                        \
+    static void convolve_wide_##suffix(float *out, const struct micro_convolution *from, size_t n) {         \
+        convolve_wide_row(out, from, n, dtype);                                                              \
+    }                                                                                                        \
+    static void space_gates_##suffix(float *step, float *factor, const void *dt,                             \
+                                     const struct device_state_space *space, float least, float most,        \
+                                     size_t n) {                                                             \
+        space_gates_row(step, factor, dt, space, least, most, n, dtype);                                     \
+    }                                                                                                        \
+    static void space_scan_##suffix(const struct micro_scan *scan) {                                         \
+        space_scan_columns(scan, dtype);                                                                     \
+    }                                                                                                        \
+    static void space_norm_##suffix(void *out, float *y, const void *z, const void *weight, float epsilon,   \
+                                    size_t n) {                                                              \
+        space_norm_row(out, y, z, weight, epsilon, n, dtype);                                                \
     }                                                                                                        \
     static void convolve_normed_##suffix(float *out, const struct micro_convolution *from, float scale,      \
                                          size_t n) {                                                         \
@@ -132,9 +148,11 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
     .activate_limited = activate_limited_##suffix, .exponents = exponents_row,                               \
     .short_convolution = short_convolution_##suffix, .convolve = convolve_##suffix,                          \
     .convolve_normed = convolve_normed_##suffix, .delta_gates = delta_gates_##suffix,                        \
-    .delta_scan = delta_scan_##suffix, .delta_norm = delta_norm_##suffix, .gate_whole = gate_whole_##suffix, \
-    .add_scaled = add_scaled_##suffix, .rescale = rescale_sums, .bend = bend_scores, .add = add_##suffix,    \
-    .turn = turn_##suffix, .expand = expand_##suffix, .read = read_all
+    .convolve_wide = convolve_wide_##suffix, .space_gates = space_gates_##suffix,                            \
+    .space_scan = space_scan_##suffix, .space_norm = space_norm_##suffix, .delta_scan = delta_scan_##suffix, \
+    .delta_norm = delta_norm_##suffix, .gate_whole = gate_whole_##suffix, .add_scaled = add_scaled_##suffix, \
+    .rescale = rescale_sums, .bend = bend_scores, .add = add_##suffix, .turn = turn_##suffix,                \
+    .expand = expand_##suffix, .read = read_all
 
 #define MICRO_WIDE_ENTRIES(suffix)                                                                           \
     .operand = DTYPE_F32, .tile_rows = TILE_ROWS, .tile_columns = TILE_COLUMNS, .depth_unit = 2,             \

@@ -1,6 +1,6 @@
 // Blocks of published models of several families, each as the model room reads it from a config.json: tokens
-// a second and the share of the peak, experts against dense blocks that multiply as much, a delta net's share
-// of its block. One after another, on devices of their own.
+// a second and the share of the peak, experts against dense blocks that multiply as much, a delta net's or a
+// state space's share of its block. One after another, on devices of their own.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,6 +36,12 @@ struct family_block {
     "'num_key_value_heads':4,'head_dim':256,'full_attention_interval':4,'linear_conv_kernel_dim':4,"         \
     "'linear_key_head_dim':128,'linear_value_head_dim':128,'linear_num_key_heads':16,"                       \
     "'linear_num_value_heads':32,'num_hidden_layers':4,'vocab_size':248320}"
+#define NEMOTRON_3                                                                                           \
+    "{'model_type':'nemotron_h','hidden_size':2688,'hybrid_override_pattern':'ME','intermediate_size':1856," \
+    "'mamba_num_heads':64,'mamba_head_dim':64,'n_groups':8,'ssm_state_size':128,'conv_kernel':4,"            \
+    "'num_attention_heads':32,'num_key_value_heads':2,'head_dim':128,'moe_intermediate_size':1856,"          \
+    "'moe_shared_expert_intermediate_size':3712,'n_routed_experts':128,'num_experts_per_tok':6,"             \
+    "'routed_scaling_factor':2.5,'vocab_size':131072}"
 
 static const struct family_block published[] = {
     {"qwen3-8b", 0,
@@ -58,6 +64,8 @@ static const struct family_block published[] = {
     {"gpt-oss-20b, full", 1, GPT_OSS},
     {"qwen3.5-9b, delta net", 0, QWEN_3_5},
     {"qwen3.5-9b, attention", 3, QWEN_3_5},
+    {"nemotron-3-nano, state space", 0, NEMOTRON_3},
+    {"nemotron-3-nano, experts", 1, NEMOTRON_3},
 };
 
 static const struct family_block made_up[] = {
@@ -74,6 +82,10 @@ static const struct family_block made_up[] = {
      "'num_key_value_heads':2,'head_dim':16,'full_attention_interval':4,'linear_conv_kernel_dim':4,"
      "'linear_key_head_dim':16,'linear_value_head_dim':16,'linear_num_key_heads':2,"
      "'linear_num_value_heads':4,'num_hidden_layers':4,'vocab_size':64}"},
+    {"tiny state space", 0,
+     "{'model_type':'nemotron_h','hidden_size':64,'hybrid_override_pattern':'M','intermediate_size':64,"
+     "'mamba_num_heads':4,'mamba_head_dim':16,'n_groups':2,'ssm_state_size':16,'conv_kernel':4,"
+     "'num_attention_heads':4,'num_key_value_heads':2,'head_dim':16,'vocab_size':64}"},
 };
 
 // ---- measuring ----
@@ -131,7 +143,7 @@ static int compare_experts(struct bench *bench, const struct family_block *famil
     char name[96];
     int status = read_block(&dense, &other, err);
     other.hidden = config->hidden;
-    other.intermediate = config->experts.chosen * config->experts.width;
+    other.intermediate = config->experts.chosen * config->experts.width * (config->experts.plain ? 2 : 3) / 3;
     other.heads = config->heads;
     other.kv_heads = config->kv_heads;
     other.head_dim = config->head_dim;
@@ -163,9 +175,11 @@ static void print_block(struct bench *bench, const struct family_block *family,
                                  100 * rate / times->peak, peak != NULL ? peak : "matmul peak");
     bench_add(figure, "share", rate / times->peak);
     bench_add(figure, "seconds", times->all);
-    if (config_mixer(config, 0) == MIXER_DELTA_NET) {
+    enum block_mixer mixer = config_mixer(config, 0);
+    if (mixer == MIXER_DELTA_NET || mixer == MIXER_STATE_SPACE) {
         double share = times->seconds[BLOCK_ATTENTION] / times->all;
-        bench_print(bench, "its delta net", 100 * share, "%", "of the block's time");
+        bench_print(bench, mixer == MIXER_DELTA_NET ? "its delta net" : "its state space", 100 * share, "%",
+                    "of the block's time");
     }
 }
 

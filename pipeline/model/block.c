@@ -1,5 +1,7 @@
 #include "model/block.h"
 
+#include <math.h>
+
 #include "base/size.h"
 #include "kernels/operations.h"
 #include "model/block_branches.h"
@@ -15,6 +17,8 @@ enum block_kind block_step_kind(enum block_step step) {
     case BLOCK_OUTPUT:
     case BLOCK_GATE_UP:
     case BLOCK_DOWN:
+    case BLOCK_EXPERTS_DOWN:
+    case BLOCK_EXPERTS_UP:
     case BLOCK_INPUT_GATE:
     case BLOCK_INPUT_DOWN:
         return BLOCK_KIND_MATMUL;
@@ -97,8 +101,12 @@ static int run_add(const struct block_pass *pass, const void *weight, struct err
     return device_add(pass->device, pass->buffers.x, branch, scale, pass->tokens, config->hidden, err);
 }
 
-static int add_attention(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
+static int add_attention(const struct block_pass *pass, const struct block_weights *w, size_t block,
+                         struct error *err) {
     const struct model_config *config = pass->config;
+    if (config_mixer(config, block) == MIXER_NONE) {
+        return STATUS_OK;
+    }
     if (config->norms == NORMS_OF_SUM) {
         return block_norm(pass, pass->buffers.x, w->input_norm, w->input_norm_bias, err);
     }
@@ -109,6 +117,9 @@ static int add_attention(const struct block_pass *pass, const struct block_weigh
 
 static int add_mlp(const struct block_pass *pass, const struct block_weights *w, size_t block,
                    struct error *err) {
+    if (!config_has_second_branch(pass->config, block)) {
+        return STATUS_OK;
+    }
     if (pass->config->norms == NORMS_OF_SUM) {
         return block_norm(pass, pass->buffers.x, w->mlp_norm, w->mlp_norm_bias, err);
     }
@@ -261,6 +272,20 @@ static int run_convolution(const struct block_pass *pass, const struct block_wei
                                     pass->texts.kept == NULL ? NULL : pass->kept, err);
 }
 
+static int run_state_space(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
+    const struct block_buffers *b = &pass->buffers;
+    struct device_state_space space = pass->config->state_space;
+    space.convolution = w->space_convolution;
+    space.bias = w->space_convolution_bias;
+    space.decay = w->space_decay;
+    space.step_bias = w->space_step_bias;
+    space.skip = w->space_skip;
+    space.norm = w->space_norm;
+    space.epsilon = (float)pass->config->norm_epsilon;
+    return device_state_space(pass->device, b->inner, b->wide, &space, pass->texts,
+                              pass->texts.kept == NULL ? NULL : pass->kept, pass->scratch, err);
+}
+
 static int run_mixer(const struct block_pass *pass, const struct block_weights *w, size_t block,
                      struct device_attention *shape, struct error *err) {
     switch (config_mixer(pass->config, block)) {
@@ -268,6 +293,10 @@ static int run_mixer(const struct block_pass *pass, const struct block_weights *
         return run_delta_net(pass, w, err);
     case MIXER_CONVOLUTION:
         return run_convolution(pass, w, err);
+    case MIXER_STATE_SPACE:
+        return run_state_space(pass, w, err);
+    case MIXER_NONE:
+        return STATUS_OK;
     case MIXER_ATTENTION:
         break;
     }
@@ -287,7 +316,8 @@ static int run_activation(const struct block_pass *pass, const struct block_weig
                                         !config->plain_mlp, pass->tokens, width, err);
 }
 
-static struct device_routing routing_of(const struct expert_config *experts, const struct block_weights *w) {
+static struct device_routing routing_of(const struct expert_config *experts, const struct block_weights *w,
+                                        size_t hidden) {
     return (struct device_routing){.experts = experts->count,
                                    .chosen = experts->chosen,
                                    .scores = experts->scores,
@@ -296,38 +326,72 @@ static struct device_routing routing_of(const struct expert_config *experts, con
                                    .rounds_weights = experts->rounds_weights,
                                    .scaling = (float)experts->scaling,
                                    .sum_more = (float)experts->sum_more,
+                                   .logit_scale = experts->beside_mlp ? 1 / sqrtf((float)hidden) : 0,
                                    .wide_router = experts->wide_router,
                                    .correction = experts->has_correction ? w->correction : NULL,
+                                   .expert_scales = w->expert_scales,
                                    .groups = experts->groups,
                                    .chosen_groups = experts->chosen_groups,
                                    .group_pairs = experts->group_pairs};
+}
+
+static struct device_experts experts_of(const struct model_config *config, const struct block_weights *w) {
+    struct device_experts experts = block_experts(config);
+    experts.gate_up = &w->experts_gate_up;
+    experts.gate_up_bias = w->experts_gate_up_bias;
+    experts.down = &w->experts_down;
+    experts.down_bias = w->experts_down_bias;
+    return experts;
+}
+
+// branch = the norm of branch, which the MLP has come to, and that of the experts' sum. The MLP has no more
+// need of `normed` and `wide`.
+static int run_beside(const struct block_pass *pass, const struct block_weights *w, void *branch,
+                      struct error *err) {
+    const struct model_config *config = pass->config;
+    const struct block_buffers *b = &pass->buffers;
+    struct device_routing routing = routing_of(&config->experts, w, config->hidden);
+    struct device_experts experts = experts_of(config, w);
+    struct device_norm of_router = norm_of(config, w->router_norm, NULL);
+    of_router.kind =
+        DEVICE_NORM_RMS; // the norm itself is without a weight, and is multiplied with one behind
+    TRY(norm_into(pass, branch, branch, w->mlp_branch_norm, NULL, DEVICE_STORE, err));
+    TRY(device_norm(pass->device, b->normed, b->x, &of_router, DEVICE_STORE, pass->tokens, config->hidden,
+                    err));
+    TRY(device_route(pass->device, &b->routes, b->normed, w->router, NULL, &routing, pass->tokens,
+                     config->hidden, err));
+    TRY(block_norm(pass, b->normed, w->experts_norm, NULL, err));
+    TRY(device_experts(pass->device, b->wide, b->normed, &b->routes, &experts, DEVICE_STORE, pass->tokens,
+                       pass->scratch, err));
+    return norm_into(pass, branch, b->wide, w->experts_branch_norm, NULL, DEVICE_ADD, err);
 }
 
 static int run_experts(const struct block_pass *pass, const struct block_weights *w, size_t block,
                        struct error *err) {
     const struct model_config *config = pass->config;
     const struct block_buffers *b = &pass->buffers;
-    struct device_routing routing = routing_of(&config->experts, w);
-    struct device_experts experts = block_experts(config);
+    struct device_routing routing = routing_of(&config->experts, w, config->hidden);
+    struct device_experts experts = experts_of(config, w);
     bool at_once = block_mlp_adds_at_once(config, block);
     bool adds = at_once || block_has_shared(config, block) || config->branches != BRANCHES_SERIAL;
+    bool latent = config->experts.latent > 0; // then their sum is a matmul's operand
     const void *in = buffer_at(b, block_branch_in(config));
     void *out = buffer_at(b, block_branch_out(config, at_once));
     if (!config_has_experts(config, block)) {
         return STATUS_OK;
     }
+    if (config->experts.beside_mlp) {
+        return run_beside(pass, w, out, err);
+    }
     if (w->shared_gate != NULL) { // out holds what the MLP beside the experts has come to
         TRY(device_gate_rows(pass->device, out, in, w->shared_gate, pass->tokens, config->hidden,
                              config->hidden, err));
     }
-    experts.gate_up = &w->experts_gate_up;
-    experts.gate_up_bias = w->experts_gate_up_bias;
-    experts.down = &w->experts_down;
-    experts.down_bias = w->experts_down_bias;
     TRY(device_route(pass->device, &b->routes, in, w->router, w->router_bias, &routing, pass->tokens,
                      config->hidden, err));
-    return device_experts(pass->device, out, in, &b->routes, &experts, adds ? DEVICE_ADD : DEVICE_STORE,
-                          pass->tokens, pass->scratch, err);
+    return device_experts(pass->device, latent ? b->key_latent : out, latent ? b->latent : in, &b->routes,
+                          &experts, adds && !latent ? DEVICE_ADD : DEVICE_STORE, pass->tokens, pass->scratch,
+                          err);
 }
 
 // inner = activation(gate(x)) * the block's own input
@@ -359,21 +423,23 @@ static int add_input(const struct block_pass *pass, const struct block_weights *
 int block_run_step(const struct block_pass *pass, const struct block_weights *weights, size_t block,
                    enum block_step step, struct error *err) {
     struct device_attention shape = block_attention(pass->config, block, pass->longest);
-    bool attends = config_mixer(pass->config, block) == MIXER_ATTENTION;
+    enum block_mixer mixer = config_mixer(pass->config, block);
     switch (step) {
     // x += output(attention(rope(qkv(norm(x)))))
     case BLOCK_ATTENTION_NORM:
-        return run_norm(pass, true, weights->input_norm, weights->input_norm_bias, err);
+        return run_norm(pass, mixer != MIXER_NONE, weights->input_norm, weights->input_norm_bias, err);
     case BLOCK_ROPE:
-        return attends ? run_rope(pass, weights, block, shape.heads, err) : STATUS_OK;
+        return mixer == MIXER_ATTENTION ? run_rope(pass, weights, block, shape.heads, err) : STATUS_OK;
     case BLOCK_ATTENTION:
         return run_mixer(pass, weights, block, &shape, err);
     case BLOCK_ATTENTION_ADD:
-        return add_attention(pass, weights, err);
+        return add_attention(pass, weights, block, err);
     // x += down(activation(gate(norm(x))) * up(norm(x))), the sum of some experts that are alike, or both
     case BLOCK_MLP_NORM:
-        return run_norm(pass, pass->config->branches != BRANCHES_ONE_NORM, weights->mlp_norm,
-                        weights->mlp_norm_bias, err);
+        return run_norm(pass,
+                        pass->config->branches != BRANCHES_ONE_NORM &&
+                            config_has_second_branch(pass->config, block),
+                        weights->mlp_norm, weights->mlp_norm_bias, err);
     case BLOCK_ACTIVATION:
         return run_activation(pass, weights, block, err);
     case BLOCK_EXPERTS:
@@ -401,6 +467,8 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
     case BLOCK_OUTPUT:
     case BLOCK_GATE_UP:
     case BLOCK_DOWN:
+    case BLOCK_EXPERTS_DOWN:
+    case BLOCK_EXPERTS_UP:
     case BLOCK_INPUT_GATE:
     case BLOCK_INPUT_DOWN:
         return run_matmul(pass, weights, block, step, err);

@@ -32,7 +32,9 @@ enum block_step { // the operations of a block, in order; a block passes over th
     BLOCK_GATE_UP,
     BLOCK_ACTIVATION,
     BLOCK_DOWN,
-    BLOCK_EXPERTS, // the gate of the MLP beside them, the choice and the products
+    BLOCK_EXPERTS_DOWN, // what experts compute with, where it is not as wide as the residual stream
+    BLOCK_EXPERTS,      // the gate of the MLP beside them, the choice and the products
+    BLOCK_EXPERTS_UP,
     BLOCK_MLP_ADD,
     BLOCK_INPUT_GATE, // what the block has of a token of its own
     BLOCK_INPUT_ACTIVATION,
@@ -52,8 +54,9 @@ struct block_buffers {
     void *normed;                // [tokens, hidden]
     void *wide;                  // [tokens, max(qkv, gate_up)] these two are never alive together
     void *inner;                 // [tokens, max(heads * head_dim, intermediate)] nor are their results
-    void *latent;                // [tokens, ..] of latent attention: a product; NULL: there is none
-    void *key_latent;            // [tokens, latent] what keys and values are made from
+    void *latent;                // [tokens, ..] of latent attention: a product; of experts with a latent:
+                                 // what they read; NULL: there is none
+    void *key_latent;            // [tokens, latent] what keys and values are made from; what experts write
     void *branch;                // [tokens, hidden] of branches that are not added at once; NULL: none
     struct device_routes routes; // of blocks with experts; NULL: none has
 };
@@ -111,7 +114,7 @@ struct block_matmul {
     size_t out;
 };
 
-enum { BLOCK_MATMULS_MOST = 10 }; // in one block
+enum { BLOCK_MATMULS_MOST = 12 }; // in one block
 
 // The matmuls of block number `block`, in the order in which they run: how many.
 size_t block_matmuls(const struct model_config *config, size_t block,
@@ -153,7 +156,7 @@ int block_lay_out_scratch(struct layout *layout, void **scratch, const struct mo
                           size_t first, size_t count, size_t tokens, size_t longest, struct error *err);
 
 // What a text's slices leave for the next one, of one block at a time: keys and values of up to `longest`
-// tokens, or a delta net's state. False on overflow.
+// tokens, or another mixer's state. False on overflow.
 bool block_kept_bytes(const struct model_config *config, size_t longest, size_t number_size, size_t *bytes);
 
 // Bytes of one token's routes: which experts, and their weights.

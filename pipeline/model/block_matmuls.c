@@ -11,7 +11,8 @@ bool block_adds_at_once(const struct model_config *config) {
 }
 
 bool block_has_shared(const struct model_config *config, size_t block) {
-    return config_has_experts(config, block) && config->experts.shared_width > 0;
+    return config_has_experts(config, block) &&
+           (config->experts.shared_width > 0 || config->experts.beside_mlp);
 }
 
 bool block_mlp_adds_at_once(const struct model_config *config, size_t block) {
@@ -56,13 +57,14 @@ static size_t list_matmuls(const struct model_config *config, size_t block, cons
     return listed;
 }
 
-enum { OF_ATTENTION = 6, OF_MLP = 4 };
+enum { OF_ATTENTION = 6, OF_MLP = 6 };
 _Static_assert(OF_ATTENTION + OF_MLP <= BLOCK_MATMULS_MOST, "more matmuls than a list holds");
 
 // Of what mixes tokens.
 static size_t list_attention(const struct model_config *config, size_t block, struct block_matmul *out) {
     const bool attends = config_mixer(config, block) == MIXER_ATTENTION;
     const bool convolves = config_mixer(config, block) == MIXER_CONVOLUTION;
+    const bool scans = config_mixer(config, block) == MIXER_STATE_SPACE;
     const bool latent = config->latent.key > 0;
     const struct block_matmul all[OF_ATTENTION] = {
         {.step = BLOCK_QUERY_DOWN,
@@ -92,6 +94,7 @@ static size_t list_attention(const struct model_config *config, size_t block, st
         {.step = BLOCK_QKV,
          .keys = attends     ? "'hidden_size' and heads of 'head_dim' times their numbers"
                  : convolves ? "three times 'hidden_size'"
+                 : scans     ? "'hidden_size' and the heads, groups and states of a state space"
                              : "'hidden_size' and the heads of linear attention",
          .store = DEVICE_STORE,
          .matrix = WEIGHT(qkv),
@@ -101,6 +104,7 @@ static size_t list_attention(const struct model_config *config, size_t block, st
         {.step = BLOCK_OUTPUT,
          .keys = attends     ? "'hidden_size' and 'num_attention_heads' times 'head_dim'"
                  : convolves ? "'hidden_size'"
+                 : scans     ? "'hidden_size' and the heads of a state space"
                              : "'hidden_size' and 'linear_num_value_heads' times 'linear_value_head_dim'",
          .store = block_adds_at_once(config) ? DEVICE_ADD : DEVICE_STORE,
          .matrix = WEIGHT(output),
@@ -114,6 +118,7 @@ static size_t list_attention(const struct model_config *config, size_t block, st
 static size_t list_mlp(const struct model_config *config, size_t block, struct block_matmul *out) {
     const bool serial = config->branches == BRANCHES_SERIAL;
     const bool mlp_at_once = block_mlp_adds_at_once(config, block);
+    const bool experts_add = mlp_at_once || block_has_shared(config, block) || !serial;
     const struct block_matmul all[OF_MLP] = {
         {.step = BLOCK_GATE_UP,
          .keys = config->plain_mlp ? "'hidden_size' and 'intermediate_size'"
@@ -129,6 +134,20 @@ static size_t list_mlp(const struct model_config *config, size_t block, struct b
          .matrix = WEIGHT(down),
          .bias = WEIGHT(down_bias),
          .in = BUFFER(inner),
+         .out = block_branch_out(config, mlp_at_once)},
+        {.step = BLOCK_EXPERTS_DOWN,
+         .keys = "'hidden_size' and 'moe_latent_size'",
+         .store = DEVICE_STORE,
+         .matrix = WEIGHT(latent_down),
+         .bias = WEIGHT(latent_down_bias),
+         .in = block_branch_in(config),
+         .out = BUFFER(latent)},
+        {.step = BLOCK_EXPERTS_UP,
+         .keys = "'hidden_size' and 'moe_latent_size'",
+         .store = experts_add ? DEVICE_ADD : DEVICE_STORE,
+         .matrix = WEIGHT(latent_up),
+         .bias = WEIGHT(latent_up_bias),
+         .in = BUFFER(key_latent),
          .out = block_branch_out(config, mlp_at_once)},
         {.step = BLOCK_INPUT_GATE,
          .keys = "'hidden_size' and 'hidden_size_per_layer_input'",
@@ -166,8 +185,8 @@ struct block_operands block_operands(const struct block_matmul *matmul, const st
     };
 }
 
-// Of attention, of a short convolution, or of a delta net's convolution and state: each number of it is
-// scaled, read for a key, added to and read for a query.
+// Of attention, of a short convolution, or of the convolution and the state of a delta net (each number of it
+// is scaled, read for a key, added to and read for a query) or a state space (not read for a key).
 static double mixer_flops(const struct model_config *config, size_t block, size_t tokens,
                           double squared_lengths) {
     if (config_mixer(config, block) == MIXER_DELTA_NET) {
@@ -178,6 +197,14 @@ static double mixer_flops(const struct model_config *config, size_t block, size_
     if (config_mixer(config, block) == MIXER_CONVOLUTION) {
         const struct device_short_convolution *convolution = &config->convolution;
         return (double)tokens * 2 * (double)((convolution->taps + 1) * convolution->width);
+    }
+    if (config_mixer(config, block) == MIXER_STATE_SPACE) {
+        const struct device_state_space *space = &config->state_space;
+        double state = (double)device_state_space_out(space) * (double)space->state;
+        return (double)tokens * (5 * state + 2 * (double)(space->taps * device_state_space_mixed(space)));
+    }
+    if (config_mixer(config, block) == MIXER_NONE) {
+        return 0;
     }
     struct device_heads heads = config_heads(config, block);
     return 2 * (double)heads.heads * (double)heads.head_dim * (squared_lengths + (double)tokens);
@@ -193,8 +220,9 @@ double block_flops(const struct model_config *config, size_t block, size_t token
     multiply_adds += (double)config->hidden * (double)config->layer_input; // before the blocks
     if (config_has_experts(config, block)) {
         const struct expert_config *experts = &config->experts;
-        multiply_adds +=
-            (double)config->hidden * (double)(experts->count + 3 * experts->chosen * experts->width);
+        double products = (experts->plain ? 2 : 3) * (double)experts->chosen * (double)experts->width;
+        multiply_adds += (double)config->hidden * (double)experts->count;
+        multiply_adds += (double)config_expert_hidden(config) * products;
     }
     return 2 * multiply_adds * (double)tokens + mixer_flops(config, block, tokens, squared_lengths);
 }

@@ -23,10 +23,11 @@ struct device_attention block_attention(const struct model_config *config, size_
 struct device_experts block_experts(const struct model_config *config) {
     return (struct device_experts){.experts = config->experts.count,
                                    .chosen = config->experts.chosen,
-                                   .hidden = config->hidden,
+                                   .hidden = config_expert_hidden(config),
                                    .width = config->experts.width,
                                    .activation = config->activation,
                                    .limit = config->experts.limit,
+                                   .plain = config->experts.plain,
                                    .scales_input = config->experts.scales_input};
 }
 
@@ -41,6 +42,9 @@ static size_t buffer_columns(const struct model_config *config, size_t buffer) {
     size_t columns = buffer == BUFFER(normed) ? size_max(config->hidden, config->embedding_width) : 0;
     if (buffer == BUFFER(wide) && config->latent.key > 0) {
         columns = device_heads_width(config_heads(config, 0));
+    }
+    if (buffer == BUFFER(wide) && config->experts.beside_mlp) { // what experts come to
+        columns = config->hidden;
     }
     for (size_t block = 0; block < config->layers; block++) {
         struct block_matmul list[BLOCK_MATMULS_MOST];
@@ -107,6 +111,14 @@ static bool kept_bytes(const struct model_config *config, size_t block, size_t l
         *bytes = device_short_convolution_state(&config->convolution, number_size);
         return true;
     }
+    if (config_mixer(config, block) == MIXER_STATE_SPACE) {
+        *bytes = device_state_space_state(&config->state_space, number_size);
+        return true;
+    }
+    if (config_mixer(config, block) == MIXER_NONE) {
+        *bytes = 0;
+        return true;
+    }
     return size_mul(longest, 2 * heads.kv_heads * heads.head_dim * number_size, bytes);
 }
 
@@ -122,17 +134,30 @@ bool block_kept_bytes(const struct model_config *config, size_t longest, size_t 
     return true;
 }
 
-static bool scratch_bytes(const struct device *device, const struct model_config *config, size_t block,
+static bool mixer_scratch(const struct device *device, const struct model_config *config, size_t block,
                           size_t tokens, size_t longest, size_t *bytes) {
     struct device_attention shape = block_attention(config, block, longest);
+    switch (config_mixer(config, block)) {
+    case MIXER_ATTENTION:
+        return device_attention_scratch(device, &shape, bytes);
+    case MIXER_DELTA_NET:
+        return device_delta_net_scratch(device, &config->delta_net, tokens, bytes);
+    case MIXER_STATE_SPACE:
+        return device_state_space_scratch(device, &config->state_space, tokens, bytes);
+    case MIXER_CONVOLUTION:
+    case MIXER_NONE:
+        break;
+    }
+    return true;
+}
+
+static bool scratch_bytes(const struct device *device, const struct model_config *config, size_t block,
+                          size_t tokens, size_t longest, size_t *bytes) {
     struct device_experts experts = block_experts(config);
     size_t of_experts = 0;
-    bool attends = config_mixer(config, block) == MIXER_ATTENTION;
-    bool convolves = config_mixer(config, block) == MIXER_CONVOLUTION;
     *bytes = 0;
     bool fits =
-        (convolves || (attends ? device_attention_scratch(device, &shape, bytes)
-                               : device_delta_net_scratch(device, &config->delta_net, tokens, bytes))) &&
+        mixer_scratch(device, config, block, tokens, longest, bytes) &&
         (!config_has_experts(config, block) || device_experts_scratch(device, &experts, tokens, &of_experts));
     *bytes = size_max(*bytes, of_experts);
     return fits;

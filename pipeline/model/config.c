@@ -200,6 +200,10 @@ static int read_tied(const struct values *values, const struct values *text, str
                      struct error *err) {
     config->tied_embeddings = config->family->defaults.tied;
     TRY(values_boolean(text, "tie_word_embeddings", &config->tied_embeddings, err));
+    if (config->family->keys.tied != NULL && config->family->keys.tied[0] == 0) {
+        config->tied_embeddings = false;
+        return STATUS_OK;
+    }
     if (config->family->keys.tied != NULL) {
         TRY(values_boolean(text, config->family->keys.tied, &config->tied_embeddings, err));
     }
@@ -317,7 +321,8 @@ struct model_config model_config_plain(const struct model_config *config) {
 
 int model_config_block(struct model_config *out, const struct model_config *config, size_t block,
                        struct error *err) {
-    unsigned char **const flags[] = {&out->layer_slides, &out->layer_experts, &out->layer_mixers};
+    unsigned char **const flags[] = {&out->layer_slides, &out->layer_experts, &out->layer_mixers,
+                                     &out->layer_mlps};
     if (config->full_head_dim > 0 || config->layer_input > 0 || config->key_sharers > 0) {
         return error_set(err, STATUS_INTERNAL, "a block of %s does not stand alone", config->model_type);
     }
@@ -343,6 +348,7 @@ int model_config_block(struct model_config *out, const struct model_config *conf
     out->layer_slides[0] = config->layer_slides[block];
     out->layer_experts[0] = config_has_experts(config, block);
     out->layer_mixers[0] = (unsigned char)config_mixer(config, block);
+    out->layer_mlps[0] = config_has_second_branch(config, block);
     return STATUS_OK;
 }
 
@@ -355,5 +361,6 @@ void model_config_destroy(struct model_config *config) {
     free(config->layer_ropes);
     free(config->layer_experts);
     free(config->layer_mixers);
+    free(config->layer_mlps);
     *config = (struct model_config){0};
 }

@@ -31,6 +31,7 @@ struct rope_config {
     double attention_factor; // multiplies cosine and sine; 1 unless yarn, longrope or a GGUF file says so
     bool truncate;           // yarn: floor and ceil the correction range
     size_t rotated;          // numbers of a head that turn; 0: config_rotated's
+    bool turns_back;         // the other way round
     size_t still;            // frequencies that are zero, the last ones: their numbers stay as they are
     float *divisors;         // [rotated / 2] of the frequencies, whatever their kind; NULL: none
     float *long_divisors;    // longrope: the same of texts longer than original_positions
@@ -69,6 +70,8 @@ enum block_mixer { // what mixes the tokens of a text
     MIXER_ATTENTION,
     MIXER_DELTA_NET,
     MIXER_CONVOLUTION, // a gated short convolution
+    MIXER_STATE_SPACE,
+    MIXER_NONE, // nothing: the block is its second branch alone
 };
 
 enum block_keys { // where a block with attention has its keys and values from
@@ -96,6 +99,12 @@ struct expert_config { // of blocks that have experts in place of an MLP
     bool has_bias;       // of the router and of every expert
     size_t shared_width; // of an MLP beside them that every token goes to; 0: none
     bool shared_gate;    // which is multiplied with a sigmoid of its own
+    bool plain;          // not gated
+    size_t latent;       // numbers that they compute with in place of the residual stream's; 0: those
+    // Experts and the block's own MLP are branches of the same x, each with norms of its own before and
+    // behind it, and are added before the norm behind both; the router reads x divided by its root mean
+    // square and multiplied with a weight, and experts have scales (Gemma 4).
+    bool beside_mlp;
 };
 
 // Latent attention (DeepSeek-V2): keys and values of all heads are made from a few numbers of each token. A
@@ -161,10 +170,14 @@ struct model_config {
     unsigned char *layer_ropes;   // [layers] enum block_rope; NULL: all the main one
     unsigned char *layer_experts; // [layers] 1 where the block has experts; NULL: none
     unsigned char *layer_mixers;  // [layers] enum block_mixer; NULL: attention in all
+    unsigned char *layer_mlps;    // [layers] 1 where the block has a second branch; NULL: in all
     bool query_gates;             // each head of attention's output is multiplied with sigmoids of its gate
     struct device_delta_net delta_net;           // its sizes, of blocks with MIXER_DELTA_NET
     struct device_short_convolution convolution; // the same of MIXER_CONVOLUTION
     bool convolution_bias;                       // of it and of the products around it
+    struct device_state_space state_space;       // the sizes and limits of MIXER_STATE_SPACE
+    bool state_space_bias;                       // of the products around it
+    bool state_space_mixed_bias;                 // of its convolution
     size_t full_head_dim; // of blocks without a window; 0: all blocks have the same heads
     size_t full_kv_heads;
     bool full_values_are_keys; // in blocks without a window: values are what keys are made of
@@ -174,7 +187,10 @@ struct model_config {
     size_t key_sharers;      // the last so many blocks have KEYS_SHARED
     bool double_mlp;         // and an MLP twice as wide as others
     struct latent_config latent;
-    size_t unrotated; // numbers of a head that do not turn, its last ones
+    size_t longest_text; // tokens; of longer texts the class computes what is not computed here, or nothing;
+                         // 0: texts may have any length
+    const char *longest_key; // that says so
+    size_t unrotated;        // numbers of a head that do not turn, its last ones
     enum device_pairing pairing;
     enum device_rope_rounding rope_rounding;
     struct rope_config rope;
@@ -220,6 +236,16 @@ static inline enum block_mixer config_mixer(const struct model_config *config, s
     return config->layer_mixers == NULL ? MIXER_ATTENTION : (enum block_mixer)config->layer_mixers[block];
 }
 
+// Whether the block has an MLP, experts or both behind what mixes its tokens.
+static inline bool config_has_second_branch(const struct model_config *config, size_t block) {
+    return config->layer_mlps == NULL || config->layer_mlps[block] != 0;
+}
+
+// Numbers that experts read and write.
+static inline size_t config_expert_hidden(const struct model_config *config) {
+    return config->experts.latent > 0 ? config->experts.latent : config->hidden;
+}
+
 // The last hidden state that is as wide as the others, which is what runs hold.
 static inline size_t config_last_state(const struct model_config *config) {
     return config->embedding_width == 0 ? config->layers : config->layers - 1;
@@ -258,8 +284,12 @@ size_t config_keys_values(const struct model_config *config);
 // The width of a block's MLP, or of the one beside its experts; 0: it has none.
 static inline size_t config_mlp_width(const struct model_config *config, size_t block) {
     bool doubled = config->double_mlp && block >= config->layers - config->key_sharers;
-    return config_has_experts(config, block) ? config->experts.shared_width
-                                             : (doubled ? 2 : 1) * config->intermediate;
+    if (!config_has_second_branch(config, block)) {
+        return 0;
+    }
+    return config_has_experts(config, block) && !config->experts.beside_mlp
+               ? config->experts.shared_width
+               : (doubled ? 2 : 1) * config->intermediate;
 }
 
 // Reads the shape of a model (place.h). The text of its config.json is appended to `text`; a GGUF file has

@@ -6,6 +6,7 @@
 #include "model/config_experts.h"
 #include "model/config_full.h"
 #include "model/config_shape.h"
+#include "model/config_space.h"
 #include "model/family.h"
 
 static int flags_of(const struct model_config *config, unsigned char **out, struct error *err) {
@@ -40,7 +41,7 @@ static int read_size(const struct values *values, struct model_config *config, s
 static int read_window(const struct values *values, struct model_config *config, struct error *err) {
     enum family_windows windows = config->family->windows;
     bool used = windows == WINDOWS_ALL || windows == WINDOWS_BY_TYPE || windows == WINDOWS_LISTED ||
-                windows == WINDOWS_CHUNKED;
+                windows == WINDOWS_CHUNKED || windows == WINDOWS_FROM_LAYER;
     if (windows != WINDOWS_NEVER && !used) {
         TRY(values_boolean(values, "use_sliding_window", &used, err));
     }
@@ -48,7 +49,8 @@ static int read_window(const struct values *values, struct model_config *config,
         return STATUS_OK;
     }
     TRY(read_size(values, config, err));
-    if ((windows != WINDOWS_IF_USED && windows != WINDOWS_IN_TURN) || config->window == 0) {
+    if ((windows != WINDOWS_IF_USED && windows != WINDOWS_IN_TURN && windows != WINDOWS_FROM_LAYER) ||
+        config->window == 0) {
         return STATUS_OK;
     }
     int64_t first = config->family->window_layers == 0 ? 28 : config->family->window_layers;
@@ -73,7 +75,7 @@ static int read_pattern(const struct values *values, const struct model_config *
 static bool list_is_obeyed(const struct model_config *config) {
     enum family_windows windows = config->family->windows;
     return windows == WINDOWS_IF_USED || windows == WINDOWS_IN_TURN || windows == WINDOWS_BY_TYPE ||
-           windows == WINDOWS_WITHOUT_ROPE || windows == WINDOWS_CHUNKED;
+           windows == WINDOWS_FROM_LAYER || windows == WINDOWS_WITHOUT_ROPE || windows == WINDOWS_CHUNKED;
 }
 
 static bool has_reach(const struct model_config *config) {
@@ -94,6 +96,9 @@ static int read_layer_types(const struct values *values, struct model_config *co
     }
     for (size_t i = 0; i < config->layers; i++) {
         const char *type = values_text_at(&list, i);
+        if (config->family->has_indexer && type != NULL && strcmp(type, "indexed_attention") == 0) {
+            continue;
+        }
         bool slides = type != NULL && strcmp(type, local) == 0;
         if (!slides && (type == NULL || strcmp(type, "full_attention") != 0)) {
             return error_set(err, STATUS_DATA,
@@ -224,7 +229,7 @@ static int read_convolutions(const struct values *values, struct model_config *c
     TRY(read_count(values, "conv_L_cache", 3, &config->convolution.taps, DEVICE_TAPS_MOST, err));
     TRY(values_boolean(values, "conv_bias", &config->convolution_bias, err));
     TRY(flags_of(config, &config->layer_mixers, err));
-    if (!values_has(values, "layer_types")) {
+    if (!values_has(values, "layer_types") && config->family->mixers == MIXERS_CONVOLUTION) {
         return read_full_blocks(values, config, err);
     }
     if (values_kind(values, "layer_types") != VALUE_LIST || values_count(&list) != config->layers) {
@@ -244,13 +249,10 @@ static int read_convolutions(const struct values *values, struct model_config *c
 }
 
 // Which blocks have a delta net.
-static int read_mixers(const struct values *values, struct model_config *config, struct error *err) {
+static int read_delta_nets(const struct values *values, struct model_config *config, struct error *err) {
     struct values list = values_member(values, "layer_types");
     bool listed = values_has(values, "layer_types");
     int64_t every = (int64_t)config->family->full_every;
-    if (config->family->mixers == MIXERS_ATTENTION) {
-        return STATUS_OK;
-    }
     TRY(read_delta_net(values, config, err));
     TRY(flags_of(config, &config->layer_mixers, err));
     TRY(listed ? STATUS_OK
@@ -276,6 +278,22 @@ static int read_mixers(const struct values *values, struct model_config *config,
     return STATUS_OK;
 }
 
+static int read_mixers(const struct values *values, struct model_config *config, struct error *err) {
+    switch (config->family->mixers) {
+    case MIXERS_DELTA_NET:
+        return read_delta_nets(values, config, err);
+    case MIXERS_CONVOLUTION:
+    case MIXERS_LISTED:
+        return read_convolutions(values, config, err);
+    case MIXERS_STATE_SPACE:
+    case MIXERS_LONE_BRANCHES:
+        return config_read_spaces(values, config, err);
+    case MIXERS_ATTENTION:
+        break;
+    }
+    return STATUS_OK;
+}
+
 static int read_sliding(const struct values *values, struct model_config *config, struct error *err) {
     enum family_windows windows = config->family->windows;
     int64_t every = 0;
@@ -287,7 +305,8 @@ static int read_sliding(const struct values *values, struct model_config *config
     for (size_t i = 0; i < config->layers; i++) {
         bool slides = i >= config->first_window_layer;
         slides = windows == WINDOWS_IN_TURN ? !slides && i % 2 == 0 : slides;
-        slides = windows == WINDOWS_BY_TYPE ? (i + 1) % (size_t)every != 0 : slides;
+        slides = windows == WINDOWS_BY_TYPE ? (i + (config->family->full_first ? 0 : 1)) % (size_t)every != 0
+                                            : slides;
         slides = windows == WINDOWS_WITHOUT_ROPE ? config->layer_ropes[i] == BLOCK_ROPE_NONE : slides;
         slides = windows == WINDOWS_CHUNKED ? config->layer_ropes[i] != BLOCK_ROPE_NONE : slides;
         config->layer_slides[i] = has_reach(config) && slides;
@@ -328,6 +347,16 @@ static int read_no_rope(const struct values *values, struct model_config *config
     return STATUS_OK;
 }
 
+static int read_named_rope(const struct values *values, struct model_config *config, struct error *err) {
+    const char *name = NULL;
+    TRY(values_text(values, "position_embedding_type", &name, err));
+    bool rotates = name != NULL && strcmp(name, "rope") == 0;
+    for (size_t i = 0; i < config->layers; i++) {
+        config->layer_ropes[i] = rotates ? BLOCK_ROPE_MAIN : BLOCK_ROPE_NONE;
+    }
+    return STATUS_OK;
+}
+
 // Once windows are known.
 static void choose_ropes(struct model_config *config) {
     enum family_ropes ropes = config->family->ropes;
@@ -360,8 +389,10 @@ int config_read_layers(const struct values *values, struct model_config *config,
     if (lists_ropes(config)) {
         TRY(read_no_rope(values, config, err));
     }
-    TRY(config->family->mixers == MIXERS_CONVOLUTION ? read_convolutions(values, config, err)
-                                                     : read_mixers(values, config, err));
+    if (config->family->ropes == ROPES_IF_NAMED) {
+        TRY(read_named_rope(values, config, err));
+    }
+    TRY(read_mixers(values, config, err));
     TRY(read_sliding(values, config, err));
     choose_ropes(config);
     TRY(config->family->full_heads ? config_read_full(values, config, err) : STATUS_OK);

@@ -356,7 +356,7 @@ static int read_beside(const struct values *values, struct model_config *config,
     if (row->old_rope_keys) {
         TRY(values_number(values, "rotary_pct", part, err));
         TRY(get_positive(values, "rotary_emb_base", &rope->theta, err));
-    } else {
+    } else if (!row->part_inside) {
         TRY(read_part(values, part, config, err));
     }
     return get_positive(values, "rope_theta", &rope->theta, err);
@@ -446,9 +446,11 @@ int config_read_rope(const struct values *values, struct model_config *config, s
     struct rope_config *rope = &config->rope;
     struct values map;
     double part = row->defaults.part == 0 ? 1 : row->defaults.part;
-    *rope = (struct rope_config){.theta = row->defaults.theta, .factor = 1, .attention_factor = 1};
+    *rope = (struct rope_config){
+        .theta = row->defaults.theta, .factor = 1, .attention_factor = 1, .turns_back = row->turns_back};
     rope->original_positions = (double)config->max_positions;
-    if (row->ropes == ROPES_NONE) {
+    bool never = row->ropes == ROPES_IF_NAMED && config_block_rope(config, 0) == BLOCK_ROPE_NONE;
+    if (row->ropes == ROPES_NONE || never) {
         return STATUS_OK; // whatever keys of rotation there are
     }
     if (row->rotary_dim > 0) {

@@ -21,7 +21,7 @@ struct family_keys { // of a configuration; NULL: as Llama calls it; "": the cla
     const char *epsilon;
     const char *activation;
     const char *window;
-    const char *tied; // wins over tie_word_embeddings; NULL: there is none
+    const char *tied; // wins over tie_word_embeddings; NULL: there is none; "": the class ties nothing
 };
 
 struct family_defaults { // where a key is absent
@@ -51,6 +51,7 @@ enum family_windows {     // which blocks see a window of keys only
     WINDOWS_ALL,          // all, unless it says null
     WINDOWS_ALL_IF_USED,  // all, if use_sliding_window (Qwen3-MoE)
     WINDOWS_IF_USED,      // those from max_window_layers on, if use_sliding_window (Qwen)
+    WINDOWS_FROM_LAYER,   // those from max_window_layers on (dots.llm1)
     WINDOWS_IN_TURN,      // every other one of those before it, if use_sliding_window (Qwen2-MoE)
     WINDOWS_BY_TYPE,      // all but each `full_every`-th one, unless layer_types says otherwise
     WINDOWS_LISTED,       // where attention_types has "local" (GPT-Neo)
@@ -62,6 +63,10 @@ enum family_mixers {    // which blocks mix tokens by what
     MIXERS_ATTENTION,   // all by attention
     MIXERS_DELTA_NET,   // all but each `full_every`-th one by a delta net, unless layer_types says otherwise
     MIXERS_CONVOLUTION, // those in full_attn_idxs by attention, unless layer_types says otherwise (LFM2)
+    MIXERS_STATE_SPACE, // all by a state space, unless a list says otherwise (Granite 4)
+    MIXERS_LONE_BRANCHES, // each block is one branch: a state space, attention, an MLP or experts
+                          // (Nemotron-H)
+    MIXERS_LISTED,        // by attention or convolution, as layer_types says (LFM2-MoE)
 };
 
 enum family_ropes {         // which blocks rotate how
@@ -73,6 +78,7 @@ enum family_ropes {         // which blocks rotate how
     ROPES_LISTED_IF_ANY,  // the same, and an empty list is none (Llama 4)
     ROPES_WINDOWS_ONLY,   // not at all without a window (Cohere 2)
     ROPES_WINDOWS_IF_ANY, // the same where some block has a window (EXAONE 4)
+    ROPES_IF_NAMED,       // not at all unless position_embedding_type is rope (Granite 4)
     ROPES_NONE,           // positions are learned, or added to scores
 };
 
@@ -82,6 +88,33 @@ struct family_latent { // sizes of latent attention where their keys are absent
     int64_t unrotated; // qk_nope_head_dim
     int64_t rotated;   // qk_rope_head_dim
     int64_t value;     // v_head_dim
+};
+
+struct family_size {
+    const char *key;
+    const char *old_key; // wins; NULL: there is none
+    int64_t otherwise;   // where there is no key
+};
+
+struct family_space {        // how a configuration speaks of state spaces
+    const char *indices_key; // the blocks that have attention, by number; NULL: the next three say it
+    const char *list_key;    // what each block is
+    const char *list_alias;  // another name of the list, which wins
+    const char *pattern_key; // or a letter a block, where neither is there; NULL: there is none
+    struct family_size heads;
+    struct family_size head_dim; // or "auto", where expand says it
+    struct family_size groups;
+    struct family_size state;
+    struct family_size taps;
+    struct family_size expand;  // times hidden: numbers of all heads; without a key: head_dim alone says it
+    const char *bias_key;       // of the products around it
+    const char *mixed_bias_key; // of the convolution
+    const char *old_mixed_bias_key;
+    const char *activation_key; // of the convolution; NULL: the MLP's
+    const char *least_key;      // the least step; NULL: limits_key
+    const char *old_least_key;
+    const char *limits_key; // the least and the greatest step; NULL: there is no greatest
+    double step_least;      // where the keys are absent
 };
 
 struct family_row {
@@ -124,20 +157,28 @@ struct family_row {
     size_t position_offset; // rows of their table before position 0
     bool embedding_norm;
     bool has_slopes;
+    bool has_multi_query;       // multi_query, new_decoder_architecture, num_kv_heads, parallel_attn and
+                                // num_ln_in_parallel_attn say which heads and norms there are (Falcon)
+    const char *attention_map;  // a map that holds clip_qkv and softmax_scale (MPT); NULL: there is none
+    bool ends;                  // texts end where max_position_embeddings does
     const char *query_beta_key; // in the map of rotation
     bool tempers_unrotated;     // attn_temperature_tuning, attn_scale and floor_scale (Llama 4)
 
     enum family_windows windows;
     size_t full_every;
-    bool full_heads; // blocks without a window have heads of their own, and the last block is one (Gemma 4)
+    bool full_first;   // the first of each so many, not the last (CWM)
+    bool full_heads;   // blocks without a window have heads of their own, and the last block is one (Gemma 4)
+    bool layer_inputs; // blocks may have inputs of a token of their own (Gemma 4)
     bool value_norm;
     enum family_mixers mixers;
     bool rounds_mlp;  // to two thirds of intermediate_size, by block_auto_adjust_ff_dim and others (LFM2)
     bool query_gates; // behind each query
     enum family_ropes ropes;
     size_t rotary_dim;     // > 0: a fixed table; where the key rotary_dim is absent (GPT-J)
+    bool part_inside;      // partial_rotary_factor counts in the map of rotation alone (Bamba)
     bool old_rope_keys;    // rotary_pct and rotary_emb_base (GPT-NeoX)
     bool old_long_names;   // longrope is called su or yarn too (Phi-3)
+    bool turns_back;       // the other way round (nanochat)
     bool stretches_base;   // dynamic scaling with alpha is a base stretched once and for all (HunYuan)
     int64_t window_layers; // where max_window_layers is absent; 0: 28
     bool needs_scaling;    // the class has one of its own where the file names none, which is not followed
@@ -145,7 +186,9 @@ struct family_row {
     const char *pairing_key; // neighbours, unless it is false; NULL: as `pairing` says
     enum device_rope_rounding rope_rounding;
 
-    const struct family_latent *latent;       // NULL: attention has none
+    const struct family_latent *latent; // NULL: attention has none
+    bool has_indexer; // which leaves a token index_topk keys to see: of no more, all (DeepSeek-V3.2)
+    const struct family_space *space;         // NULL: it has no state spaces
     const struct family_experts *experts;     // NULL: every block has an MLP
     const struct weight_table *other_weights; // of files that have all experts in one tensor; NULL: none
 };
@@ -156,11 +199,14 @@ enum family_groups { // of experts
     GROUPS_BY_METHOD, // where topk_method is group_limited_greedy, ranked by the best (DeepSeek-V2)
 };
 
-struct family_experts { // how a configuration speaks of them
+struct family_experts {      // how a configuration speaks of them
+    const char *enabled_key; // says whether there are any, otherwise none; NULL: there are
     const char *count_key;
+    bool may_be_none;            // a count of 0: then no block has experts
     const char *other_count_key; // NULL: there is one name only
     int64_t count;
-    int64_t chosen; // num_experts_per_tok
+    const char *chosen_key; // NULL: num_experts_per_tok, which has to agree where there is another
+    int64_t chosen;         // 0: the key has to be there, as with `count` and `shared_count`
     const char *width_key;
     int64_t width;
     const char *normalised_key; // NULL: weights are always divided by their sum; "": as the next says
@@ -185,10 +231,14 @@ struct family_experts { // how a configuration speaks of them
     double scaling;
     double sum_more; // struct device_routing
     bool wide_router;
+    const char *latent_key; // what experts compute with in place of the residual stream; NULL: that
     bool has_correction;
+    const char *correction_key; // unless this is false; NULL: whatever is said
+    bool has_columns;           // the file has columns for rows, unless there are as many (Qwen3-VL-MoE)
     enum family_groups groups;
     int64_t group_count; // where the keys are absent
     int64_t group_chosen;
+    bool beside_mlp; // struct expert_config
 };
 
 struct family_nest { // a configuration whose text model lies under text_config

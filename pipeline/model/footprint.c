@@ -227,10 +227,15 @@ void footprint_of_batch(struct footprint_batch *out, const struct model_config *
     }
     if (config->experts.count > 0) { // inner activations and products of every pair of token and expert
         uint64_t pairs = times(limits->tokens, config->experts.chosen);
-        out->scratch = times(pairs, plus(config->experts.width, config->hidden) * dtype_size(dtype));
+        out->scratch =
+            times(pairs, plus(config->experts.width, config_expert_hidden(config)) * dtype_size(dtype));
     }
     if (config->delta_net.taps > 0) { // its convolution's numbers in float32
         uint64_t mixed = times(device_delta_net_mixed(&config->delta_net), sizeof(float));
+        out->scratch = most(out->scratch, times(limits->tokens, mixed));
+    }
+    if (config->state_space.taps > 0) { // the same
+        uint64_t mixed = times(device_state_space_mixed(&config->state_space), sizeof(float));
         out->scratch = most(out->scratch, times(limits->tokens, mixed));
     }
     if (has_own_memory) {
@@ -261,7 +266,7 @@ uint64_t footprint_of_all(const struct model_config *config, enum model_quantize
 
 uint64_t footprint_active_parameters(const struct model_config *config) {
     const struct expert_config *experts = &config->experts;
-    uint64_t each = times(times(3, experts->width), config->hidden);
+    uint64_t each = times(times(experts->plain ? 2 : 3, experts->width), config_expert_hidden(config));
     uint64_t biases = experts->has_bias ? plus(times(2, experts->width), config->hidden) : 0;
     uint64_t idle = 0;
     for (size_t block = 0; block < config->layers; block++) {
@@ -272,10 +277,19 @@ uint64_t footprint_active_parameters(const struct model_config *config) {
     return footprint_parameters(config) - idle;
 }
 
+static bool some_block_has(const struct model_config *config, const struct weight_row *row) {
+    for (size_t block = 0; block < config->layers; block++) {
+        if (weight_present(row, config, block)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool footprint_can_quantise(const struct model_config *config) {
     for (size_t i = 0; i < config->weights->count; i++) {
         const struct weight_row *row = &config->weights->rows[i];
-        if (row->form == FORM_MATRIX && weight_in_block(row) &&
+        if (row->form == FORM_MATRIX && weight_in_block(row) && some_block_has(config, row) &&
             ((row->file != FILE_ROWS && row->file != FILE_NOWHERE) ||
              (row->copies != NULL && config->experts.count > 0))) {
             return false;

@@ -101,8 +101,10 @@ static void deal_of(struct arrangement *how, const struct model_config *config, 
     how->heads = config_heads(config, block).heads;
     switch (row->file) {
     case FILE_HEADS:
+        how->heads = config_heads(config, block).kv_heads;
         how->parts = 3;
-        how->part_rows[0] = how->part_rows[1] = how->part_rows[2] = head;
+        how->part_rows[0] = config_heads(config, block).heads / how->heads * head;
+        how->part_rows[1] = how->part_rows[2] = head;
         break;
     case FILE_NET_QKVZ:
         how->heads = net->key_heads;

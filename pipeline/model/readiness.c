@@ -64,10 +64,11 @@ static void name_device(const struct device *device, char *out, size_t size) {
     snprintf(out, size, "%s (%s)", description.kind, description.name);
 }
 
-static int check_block(const struct model_config *config, size_t block, const struct device *device,
-                       struct error *err) {
+// With `hidden` numbers a token, as blocks have, or experts with a latent.
+static int check_shape(const struct model_config *config, size_t block, size_t hidden,
+                       const struct device *device, struct error *err) {
     const struct device_shape shape = {.heads = config_heads(config, block),
-                                       .hidden = config->hidden,
+                                       .hidden = hidden,
                                        .intermediate = mlp_width(config, block),
                                        .experts = config->experts.count,
                                        .expert_width = config->experts.width,
@@ -81,13 +82,20 @@ static int check_block(const struct model_config *config, size_t block, const st
     }
     name_device(device, name, sizeof name);
     const char *keys = dimension_keys(config, block, refusal.dimension, &size);
+    if (refusal.dimension == DEVICE_HIDDEN && hidden != config->hidden) {
+        keys = "'moe_latent_size'";
+        size = hidden;
+    }
     return error_set(err, STATUS_DEVICE, "%s of %s is %zu, and %s supports only %s", keys,
                      model_config_holder(config), size, name, refusal.can);
 }
 
 int model_config_check(const struct model_config *config, const struct device *device, struct error *err) {
     for (size_t block = 0; block < config->layers; block++) {
-        TRY(check_block(config, block, device, err));
+        TRY(check_shape(config, block, config->hidden, device, err));
+        if (config_has_experts(config, block) && config->experts.latent > 0) {
+            TRY(check_shape(config, block, config->experts.latent, device, err));
+        }
     }
     return STATUS_OK;
 }

@@ -114,18 +114,19 @@ void rope_frequencies(const struct model_config *config, const struct rope_confi
     size_t rotated = config_rope_rotated(config, rope);
     if (rope->kind == ROPE_LONG) {
         long_frequencies(rope, rotated, length, out);
-        return;
-    }
-    if (rope->kind == ROPE_YARN) {
+    } else if (rope->kind == ROPE_YARN) {
         yarn_frequencies(rope, rotated, out);
     } else {
         other_frequencies(config, rope, length, out);
     }
-    for (size_t i = 0; rope->divisors != NULL && i < rotated / 2; i++) {
+    for (size_t i = 0; rope->kind != ROPE_LONG && rope->divisors != NULL && i < rotated / 2; i++) {
         out[i] /= rope->divisors[i];
     }
     for (size_t i = rotated / 2 - rope->still; i < rotated / 2; i++) {
         out[i] = 0;
+    }
+    for (size_t i = 0; rope->turns_back && i < rotated / 2; i++) {
+        out[i] = -out[i];
     }
 }
 

@@ -61,6 +61,40 @@ static size_t delta_net_dimension(const struct model_config *config, enum weight
     }
 }
 
+static size_t state_space_dimension(const struct model_config *config, enum weight_dimension which) {
+    const struct device_state_space *space = &config->state_space;
+    switch (which) {
+    case DIM_SPACE_WIDTH:
+        return device_state_space_width(space);
+    case DIM_SPACE_OUT:
+        return device_state_space_out(space);
+    case DIM_SPACE_HEADS:
+        return space->heads;
+    case DIM_SPACE_TAPS:
+        return space->taps;
+    default:
+        return device_state_space_mixed(space);
+    }
+}
+
+static size_t expert_dimension(const struct model_config *config, enum weight_dimension which) {
+    const struct expert_config *experts = &config->experts;
+    switch (which) {
+    case DIM_EXPERT_WIDTH:
+        return experts->width;
+    case DIM_EXPERT_HIDDEN:
+        return config_expert_hidden(config);
+    case DIM_EXPERTS_GATE_UP:
+        return experts->count * 2 * experts->width;
+    case DIM_EXPERTS_UP:
+        return experts->count * experts->width;
+    case DIM_EXPERTS_DOWN:
+        return experts->count * config_expert_hidden(config);
+    default:
+        return experts->count;
+    }
+}
+
 size_t weight_dimension(const struct model_config *config, size_t block, enum weight_dimension which) {
     switch (which) {
     case DIM_HIDDEN:
@@ -88,13 +122,12 @@ size_t weight_dimension(const struct model_config *config, size_t block, enum we
     case DIM_POSITIONS:
         return config->position_rows;
     case DIM_EXPERTS:
-        return config->experts.count;
     case DIM_EXPERT_WIDTH:
-        return config->experts.width;
+    case DIM_EXPERT_HIDDEN:
     case DIM_EXPERTS_GATE_UP:
-        return config->experts.count * 2 * config->experts.width;
+    case DIM_EXPERTS_UP:
     case DIM_EXPERTS_DOWN:
-        return config->experts.count * config->hidden;
+        return expert_dimension(config, which);
     case DIM_LATENT_QUERY:
     case DIM_LATENT_KEY:
     case DIM_LATENT_KEY_TURNED:
@@ -109,6 +142,12 @@ size_t weight_dimension(const struct model_config *config, size_t block, enum we
     case DIM_NET_VALUE:
     case DIM_NET_TAPS:
         return delta_net_dimension(config, which);
+    case DIM_SPACE_WIDTH:
+    case DIM_SPACE_MIXED:
+    case DIM_SPACE_OUT:
+    case DIM_SPACE_HEADS:
+    case DIM_SPACE_TAPS:
+        return state_space_dimension(config, which);
     case DIM_LAYER_INPUT:
         return config->layer_input;
     case DIM_LAYER_INPUTS:

@@ -18,7 +18,8 @@
 struct block_weights {
     void *input_norm; // [hidden], before attention
     void *input_norm_bias;
-    struct device_matrix qkv; // [.., hidden]: q | k | v, a gate behind each query; q | k | v | z | b | a
+    struct device_matrix qkv; // [.., hidden]: q | k | v, a gate behind each query; q | k | v | z | b | a;
+                              // z | x | B | C | dt
     void *qkv_bias;           // [..]
     void *q_norm;             // [head_dim], or of all heads together, or [heads, head_dim]
     void *k_norm;             // the same of kv_heads
@@ -36,6 +37,12 @@ struct block_weights {
     void *net_decay;
     void *net_step_bias;
     void *net_norm;
+    void *space_convolution; // of a state space (struct device_state_space)
+    void *space_convolution_bias;
+    void *space_decay;
+    void *space_step_bias;
+    void *space_skip;
+    void *space_norm;
     struct device_matrix output; // [hidden, heads * head_dim]
     void *output_bias;           // [hidden]
     void *attention_norm;        // [hidden], behind attention
@@ -44,23 +51,32 @@ struct block_weights {
     struct device_matrix
         gate_up; // [2 * intermediate, hidden]: gate | up; [intermediate, hidden] without gate
     void *gate_up_bias;
-    void *xielu;                          // [DEVICE_XIELU_NUMBERS]
-    struct device_matrix down;            // [hidden, intermediate]
-    void *down_bias;                      // [hidden]
-    void *branch_norm;                    // [hidden], behind the MLP or the experts
-    struct device_matrix input_gate;      // [layer_input, hidden], of the block's own input
-    struct device_matrix input_down;      // [hidden, layer_input]
-    void *input_add_norm;                 // [hidden], behind it
-    void *scale;                          // [1], of the block's result
-    void *no_bias;                        // NULL, of matmuls that never have one
-    void *sinks;                          // [heads]
-    void *router;                         // [experts, hidden] numbers
-    void *router_bias;                    // [experts]
-    void *correction;                     // [experts] float32 (struct device_routing)
+    void *xielu;                      // [DEVICE_XIELU_NUMBERS]
+    struct device_matrix down;        // [hidden, intermediate]
+    void *down_bias;                  // [hidden]
+    void *branch_norm;                // [hidden], behind the MLP or the experts
+    struct device_matrix input_gate;  // [layer_input, hidden], of the block's own input
+    struct device_matrix input_down;  // [hidden, layer_input]
+    void *input_add_norm;             // [hidden], behind it
+    void *scale;                      // [1], of the block's result
+    void *no_bias;                    // NULL, of matmuls that never have one
+    void *sinks;                      // [heads]
+    void *router;                     // [experts, hidden] numbers
+    void *router_bias;                // [experts]
+    void *router_norm;                // [hidden], of what it reads, where it reads x itself
+    void *expert_scales;              // [experts] numbers (struct device_routing)
+    void *mlp_branch_norm;            // [hidden], behind the MLP, where experts are a branch beside it
+    void *experts_norm;               // [hidden], before the experts there
+    void *experts_branch_norm;        // [hidden], behind them
+    void *correction;                 // [experts] float32 (struct device_routing)
+    struct device_matrix latent_down; // [expert_hidden, hidden], where experts have a latent
+    void *latent_down_bias;
     struct device_matrix experts_gate_up; // [experts * 2 * width, hidden]: gate | up of one after another
     void *experts_gate_up_bias;
     struct device_matrix experts_down; // [experts * hidden, width]
     void *experts_down_bias;
+    struct device_matrix latent_up; // [hidden, expert_hidden], behind them
+    void *latent_up_bias;
     void *shared_gate; // [hidden] of the MLP beside the experts, which is gate_up and down here
 };
 

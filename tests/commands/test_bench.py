@@ -111,7 +111,7 @@ def test_expansion_on_a_gpu(tmp_path):
 def check_families(report):
     figures = {figure["what"]: figure for figure in report["figures"]}
     assert list(figures) == ["block of tiny dense", "block of tiny experts", "experts of tiny experts", "block of tiny delta net",
-                             "its delta net"]
+                             "its delta net", "block of tiny state space", "its state space"]
     for name, figure in figures.items():
         assert figure["unit"] == ("tokens/s" if name.startswith("block") else "%") and figure["value"] > 0
         if name.startswith("block"):
@@ -127,7 +127,7 @@ def test_families(tmp_path, dtype):
     done = strata(*CPU, "--part", "families", "--dtype", dtype, "--json", file)
     assert done.code == OK, done
     check_families(json.loads(file.read_text()))
-    assert done.out.count(" % of the matmul peak") == 3
+    assert done.out.count(" % of the matmul peak") == 4
 
 
 @needs_emulation

@@ -91,6 +91,7 @@ static void the_bits_are_those_of_one_device(void **state) {
     check_ways("qwen3", 0, 2);
     check_ways("mistral-window", 3, 1);
     check_ways("gemma4-inputs", 4, 2); // which hands more on than residual streams
+    check_ways("nemotron_h-latent", 4, 2);
 }
 
 // ---- texts in slices ----

@@ -34,6 +34,9 @@ static void refused(const char *text, const char *said) {
     assert_null(config.layer_experts);
 }
 
+// What the class of dots.llm1 has no default for.
+#define DOTS " \"n_routed_experts\": 8, \"n_shared_experts\": 2, \"num_experts_per_tok\": 3}"
+
 static void windows_come_in_patterns(void **state) {
     (void)state;
     static const struct {
@@ -69,6 +72,13 @@ static void windows_come_in_patterns(void **state) {
         {"{\"model_type\": \"llama4_text\", \"num_hidden_layers\": 2, \"no_rope_layer_interval\": 2,"
          " \"layer_types\": [\"full_attention\", \"chunked_attention\"]}",
          "\0\1", "\0\2"},
+        {"{\"model_type\": \"cwm\", \"num_hidden_layers\": 6, \"rope_parameters\": {\"rope_theta\": 9}}",
+         "\0\1\1\1\0\1", "\0\0\0\0\0\0"},
+        {"{\"model_type\": \"dots1\", \"num_hidden_layers\": 3, \"max_window_layers\": 1," DOTS, "\0\1\1",
+         "\0\0\0"},
+        {"{\"model_type\": \"dots1\", \"num_hidden_layers\": 3, \"max_window_layers\": 1,"
+         " \"sliding_window\": null," DOTS,
+         "\0\0\0", "\0\0\0"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct model_config config;
@@ -149,7 +159,7 @@ static void blocks_without_a_window_may_differ_in_more(void **state) {
 static void what_differs_in_other_ways_is_refused(void **state) {
     (void)state;
     static const char *const cases[][2] = {
-        {"\"enable_moe_block\": true", "'enable_moe_block' is true"},
+        {"\"enable_moe_block\": true", "'num_experts' is missing"},
         {"\"use_bidirectional_attention\": \"all\"", "'use_bidirectional_attention' is all"},
         {"\"global_head_dim\": 33", "heads of 33 numbers"},
         {"\"attention_k_eq_v\": true, \"num_global_key_value_heads\": 3", "not a multiple of the 3 heads"},
@@ -318,7 +328,46 @@ static void attention_may_have_latents(void **state) {
             "not a list of 47 names");
     refused("{\"model_type\": \"glm4_moe_lite\", \"num_hidden_layers\": 1, \"mlp_layer_types\": [\"moe\"]}",
             "supported are dense and sparse");
-    refused("{\"model_type\": \"deepseek_v32\"}", "'model_type' is 'deepseek_v32'");
+
+    parse(&config, "{\"model_type\": \"deepseek_v32\", \"num_hidden_layers\": 2, \"index_topk\": 64,"
+                   " \"first_k_dense_replace\": 1, \"rope_interleave\": false,"
+                   " \"layer_types\": [\"indexed_attention\", \"indexed_attention\"]}");
+    assert_int_equal(config.longest_text, 64);
+    assert_int_equal(config.pairing, DEVICE_PAIR_NEIGHBOURS); // whatever the key says
+    assert_memory_equal(config.layer_experts, "\0\1", 2);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"deepseek_v32\", \"q_lora_rank\": null}", "'q_lora_rank' is null");
+    refused("{\"model_type\": \"glm_moe_dsa\", \"index_topk\": 0}", "'index_topk' is 0");
+}
+
+static void older_families_name_heads_and_norms_otherwise(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config, "{\"model_type\": \"falcon\"}");
+    assert_true(config.heads == 71 && config.kv_heads == 1 && config.intermediate == 4 * config.hidden);
+    assert_int_equal(config.branches, BRANCHES_ONE_NORM);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"falcon\", \"hidden_size\": 64, \"num_attention_heads\": 8,"
+                   " \"new_decoder_architecture\": true, \"num_kv_heads\": 2, \"ffn_hidden_size\": 40}");
+    assert_true(config.kv_heads == 2 && config.intermediate == 40);
+    assert_int_equal(config.branches, BRANCHES_TWO_NORMS);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"falcon\", \"multi_query\": false, \"parallel_attn\": false}");
+    assert_true(config.kv_heads == 71 && config.branches == BRANCHES_SERIAL);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"mpt\", \"max_seq_len\": 64,"
+                   " \"attn_config\": {\"clip_qkv\": 6, \"softmax_scale\": 0.5}}");
+    assert_true(config.qkv_limit == 6 && config.score_scale == 0.5 && config.has_slopes);
+    assert_int_equal(config.longest_text, 64);
+    assert_string_equal(config.longest_key, "max_seq_len");
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"stablelm\", \"qk_layernorm\": true}");
+    assert_int_equal(config.qk_norm, QK_NORM_EACH);
+    model_config_destroy(&config);
 }
 
 static void experts_are_chosen_in_groups(void **state) {
@@ -374,6 +423,106 @@ static void some_blocks_have_a_short_convolution(void **state) {
     refused("{\"model_type\": \"lfm2\", \"num_hidden_layers\": 1, \"layer_types\": [\"linear_attention\"]}",
             "supported are full_attention and conv");
     refused("{\"model_type\": \"lfm2\", \"block_ffn_dim_multiplier\": 0}", "'block_ffn_dim_multiplier' is 0");
+}
+
+static void blocks_of_nemotron_h_are_one_branch(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config,
+          "{\"model_type\": \"nemotron_h\", \"hybrid_override_pattern\": \"M-*EM\","
+          " \"num_hidden_layers\": 2, \"moe_latent_size\": 96, \"mamba_n_groups\": 4, \"n_groups\": 3,"
+          " \"mamba_dt_min\": 0.5, \"time_step_limit\": [0.0, 1.0], \"attention_bias\": true,"
+          " \"tie_word_embeddings\": true}");
+    assert_int_equal(config.layers, 5);
+    assert_memory_equal(config.layer_mixers, "\3\4\0\4\3", 5);
+    assert_memory_equal(config.layer_mlps, "\0\1\0\1\0", 5);
+    assert_memory_equal(config.layer_experts, "\0\0\0\1\0", 5);
+    assert_true(config.experts.plain && config.experts.latent == 96 && config.experts.shared_width == 7688);
+    assert_true(config.state_space.groups == 4 && config.state_space.norm_groups == 4);
+    assert_true(config.state_space.step_least == 0.5F && isinf(config.state_space.step_most));
+    assert_true(config.state_space_mixed_bias && !config.state_space_bias && !config.attention_bias);
+    assert_false(config.tied_embeddings); // the class ties nothing
+    assert_int_equal(config_mlp_width(&config, 0), 0);
+    assert_int_equal(config_mlp_width(&config, 1), 21504);
+    assert_int_equal(config_mlp_width(&config, 3), 7688);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"nemotron_h\", \"layers_block_type\": [\"mlp\", \"attention\"],"
+                   " \"layer_types\": [\"mamba\", \"mlp\", \"full_attention\"]}");
+    assert_memory_equal(config.layer_mixers, "\3\4\0", 3);
+    assert_int_equal(config.experts.count, 0); // no block has some
+    model_config_destroy(&config);
+    parse(&config, "{\"model_type\": \"nemotron_h\", \"layers_block_type\": null}");
+    assert_memory_equal(config.layer_mixers, "\3\4\0\4", 4);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"nemotron_h\", \"layer_types\": null}", "'layer_types' is not a list");
+    refused("{\"model_type\": \"nemotron_h\", \"layer_types\": []}", "'layer_types' is empty");
+    refused("{\"model_type\": \"nemotron_h\", \"hybrid_override_pattern\": \"M|\"}", "a letter at 1");
+    refused("{\"model_type\": \"nemotron_h\", \"hybrid_override_pattern\": null}", "null or empty");
+    refused("{\"model_type\": \"nemotron_h\", \"layers_block_type\": [\"sliding_attention\"]}",
+            "entry 0 is 'sliding_attention'");
+    refused("{\"model_type\": \"nemotron_h\", \"n_groups\": 3}", "is not a multiple of 'n_groups' (3)");
+    refused("{\"model_type\": \"nemotron_h\", \"use_conv_bias\": null}", "'use_conv_bias' is null");
+    refused("{\"model_type\": \"nemotron_h\", \"mamba_hidden_act\": \"gelu\"}",
+            "'mamba_hidden_act' is 'gelu'");
+    refused("{\"model_type\": \"nemotron_h\", \"n_routed_experts\": 9, \"num_local_experts\": 8}",
+            "'n_routed_experts' is 9, and 'num_local_experts' is 8");
+    refused("{\"model_type\": \"nemotron_h\", \"moe_latent_size\": 0}", "'moe_latent_size' is 0");
+}
+
+static void blocks_of_granite_4_have_a_state_space_or_attention(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config,
+          "{\"model_type\": \"granitemoehybrid\", \"num_hidden_layers\": 3, \"num_local_experts\": 0,"
+          " \"layer_types\": [\"attention\", \"attention\", \"attention\"],"
+          " \"layers_block_type\": [\"mamba\", \"full_attention\", \"linear_attention\"],"
+          " \"time_step_limit\": [0.25, Infinity], \"mamba_d_head\": \"auto\"}");
+    assert_memory_equal(config.layer_mixers, "\3\0\3", 3);
+    assert_memory_equal(config.layer_ropes, "\2\2\2", 3);
+    assert_true(config.experts.count == 0 && config.intermediate == 1024 && config.layer_mlps == NULL);
+    assert_true(config.state_space.head_dim == 64 && config.state_space.step_least == 0.25F);
+    assert_true(isinf(config.state_space.step_most));
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"granitemoehybrid\", \"num_hidden_layers\": 1, \"layer_types\":"
+                   " [\"attention\"], \"position_embedding_type\": \"rope\", \"intermediate_size\": 40,"
+                   " \"time_step_limit\": [0.0, {\"__float__\": \"Infinity\"}]}");
+    assert_memory_equal(config.layer_ropes, "\0", 1);
+    assert_true(config.experts.count == 8 && config.experts.width == 40 &&
+                config.experts.shared_width == 1024);
+    assert_int_equal(config.state_space.taps, 0); // no block has one
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"granitemoehybrid\", \"num_local_experts\": null}",
+            "'num_local_experts' is null");
+    refused("{\"model_type\": \"granitemoehybrid\", \"mamba_d_head\": 8}",
+            "'mamba_n_heads' times 'mamba_d_head' is 1024");
+    refused("{\"model_type\": \"granitemoehybrid\", \"mamba_n_heads\": 3}", "does not divide 'mamba_expand'");
+    refused("{\"model_type\": \"granitemoehybrid\", \"time_step_limit\": [2.0, 1.0]}", "steps from 2 to 1");
+    refused("{\"model_type\": \"granitemoehybrid\", \"time_step_limit\": [0.0]}",
+            "not a list of two numbers");
+    refused("{\"model_type\": \"granitemoehybrid\", \"hidden_act\": \"gelu\"}", "is not silu");
+    refused("{\"model_type\": \"granitemoehybrid\", \"num_hidden_layers\": 1, \"layer_types\": [\"moe\"]}",
+            "supported are linear_attention, and full_attention");
+    refused("{\"model_type\": \"granitemoehybrid\", \"attention_multiplier\": null}",
+            "'attention_multiplier' is null");
+}
+
+static void blocks_of_bamba_have_attention_by_number(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config, "{\"model_type\": \"bamba\", \"num_hidden_layers\": 3, \"attn_layer_indices\": [1, 7, -1],"
+                   " \"partial_rotary_factor\": 1.0}");
+    assert_memory_equal(config.layer_mixers, "\3\0\3", 3);
+    assert_int_equal(config_rotated(&config), 64); // half of a head, whatever the key says
+    model_config_destroy(&config);
+    parse(&config,
+          "{\"model_type\": \"bamba\", \"num_hidden_layers\": 1, \"rope_parameters\": {\"rope_type\":"
+          " \"default\", \"rope_theta\": 100.0, \"partial_rotary_factor\": 1.0}}");
+    assert_int_equal(config_rotated(&config), 128);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"bamba\", \"attn_layer_indices\": [0.5]}", "entry 0 is not a number");
+    refused("{\"model_type\": \"bamba\", \"layer_types\": null}", "'layer_types' is not supported in bamba");
 }
 
 static void scales_are_read_as_each_family_has_them(void **state) {
@@ -478,6 +627,33 @@ static void what_another_family_has_is_refused(void **state) {
          "'short_factor' is not a list of 48 numbers"},
         {"\"model_type\": \"gpt_oss\"", "neither 'rope_scaling' nor 'rope_parameters' is there"},
         {"\"model_type\": \"granite\", \"attention_multiplier\": 0", "'attention_multiplier' is 0"},
+        {"\"model_type\": \"cwm\"", "neither 'rope_scaling' nor 'rope_parameters' is there"},
+        {"\"model_type\": \"dots1\", \"n_shared_experts\": 1, \"num_experts_per_tok\": 1",
+         "'n_routed_experts' is missing"},
+        {"\"model_type\": \"dots1\", \"n_routed_experts\": 8, \"n_shared_experts\": 1",
+         "'num_experts_per_tok' is missing"},
+        {"\"model_type\": \"dots1\", \"n_routed_experts\": 8, \"num_experts_per_tok\": 1",
+         "'n_shared_experts' is missing"},
+        {"\"model_type\": \"hy_v3\", \"num_experts\": 8, \"num_local_experts\": 9",
+         "'num_experts' is 8, and"},
+        {"\"model_type\": \"hunyuan_v1_moe\", \"num_hidden_layers\": 2, \"num_experts\": 4, \"moe_topk\": "
+         "[1, 2]",
+         "'moe_topk' is not one number for all of 2 blocks"},
+        {"\"model_type\": \"hunyuan_v1_moe\", \"num_experts\": 4, \"moe_topk\": 2, \"num_experts_per_tok\": "
+         "1",
+         "'moe_topk' is 2, and 'num_experts_per_tok' is 1"},
+        {"\"model_type\": \"qwen3_vl_moe_text\", \"moe_intermediate_size\": 1024",
+         "which these do not tell apart"},
+        {"\"model_type\": \"lfm2_moe\"", "'layer_types' is not a list of 32 names"},
+        {"\"model_type\": \"lfm2_moe\", \"use_expert_bias\": null, \"num_hidden_layers\": 1, \"layer_types\":"
+         " [\"conv\"]",
+         "'use_expert_bias' is null"},
+        {"\"model_type\": \"falcon\", \"alibi\": true", "'alibi' is true"},
+        {"\"model_type\": \"falcon\", \"multi_query\": null", "'multi_query' is null"},
+        {"\"model_type\": \"falcon\", \"num_ln_in_parallel_attn\": 2", "'num_ln_in_parallel_attn' is 2"},
+        {"\"model_type\": \"falcon\", \"parallel_attn\": false, \"new_decoder_architecture\": true",
+         "'parallel_attn' is false"},
+        {"\"model_type\": \"mpt\", \"attn_config\": {\"softmax_scale\": 0}", "'softmax_scale' is 0"},
         {"\"model_type\": \"gpt_oss\", \"swiglu_alpha\": 2, \"rope_scaling\": {\"type\": \"default\"}",
          "'swiglu_alpha' is 2"},
         {"\"model_type\": \"phi3\", \"sliding_window\": 0", "'sliding_window' is 0"},
@@ -507,8 +683,12 @@ int main(void) {
         cmocka_unit_test(blocks_may_see_chunks_and_temper_queries),
         cmocka_unit_test(some_blocks_have_a_delta_net),
         cmocka_unit_test(attention_may_have_latents),
+        cmocka_unit_test(older_families_name_heads_and_norms_otherwise),
         cmocka_unit_test(experts_are_chosen_in_groups),
         cmocka_unit_test(some_blocks_have_a_short_convolution),
+        cmocka_unit_test(blocks_of_nemotron_h_are_one_branch),
+        cmocka_unit_test(blocks_of_granite_4_have_a_state_space_or_attention),
+        cmocka_unit_test(blocks_of_bamba_have_attention_by_number),
         cmocka_unit_test(scales_are_read_as_each_family_has_them),
         cmocka_unit_test(norms_are_where_flags_put_them),
         cmocka_unit_test(the_text_part_of_a_larger_model_is_read),

@@ -139,7 +139,8 @@ static void same_outputs(struct rig *rig, struct rig *other, size_t first, size_
 // Sweeps of one batch, of all, and of what is left, several times: the slots come round.
 static void the_bits_are_those_of_a_resident_model(void **state) {
     (void)state;
-    const char *const names[] = {"qwen3", "llama-dynamic", "mistral-window", "qwen2-layer-types"};
+    const char *const names[] = {"qwen3", "llama-dynamic", "mistral-window", "qwen2-layer-types",
+                                 "nemotron_h"}; // whose blocks have little in common
     const enum model_weights_at at[] = {MODEL_WEIGHTS_DISK, MODEL_WEIGHTS_HOST};
     struct error err = {0};
     for (size_t n = 0; n < sizeof names / sizeof names[0]; n++) {
