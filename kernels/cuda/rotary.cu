@@ -110,8 +110,7 @@ template <typename T> struct turning {
     const float *cosine;
     const float *sine;
     const float *query_scale; // NULL: none
-    bool rounds_scale;
-    const int32_t *row; // NULL: neither tables nor scales are there
+    const int32_t *row;       // NULL: neither tables nor scales are there
     unsigned heads;
     unsigned kv_heads;
     unsigned head_dim;
@@ -122,6 +121,7 @@ template <typename T> struct turning {
     unsigned part;
     enum device_pairing pairing;
     enum device_rope_rounding rounding;
+    bool rounds_scale;
 };
 
 // Number i of the normalised head, turned.
@@ -225,8 +225,7 @@ static __global__ void __launch_bounds__(ROTARY_THREADS) turning_kernel(turning<
         cosine[i] = rounds ? rounded<T>(c) : c;
         sine[i] = rounds ? rounded<T>(s) : s;
     }
-    const bool scales = call.query_scale != NULL;
-    float scale = scales ? call.query_scale[row] : 1.0f;
+    float scale = call.query_scale != NULL ? call.query_scale[row] : 1.0f;
     scale = call.rounds_scale ? rounded<T>(scale) : scale;
     __syncthreads();
     T *token = call.qkv + (size_t)blockIdx.x * call.width;
@@ -239,7 +238,7 @@ static __global__ void __launch_bounds__(ROTARY_THREADS) turning_kernel(turning<
             read_head<T, WIDE>(head, place, call.k_norm, call.head_dim);
         }
         __syncwarp();
-        write_head<T, WIDE>(place, call, head, cosine, sine, query && scales, scale);
+        write_head<T, WIDE>(place, call, head, cosine, sine, query && call.query_scale != NULL, scale);
         __syncwarp(); // the next head comes to the same place
     }
 }
@@ -253,7 +252,6 @@ static cudaError_t turn_heads(cudaStream_t stream, T *qkv, const struct device_r
                              rope->cosine,
                              rope->sine,
                              rope->query_scale,
-                             !rope->wide_query_scale,
                              rope->part > 0 || rope->query_scale != NULL ? rope->row : NULL,
                              (unsigned)heads.heads,
                              (unsigned)heads.kv_heads,
@@ -264,7 +262,8 @@ static cudaError_t turn_heads(cudaStream_t stream, T *qkv, const struct device_r
                              (unsigned)rope->first,
                              (unsigned)rope->part,
                              rope->pairing,
-                             rope->rounding};
+                             rope->rounding,
+                             !rope->wide_query_scale};
     bool wide = rows_wide<T, PAIRS>(qkv, heads.head_dim) && heads.gap % PAIRS == 0;
     for (const norm_of<T> *norm : {&call.q_norm, &call.k_norm}) {
         wide = wide && rows_wide<T, PAIRS>(norm->weight, heads.head_dim) &&
