@@ -176,6 +176,11 @@ cudaError_t launch_experts_sum(cudaStream_t stream, enum dtype dtype, void *out,
 
 // ---- linear attention ----
 
+// What the convolution of the next slice needs of `columns` columns of this one's rows of `stride`: its last
+// `rows` rows (> 0), after those that `tail` [rows, columns] holds, none where the slice is the first.
+cudaError_t launch_causal_tail(cudaStream_t stream, enum dtype dtype, void *tail, const void *in,
+                               size_t stride, size_t columns, size_t rows, size_t tokens, bool first);
+
 // Sizes of a delta net's queries, keys and values that the kernels are built for: multiples of the step.
 enum { DELTA_NET_STEP = 8, DELTA_NET_MOST = 256 };
 
@@ -189,15 +194,10 @@ static inline bool delta_net_has(size_t dim) {
 enum { DELTA_NET_GATES = 4 };
 
 // Of all tokens: queries, keys and gates into scratch, values into out. tail: the rows before a slice, as
-// launch_delta_net_tail left them; NULL: zeros.
+// launch_causal_tail left them; NULL: zeros.
 cudaError_t launch_delta_net_rows(cudaStream_t stream, enum dtype dtype, void *out, void *scratch,
                                   const void *in, const struct device_delta_net *net,
                                   const struct device_texts *texts, const void *tail);
-
-// The slice's last taps - 1 rows (taps > 1), after those that `tail` holds: none where the slice is the
-// first.
-cudaError_t launch_delta_net_tail(cudaStream_t stream, enum dtype dtype, void *tail, const void *in,
-                                  const struct device_delta_net *net, size_t tokens, bool first);
 
 // Turns out from values into o, from what launch_delta_net_rows left. state: of the heads, before a slice and
 // then after it; NULL: whole texts.
@@ -208,6 +208,27 @@ cudaError_t launch_delta_net_scan(cudaStream_t stream, enum dtype dtype, void *o
 // And from o into its gated norm.
 cudaError_t launch_delta_net_norm(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
                                   const struct device_delta_net *net, size_t tokens);
+
+// ---- state spaces ----
+
+// Numbers of a state that one launch of the scan has in registers: larger ones take several.
+enum { STATE_SPACE_CHUNK = 256 };
+
+// Of all tokens: x, B, C and gates into scratch, which is laid out as state_space.h says. tail: the rows
+// before a slice, as launch_causal_tail left them; NULL: zeros.
+cudaError_t launch_state_space_rows(cudaStream_t stream, enum dtype dtype, void *scratch, const void *in,
+                                    const struct device_state_space *space, const struct device_texts *texts,
+                                    const void *tail);
+
+// h C + skip x into scratch, from what launch_state_space_rows left there. state: of the heads, before a
+// slice and then after it; NULL: whole texts.
+cudaError_t launch_state_space_scan(cudaStream_t stream, void *scratch,
+                                    const struct device_state_space *space, const struct device_texts *texts,
+                                    float *state);
+
+// And from it its gated norm into out.
+cudaError_t launch_state_space_norm(cudaStream_t stream, enum dtype dtype, void *out, void *scratch,
+                                    const void *in, const struct device_state_space *space, size_t tokens);
 
 // out[i] = source[i] in another format, rounded to nearest even (float16, bfloat16, float32 to dtype).
 cudaError_t launch_convert(cudaStream_t stream, void *out, enum dtype dtype, const void *source,

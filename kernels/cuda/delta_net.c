@@ -46,8 +46,9 @@ static int keep_tail(const struct call *call, struct error *err) {
     const struct cuda_use use = {.writes = {{call->state, call->state_bytes}}, .reads = {call->in}};
     TRY(cuda_queue_begin(call->cuda, CUDA_COMPUTING, "delta_net", &use, err));
     cudaError_t launched =
-        launch_delta_net_tail(call->cuda->queue.compute, call->cuda->base.dtype, call->tail, call->in,
-                              call->net, call->tokens, call->texts->before == 0);
+        launch_causal_tail(call->cuda->queue.compute, call->cuda->base.dtype, call->tail, call->in,
+                           device_delta_net_width(call->net), device_delta_net_mixed(call->net),
+                           call->net->taps - 1, call->tokens, call->texts->before == 0);
     return cuda_queue_end(call->cuda, "delta_net", launched, err);
 }
 

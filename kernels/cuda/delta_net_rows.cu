@@ -5,80 +5,20 @@
 // convolution it goes through a run of tokens: the rows before a token are still in the L1, and the taps stay
 // in registers. Computed for 8,192 tokens of Qwen3.5's 16 key and 32 value heads of 128: 134 MB of halves
 // read, 134 MB of float32 queries and keys and 67 MB of values written.
-#include "kernels/cuda/activation.h"
+#include "kernels/cuda/causal.h"
 #include "kernels/cuda/delta_net.h"
 #include "kernels/cuda/norm.h"
-#include "kernels/cuda/numbers.h"
 #include "kernels/cuda/ptx.h"
-#include "kernels/cuda/texts.h"
 
 enum {
     WARPS = 4,
     THREADS = WARPS * WARP,
-    RUN = 8,  // tokens that a warp goes through
-    TAPS = 4, // of the convolution, where it is fast
+    RUN = 8, // tokens that a warp goes through
     GATE_THREADS = 256,
     GRID_MOST = 65535,
 };
 
 // ---- convolution ----
-
-// Where a text's rows are: its tokens', and the taps - 1 before them.
-template <typename T> struct rows_from {
-    const T *in;
-    const T *tail; // of the slice before; NULL: there is none
-    const int32_t *starts;
-    unsigned texts;
-    size_t tokens;
-};
-
-// The row `back` tokens before a token, NULL before the text.
-template <typename T>
-static __device__ __forceinline__ const T *row_before(const rows_from<T> &rows,
-                                                      const struct delta_net_sizes &net, int32_t start,
-                                                      int32_t token, int32_t back) {
-    if (token - back >= start) {
-        return rows.in + (size_t)(token - back) * net.width;
-    }
-    return rows.tail != NULL ? rows.tail + (size_t)(token - back - start + (int32_t)net.taps - 1) * net.mixed
-                             : NULL;
-}
-
-// FAST: four taps, rows that can be read in groups. Of columns [column, column + N) of q, k and v, of which
-// those from `width` numbers after `first` on are zeros.
-template <typename T, int N, bool FAST>
-static __device__ __forceinline__ void convolve(float (&x)[N], const rows_from<T> &rows,
-                                                const float (&held)[TAPS][N], const T *weights,
-                                                const struct delta_net_sizes &net, size_t first, size_t i,
-                                                size_t width, int32_t start, int32_t token) {
-    const int32_t taps = FAST ? TAPS : (int32_t)net.taps;
-#pragma unroll
-    for (int e = 0; e < N; e++) {
-        x[e] = 0;
-    }
-#pragma unroll
-    for (int32_t tap = 0; tap < taps; tap++) { // the oldest token first
-        const T *row = row_before(rows, net, start, token, taps - 1 - tap);
-        if (row != NULL) {
-            float y[N];
-            group_load(y, row + first, i, width, FAST);
-#pragma unroll
-            for (int e = 0; e < N; e++) {
-                float weight = 0;
-                if (FAST) {
-                    weight = held[tap % TAPS][e];
-                } else if (i + (size_t)e < width) {
-                    weight = number_value(weights[(first + i + (size_t)e) * net.taps + (size_t)tap]);
-                }
-                x[e] = fmaf(y[e], weight, x[e]);
-            }
-        }
-    }
-#pragma unroll
-    for (int e = 0; e < N; e++) {
-        x[e] = rounded<T>(silu(rounded<T>(x[e]), T()));
-    }
-}
 
 // A head's numbers divided by their length, times scale.
 template <int N> static __device__ __forceinline__ void normalise(float (&x)[N], float scale) {
@@ -97,7 +37,7 @@ template <int N> static __device__ __forceinline__ void normalise(float (&x)[N],
 // A warp a head, of queries, of keys, then of values.
 template <typename T, int N, bool FAST>
 static __global__ void __launch_bounds__(THREADS)
-    delta_convolution_kernel(T *values, struct delta_net_scratch scratch, rows_from<T> rows, const T *weights,
+    delta_convolution_kernel(T *values, struct delta_net_scratch scratch, rows_from<T> rows,
                              struct delta_net_sizes net) {
     const unsigned head = blockIdx.y * WARPS + threadIdx.x / WARP;
     if (head >= 2 * net.key_heads + net.value_heads) {
@@ -110,14 +50,8 @@ static __global__ void __launch_bounds__(THREADS)
                                   : (size_t)head * net.key_dim;
     const size_t i = threadIdx.x % WARP * (size_t)N;
     float held[TAPS][N] = {};
-    if (FAST && i < width) {
-#pragma unroll
-        for (int tap = 0; tap < TAPS; tap++) {
-#pragma unroll
-            for (int e = 0; e < N; e++) {
-                held[tap][e] = number_value(weights[(first + i + (size_t)e) * TAPS + (size_t)tap]);
-            }
-        }
+    if (FAST) {
+        hold_weights(held, rows, first, i, width);
     }
     const float scale = head < net.key_heads ? 1.0f / sqrtf((float)net.key_dim) : 1.0f;
     int32_t token = (int32_t)(blockIdx.x * RUN);
@@ -128,7 +62,7 @@ static __global__ void __launch_bounds__(THREADS)
             text++;
         }
         float x[N];
-        convolve<T, N, FAST>(x, rows, held, weights, net, first, i, width, rows.starts[text], token);
+        convolve<T, N, FAST, false>(x, rows, held, {}, first, i, width, rows.starts[text], token);
         if (of_value) {
             group_store(values + (size_t)token * net.out + (size_t)(head - 2 * net.key_heads) * net.value_dim,
                         i, width, x, true);
@@ -144,14 +78,13 @@ static __global__ void __launch_bounds__(THREADS)
 
 template <typename T, int N>
 static cudaError_t convolution(cudaStream_t stream, T *values, const struct delta_net_scratch &scratch,
-                               const rows_from<T> &rows, const T *weights,
-                               const struct delta_net_sizes &net) {
+                               const rows_from<T> &rows, const struct delta_net_sizes &net) {
     const size_t heads = 2 * (size_t)net.key_heads + net.value_heads;
     const bool fast = net.taps == TAPS && net.width % N == 0 && rows_wide<T, N>(rows.in, net.mixed) &&
                       rows_wide<T, N>(rows.tail, net.mixed);
     auto kernel = fast ? delta_convolution_kernel<T, N, true> : delta_convolution_kernel<T, N, false>;
     const dim3 grid((unsigned)((rows.tokens + RUN - 1) / RUN), (unsigned)((heads + WARPS - 1) / WARPS));
-    return LAUNCH(kernel, grid, dim3(THREADS), 0, stream, values, scratch, rows, weights, net);
+    return LAUNCH(kernel, grid, dim3(THREADS), 0, stream, values, scratch, rows, net);
 }
 
 // ---- gates ----
@@ -171,28 +104,6 @@ static __global__ void __launch_bounds__(GATE_THREADS)
     const float of_state = expf(-expf(number_value(decay[head])) * step);
     const float beta = rounded<T>(sigmoid(number_value(b[head]), T()));
     group_write(gates + number * DELTA_NET_GATES, {of_state, beta, 0.0f, 0.0f});
-}
-
-// ---- the rows that the next slice's convolution needs ----
-
-// Row j becomes row tokens + j of the rows that were there followed by the slice's. A thread has a column of
-// all rows, and a row is read before it is written.
-template <typename T>
-static __global__ void __launch_bounds__(GATE_THREADS)
-    delta_tail_kernel(T *tail, const T *in, size_t tokens, bool first, struct delta_net_sizes net) {
-    const size_t column = blockIdx.x * (size_t)GATE_THREADS + threadIdx.x;
-    const size_t rows = net.taps - 1;
-#pragma unroll 1
-    for (size_t j = 0; j < rows && column < net.mixed; j++) {
-        const size_t from = tokens + j;
-        T number = {};
-        if (from >= rows) {
-            number = in[(from - rows) * net.width + column];
-        } else if (!first) {
-            number = tail[from * net.mixed + column];
-        }
-        tail[j * net.mixed + column] = number;
-    }
 }
 
 // ---- the gated norm ----
@@ -258,29 +169,25 @@ extern "C" cudaError_t launch_delta_net_rows(cudaStream_t stream, enum dtype dty
     }
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
-        const rows_from<T> rows = {(const T *)in, (const T *)tail, texts->starts, (unsigned)texts->count,
+        const rows_from<T> rows = {(const T *)in,
+                                   (const T *)tail,
+                                   sizes.width,
+                                   sizes.mixed,
+                                   (const T *)net->convolution,
+                                   NULL,
+                                   sizes.taps,
+                                   texts->starts,
+                                   (unsigned)texts->count,
                                    tokens};
-        const T *weights = (const T *)net->convolution;
         cudaError_t launched = net->key_dim <= SMALL_MOST && net->value_dim <= SMALL_MOST
-                                   ? convolution<T, SMALL>(stream, (T *)out, to, rows, weights, sizes)
-                                   : convolution<T, LARGE>(stream, (T *)out, to, rows, weights, sizes);
+                                   ? convolution<T, SMALL>(stream, (T *)out, to, rows, sizes)
+                                   : convolution<T, LARGE>(stream, (T *)out, to, rows, sizes);
         return launched != cudaSuccess
                    ? launched
                    : LAUNCH(delta_gates_kernel<T>,
                             dim3((unsigned)((gates + GATE_THREADS - 1) / GATE_THREADS)), dim3(GATE_THREADS),
                             0, stream, to.gates, (const T *)in, (const T *)net->decay,
                             (const T *)net->step_bias, gates, sizes);
-    });
-}
-
-extern "C" cudaError_t launch_delta_net_tail(cudaStream_t stream, enum dtype dtype, void *tail,
-                                             const void *in, const struct device_delta_net *net,
-                                             size_t tokens, bool first) {
-    const struct delta_net_sizes sizes = delta_net_sizes_of(net);
-    return with_number(dtype, [&](auto number) {
-        typedef decltype(number) T;
-        return LAUNCH(delta_tail_kernel<T>, dim3((unsigned)((sizes.mixed + GATE_THREADS - 1) / GATE_THREADS)),
-                      dim3(GATE_THREADS), 0, stream, (T *)tail, (const T *)in, tokens, first, sizes);
     });
 }
 

@@ -1,23 +1,99 @@
-// A state space.
+// A state space: order on the queue, what lies where in the state, launches.
+#include "kernels/cuda/state_space.h"
 #include "kernels/cuda/cuda_device.h"
 
 bool cuda_state_space_scratch(const struct device *device, const struct device_state_space *space,
                               size_t tokens, size_t *bytes) {
     (void)device;
-    (void)space;
-    (void)tokens;
-    *bytes = 0;
-    return true;
+    return state_space_scratch_bytes(space, tokens, bytes);
+}
+
+struct call {
+    struct cuda_device *cuda;
+    const struct device_state_space *space;
+    const struct device_texts *texts;
+    size_t tokens;
+    const void *in;
+    void *out;
+    void *scratch;
+    void *state; // NULL: whole texts
+    void *tail;  // in it, the rows before the slice; NULL: none are kept
+    size_t out_bytes;
+    size_t scratch_bytes;
+    size_t state_bytes;
+};
+
+static int make_rows(const struct call *call, struct error *err) {
+    const struct device_state_space *space = call->space;
+    const void *before = call->texts->before > 0 ? call->tail : NULL;
+    const struct cuda_use use = {.writes = {{call->scratch, call->scratch_bytes}},
+                                 .reads = {call->in, space->convolution, space->bias, space->decay,
+                                           space->step_bias, space->skip, call->texts->starts, before}};
+    TRY(cuda_queue_begin(call->cuda, CUDA_COMPUTING, "state_space", &use, err));
+    cudaError_t launched = launch_state_space_rows(call->cuda->queue.compute, call->cuda->base.dtype,
+                                                   call->scratch, call->in, space, call->texts, before);
+    return cuda_queue_end(call->cuda, "state_space", launched, err);
+}
+
+static int keep_tail(const struct call *call, struct error *err) {
+    const struct device_state_space *space = call->space;
+    const size_t first = device_state_space_out(space) * dtype_size(call->cuda->base.dtype);
+    const struct cuda_use use = {.writes = {{call->state, call->state_bytes}}, .reads = {call->in}};
+    TRY(cuda_queue_begin(call->cuda, CUDA_COMPUTING, "state_space", &use, err));
+    cudaError_t launched = launch_causal_tail(
+        call->cuda->queue.compute, call->cuda->base.dtype, call->tail,
+        (const unsigned char *)call->in + first, device_state_space_width(space),
+        device_state_space_mixed(space), space->taps - 1, call->tokens, call->texts->before == 0);
+    return cuda_queue_end(call->cuda, "state_space", launched, err);
+}
+
+static int scan(const struct call *call, struct error *err) {
+    const struct cuda_use use = {
+        .writes = {{call->scratch, call->scratch_bytes}, {call->state, call->state_bytes}},
+        .reads = {call->texts->starts}};
+    TRY(cuda_queue_begin(call->cuda, CUDA_COMPUTING, "state_space", &use, err));
+    cudaError_t launched = launch_state_space_scan(call->cuda->queue.compute, call->scratch, call->space,
+                                                   call->texts, call->state);
+    return cuda_queue_end(call->cuda, "state_space", launched, err);
+}
+
+static int make_norm(const struct call *call, struct error *err) {
+    const struct cuda_use use = {.writes = {{call->out, call->out_bytes}},
+                                 .reads = {call->in, call->scratch, call->space->norm}};
+    TRY(cuda_queue_begin(call->cuda, CUDA_COMPUTING, "state_space", &use, err));
+    cudaError_t launched =
+        launch_state_space_norm(call->cuda->queue.compute, call->cuda->base.dtype, call->out, call->scratch,
+                                call->in, call->space, call->tokens);
+    return cuda_queue_end(call->cuda, "state_space", launched, err);
 }
 
 int cuda_state_space(struct device *device, void *out, const void *in, const struct device_state_space *space,
                      struct device_texts texts, void *state, void *scratch, struct error *err) {
-    (void)device;
-    (void)out;
-    (void)in;
-    (void)space;
-    (void)texts;
-    (void)state;
-    (void)scratch;
-    return error_set(err, STATUS_DEVICE, "state spaces on CUDA are not built");
+    size_t size = dtype_size(device->dtype);
+    size_t tokens = (size_t)texts.host_starts[texts.count];
+    struct call call = {.cuda = cuda_of(device),
+                        .space = space,
+                        .texts = &texts,
+                        .tokens = tokens,
+                        .in = in,
+                        .out = out,
+                        .scratch = scratch,
+                        .state = state,
+                        .out_bytes = tokens * device_state_space_out(space) * size};
+    if (!cuda_state_space_scratch(device, space, tokens, &call.scratch_bytes)) {
+        return error_set(err, STATUS_INTERNAL, "state_space: scratch for %zu tokens has no size", tokens);
+    }
+    if (state != NULL) {
+        size_t states = device_state_space_out(space) * space->state * sizeof(float);
+        call.state_bytes = device_state_space_state(space, size);
+        call.tail = space->taps > 1 ? (unsigned char *)state + states : NULL;
+    }
+    if (tokens > 0) {
+        TRY(make_rows(&call, err));
+    }
+    if (call.tail != NULL) {
+        TRY(keep_tail(&call, err));
+    }
+    TRY(scan(&call, err));
+    return tokens > 0 ? make_norm(&call, err) : STATUS_OK;
 }

@@ -39,9 +39,12 @@ def tools():
     ("delta_net_rows", {"delta_convolution_kernel<float": {128}, "delta_norm_kernel<float": {128}, "delta_gates_kernel": {128},
                         **{f"delta_{kernel}_kernel<{half}, {count}": widths for half in ("bf16", "f16")  # 4 or 8 numbers a lane
                            for kernel, count, widths in (("norm", 4, {64}), ("norm", 8, {128}), ("convolution", 4, {64, 128}),
-                                                         ("convolution", 8, {128}))},
-                        "delta_tail_kernel<bf16": {16}, "delta_tail_kernel<f16": {16}, "delta_tail_kernel<float": {32}}),
+                                                         ("convolution", 8, {128}))}}),
     ("delta_net_scan", {"delta_scan_kernel<bf16": {32, 64}, "delta_scan_kernel<f16": {32, 64}, "delta_scan_kernel<float": {64}}),
+    ("causal_tail", {"causal_tail_kernel<bf16": {16}, "causal_tail_kernel<f16": {16}, "causal_tail_kernel<float": {32}}),
+    ("state_space_rows", {"space_convolution_kernel": {128}, "space_gates_kernel": {128}, "space_norm_kernel<bf16": {64},
+                          "space_norm_kernel<f16": {64}, "space_norm_kernel<float": {128}}),
+    ("state_space_scan", {"space_scan_kernel": {32, 64}}),  # a state's numbers one by one: its rows may be of any length
     ("experts_gemm", {"experts_kernel": {128}}),
     ("experts_order", {"experts_scale_kernel": {128}, "experts_sum_kernel": {128}, "experts_order_kernel": {32}, "experts_tiles_kernel": {32}}),
     ("experts_route", {"route_kernel": {32}}),

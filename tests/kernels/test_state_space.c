@@ -5,9 +5,9 @@
 
 static const struct sizes cases[] = {
     {1, 8, 1, 8, 2, 1, false, 0, INFINITY, false},   {2, 16, 1, 16, 4, 2, true, 0.001f, INFINITY, true},
-    {4, 24, 2, 40, 4, 4, true, 0, INFINITY, false},  {6, 8, 3, 5, 1, 1, false, 0.01f, 0.1f, true},
-    {2, 80, 2, 128, 4, 2, true, 0.001f, 10, false},  {3, 5, 3, 3, 16, 5, true, 0, INFINITY, false},
-    {8, 4, 2, 272, 3, 2, false, 0, INFINITY, false},
+    {4, 24, 2, 40, 4, 4, true, 0, INFINITY, false},  {3, 8, 3, 5, 1, 1, false, 0.01f, 0.1f, true},
+    {1, 40, 1, 128, 4, 1, true, 0.001f, 10, false},  {3, 5, 3, 3, 16, 5, true, 0, INFINITY, false},
+    {2, 4, 2, 272, 3, 2, false, 0, INFINITY, false},
 };
 enum { CASES = sizeof cases / sizeof cases[0], TEXTS = 5, TOKENS = 274 };
 
@@ -120,10 +120,10 @@ static void test_against_double(void **state) {
 
 // Of sizes that nobody chose.
 static void check_random_sizes(const char *path, enum dtype dtype) {
-    enum { SHAPES = 6 };
+    const int shapes = test_on_cpu() ? 6 : 2; // an emulated GPU takes its time
     uint64_t seed = 11;
     size_t counted[2] = {0};
-    for (int i = 0; i < SHAPES; i++) {
+    for (int i = 0; i < shapes; i++) {
         size_t groups = 1 + random_next(&seed) % 3;
         struct sizes sizes = {
             .heads = groups * (1 + random_next(&seed) % 3),
