@@ -81,7 +81,6 @@ int device_scale(struct device *device, void *x, const void *factor, size_t toke
 static int as_computed(struct device *device, const struct device_matrix *matrix, struct device_matrix *out,
                        struct error *err) {
     size_t bytes;
-    size_t row = 0;
     *out = *matrix;
     if (matrix->piece_count == 0) {
         return STATUS_OK;
@@ -94,17 +93,7 @@ static int as_computed(struct device *device, const struct device_matrix *matrix
                          "no scratch was planned to expand a matrix of [%zu, %zu] in %s", matrix->rows,
                          matrix->columns, matrix->pieces[0].format->name);
     }
-    for (size_t i = 0; i < matrix->piece_count; i++) {
-        const struct device_piece *piece = &matrix->pieces[i];
-        struct weight_view view;
-        if (!weight_view_of(piece->format, piece->rows, matrix->columns, piece->data, &view)) {
-            return error_set(err, STATUS_INTERNAL, "a piece of [%zu, %zu] overflows", piece->rows,
-                             matrix->columns);
-        }
-        TRY(device->ops->expand(device, out, row, &view, err));
-        row += piece->rows;
-    }
-    return STATUS_OK;
+    return device_expand_rows(device, out, 0, matrix, 0, matrix->rows, err);
 }
 
 int device_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
@@ -577,7 +566,7 @@ bool device_experts_scratch(const struct device *device, const struct device_exp
 
 static bool is_matrix_of(const struct device_matrix *matrix, size_t copies, size_t rows, size_t columns) {
     size_t all;
-    return matrix != NULL && matrix->data != NULL && matrix->piece_count == 0 &&
+    return matrix != NULL && matrix->data != NULL && (matrix->piece_count == 0 || matrix->parts == copies) &&
            size_mul(copies, rows, &all) && matrix->rows == all && matrix->columns == columns;
 }
 
