@@ -22,6 +22,7 @@ from golden_variants import without  # noqa: E402
 SEED = 20240607
 HALVES = {"f16_errors": "float16", "bf16_errors": "bfloat16"}  # of transformers' own computation in each, by layer
 COSINES = {"float16": 0.999985, "bfloat16": 0.9996}  # the least of a token that transformers' own halves may have: the tests ask less
+ROUTERS = ("topkrouter", "tokenchoicerouter", "moev1gate")  # ends of their classes' names
 MARGIN = 0.04  # rounding to bfloat16 moves a router's logits by less
 
 
@@ -137,12 +138,13 @@ def hidden_states(folder, texts, dtype="float32", routes=None):
     import torch
 
     def hook(module, inputs, outputs):
-        routes.append([router_margin(module, outputs[0].float().numpy(), outputs[2].shape[1]), np.sort(outputs[2].numpy())])
+        bias = inputs[1] if len(inputs) > 1 else getattr(module, "e_score_correction_bias", None)
+        routes.append([router_margin(module, bias, outputs[0].float().numpy(), outputs[2].shape[1]), np.sort(outputs[2].numpy())])
 
     def start():
         model = load(folder, dtype)
         for module in model.modules() if routes is not None else ():
-            if type(module).__name__.lower().endswith("topkrouter"):
+            if type(module).__name__.lower().endswith(ROUTERS):
                 module.register_forward_hook(hook)
         return model
 
@@ -176,9 +178,8 @@ def gap_behind(ranks, chosen):
     return ranked[:, -chosen] - ranked[:, -chosen - 1] if chosen < ranks.shape[1] else np.full(len(ranks), np.inf)
 
 
-def router_margin(router, logits, chosen):
+def router_margin(router, bias, logits, chosen):
     """How far any token is from another choice of experts, in standard deviations of what they are chosen by."""
-    bias = getattr(router, "e_score_correction_bias", None)
     ranks = logits if bias is None else 1 / (1 + np.exp(-logits)) + bias.float().numpy()
     deviations, margin = ranks.std(axis=1), np.inf
     groups = 1 if getattr(router, "topk_method", None) == "greedy" else getattr(router, "num_group", None) or 1
