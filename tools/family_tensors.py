@@ -48,6 +48,7 @@ class Row:
     layer_norm: bool = False  # norms have biases
     fused_qkv: bool = False
     gated_query: bool = False  # q_proj gives as many gates as queries
+    gate: str = ""  # a product that gives them
     qkv_bias: bool = False
     out_bias: bool = False
     out: str = "o_proj"
@@ -109,6 +110,9 @@ def find_row(family, c):
         "solar_open": Row(qkv_bias=bias, mixture="deepseek"),
         "hy_v3": Row(qk_norms="head", mixture="hy_v3"),
         "hunyuan_v1_moe": Row(qk_norms="head", qk_names=("query_layernorm", "key_layernorm"), mixture="hunyuan"),
+        "afmoe": Row(norms=("input_layernorm", "post_attention_layernorm", "pre_mlp_layernorm", "post_mlp_layernorm"),
+                     norms_after=("post_attention_layernorm", "post_mlp_layernorm"), qkv_bias=bias, out_bias=bias, qk_norms="head",
+                     gate="gate_proj", mixture="afmoe"),
         "flex_olmo": Row(norms=AFTER, norms_after=AFTER, qk_norms="full", mixture="olmoe"),
         "glm4": Row(norms_after=("post_self_attn_layernorm", "post_mlp_layernorm"),
                     norms=("input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"),
@@ -309,6 +313,7 @@ MIXTURES = {"gemma4": mixture_gemma4, "llama4": mixture_llama4, "qwen": mixture_
             "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral, "granite": mixture_granite, "gpt_oss": mixture_gpt_oss, "deepseek": mixture_sigmoid,
             "deepseek_plain": lambda m, at: mixture_sigmoid(m, at, correction=""),
             "exaone": lambda m, at: mixture_sigmoid(m, at, correction="mlp.e_score_correction_bias"),
+            "afmoe": lambda m, at: mixture_sigmoid(m, at, "mlp.router.gate.weight", "mlp.expert_bias"),
             "hy_v3": lambda m, at: mixture_sigmoid(m, at, "mlp.router.gate.weight", "mlp.expert_bias", "mlp.shared_mlp."),
             "qwen_columns": mixture_qwen_columns, "lfm2": mixture_lfm2, "hunyuan": mixture_hunyuan,
             "olmoe": lambda m, at: mixture_qwen(m, at, m.config["intermediate_size"])}
@@ -353,6 +358,8 @@ def attention(m, at, family, row, layer):
         if not shared and not takes_keys(m.config, layer):
             m.linear(at + "v_proj", kv, m.hidden, 1.0, row.qkv_bias)
     m.linear(at + row.out, m.hidden, q, m.damping, row.out_bias)
+    if row.gate:
+        m.matrix(at + row.gate + ".weight", q, m.hidden)
     if row.qk_norms == "apart":
         for name, count in zip(row.qk_names, (m.heads, kv_heads)):
             for head in range(count):
@@ -475,7 +482,7 @@ def embedding_amplitude(family, c):
     """Of order 1 after what the family multiplies embeddings with."""
     if "gemma" in family:
         return 1.2 / math.sqrt(hidden_size(c))
-    return 1.2 / c.get("embedding_multiplier", 1.0)
+    return 1.2 / (math.sqrt(hidden_size(c)) if c.get("mup_enabled") else c.get("embedding_multiplier", 1.0))
 
 
 def list_llama_like(m, family, row, prefix):

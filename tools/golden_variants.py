@@ -283,6 +283,9 @@ def mixture_variants():
         "hunyuan_v1_moe": (without(moe("hunyuan_v1_moe", head_dim=16, num_experts=6, moe_topk=[2, 2], intermediate_size=24,
                                        rope_scaling={"type": "dynamic", "alpha": 20.0, "factor": 1.0}), "moe_intermediate_size",
                                    "num_experts_per_tok"), "BF16", 1, FEWEST, {"rope_scaling": None}),
+        "afmoe": (moe("afmoe", num_hidden_layers=3, head_dim=16, num_experts=12, num_experts_per_tok=3, num_shared_experts=1, route_scale=1.5,
+                      num_dense_layers=2, sliding_window=6, global_attn_every_n_layers=2, mup_enabled=True, rms_norm_eps=1e-5), "BF16", 1,
+                  FEWEST, {"mup_enabled": False}),
         "flex_olmo": (without(moe("flex_olmo", intermediate_size=24, norm_topk_prob=True), "moe_intermediate_size"), "F32", 1, FEWEST,
                       {"num_experts_per_tok": 1}),  # the norm behind takes back what weights are divided by
         "qwen3_moe": (moe("qwen3_moe", head_dim=16, norm_topk_prob=True), "F32", 1, FEWEST, {"norm_topk_prob": False}),

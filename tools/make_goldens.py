@@ -22,6 +22,7 @@ from golden_variants import without  # noqa: E402
 SEED = 20240607
 HALVES = {"f16_errors": "float16", "bf16_errors": "bfloat16"}  # of transformers' own computation in each, by layer
 COSINES = {"float16": 0.999985, "bfloat16": 0.9996}  # the least of a token that transformers' own halves may have: the tests ask less
+ROUTERS = ("topkrouter", "tokenchoicerouter", "moev1gate")  # ends of their classes' names
 MARGIN = 0.04  # rounding to bfloat16 moves a router's logits by less
 
 
@@ -152,7 +153,8 @@ def hidden_states(folder, texts, dtype="float32", routes=None):
 
     def hook(module, inputs, outputs):
         logits, chosen = routes_of(module, outputs)
-        routes.append([router_margin(module, logits.float().numpy(), chosen.shape[1]), np.sort(chosen.numpy())])
+        bias = inputs[1] if len(inputs) > 1 else getattr(module, "e_score_correction_bias", None)
+        routes.append([router_margin(module, bias, logits.float().numpy(), chosen.shape[1]), np.sort(chosen.numpy())])
 
     def start():
         model = load(folder, dtype)
@@ -191,9 +193,8 @@ def gap_behind(ranks, chosen):
     return ranked[:, -chosen] - ranked[:, -chosen - 1] if chosen < ranks.shape[1] else np.full(len(ranks), np.inf)
 
 
-def router_margin(router, logits, chosen):
+def router_margin(router, bias, logits, chosen):
     """How far any token is from another choice of experts, in standard deviations of what they are chosen by."""
-    bias = getattr(router, "e_score_correction_bias", None)
     ranks = logits if bias is None else 1 / (1 + np.exp(-logits)) + bias.float().numpy()
     deviations, margin = ranks.std(axis=1), np.inf
     groups = 1 if getattr(router, "topk_method", None) == "greedy" else getattr(router, "num_group", None) or 1

@@ -14,6 +14,7 @@ enum block_kind block_step_kind(enum block_step step) {
     case BLOCK_KEY_DOWN:
     case BLOCK_KEY_UP:
     case BLOCK_QKV:
+    case BLOCK_ATTENTION_GATE:
     case BLOCK_OUTPUT:
     case BLOCK_GATE_UP:
     case BLOCK_DOWN:
@@ -30,6 +31,7 @@ enum block_kind block_step_kind(enum block_step step) {
     case BLOCK_KEY_PLACE:
     case BLOCK_ROPE:
     case BLOCK_ATTENTION:
+    case BLOCK_GATING:
     case BLOCK_ATTENTION_ADD:
     case BLOCK_ACTIVATION:
     case BLOCK_EXPERTS:
@@ -263,6 +265,18 @@ static int run_attention(const struct block_pass *pass, const struct block_weigh
     return device_gate(pass->device, b->inner, first, &gates, pass->tokens, err);
 }
 
+// Gates that a product of their own has given.
+static int run_gating(const struct block_pass *pass, struct device_heads heads, struct error *err) {
+    const struct block_buffers *b = &pass->buffers;
+    const struct device_gates gates = {.stride = heads.heads * heads.head_dim,
+                                       .apart = heads.head_dim,
+                                       .groups = heads.heads,
+                                       .width = heads.head_dim};
+    return pass->config->attention_gate
+               ? device_gate(pass->device, b->inner, b->wide, &gates, pass->tokens, err)
+               : STATUS_OK;
+}
+
 static int run_convolution(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
     const struct block_buffers *b = &pass->buffers;
     struct device_short_convolution convolution = pass->config->convolution;
@@ -432,6 +446,8 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
         return mixer == MIXER_ATTENTION ? run_rope(pass, weights, block, shape.heads, err) : STATUS_OK;
     case BLOCK_ATTENTION:
         return run_mixer(pass, weights, block, &shape, err);
+    case BLOCK_GATING:
+        return run_gating(pass, shape.heads, err);
     case BLOCK_ATTENTION_ADD:
         return add_attention(pass, weights, block, err);
     // x += down(activation(gate(norm(x))) * up(norm(x))), the sum of some experts that are alike, or both
@@ -464,6 +480,7 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
     case BLOCK_KEY_DOWN:
     case BLOCK_KEY_UP:
     case BLOCK_QKV:
+    case BLOCK_ATTENTION_GATE:
     case BLOCK_OUTPUT:
     case BLOCK_GATE_UP:
     case BLOCK_DOWN:

@@ -172,6 +172,7 @@ struct model_config {
     unsigned char *layer_mixers;  // [layers] enum block_mixer; NULL: attention in all
     unsigned char *layer_mlps;    // [layers] 1 where the block has a second branch; NULL: in all
     bool query_gates;             // each head of attention's output is multiplied with sigmoids of its gate
+    bool attention_gate;          // the same by a product of their own
     struct device_delta_net delta_net;           // its sizes, of blocks with MIXER_DELTA_NET
     struct device_short_convolution convolution; // the same of MIXER_CONVOLUTION
     bool convolution_bias;                       // of it and of the products around it

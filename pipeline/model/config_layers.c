@@ -63,7 +63,13 @@ static int read_window(const struct values *values, struct model_config *config,
 static int read_pattern(const struct values *values, const struct model_config *config, int64_t *every,
                         struct error *err) {
     static const char *const keys[] = {"sliding_window_pattern", "_sliding_window_pattern"};
+    const char *own = config->family->every_key;
     *every = (int64_t)config->family->full_every;
+    if (own != NULL) {
+        return own[0] == 0 || values_has(values, "layer_types")
+                   ? STATUS_OK
+                   : values_integer(values, own, 1, LARGEST_LAYERS, every, err);
+    }
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         if (!values_has(values, "layer_types") && !config->family->full_heads) { // which wins; has none
             TRY(values_integer(values, keys[i], 1, LARGEST_LAYERS, every, err));

@@ -312,6 +312,11 @@ static int read_scales(const struct values *values, struct model_config *config,
         config->embedding_scale = sqrt((double)config->hidden);
         config->embedding_rounds = true;
     }
+    if (row->embedding_root_key != NULL) {
+        bool has_root = false;
+        TRY(values_boolean(values, row->embedding_root_key, &has_root, err));
+        config->embedding_scale = has_root ? sqrt((double)config->hidden) : 0;
+    }
     if (row->embedding_key != NULL) {
         TRY(read_scale(values, row->embedding_key, 1, &config->embedding_scale, err));
     }
@@ -505,6 +510,7 @@ int config_read_computation(const struct values *values, struct model_config *co
     config->plain_mlp = row->plain_mlp;
     config->has_sinks = row->has_sinks;
     config->query_gates = row->query_gates;
+    config->attention_gate = row->attention_gate;
     config->pairing = interleaved ? DEVICE_PAIR_NEIGHBOURS : row->pairing;
     config->rope_rounding = row->rope_rounding;
     config->position_rows = row->learned_positions ? config->max_positions + row->position_offset : 0;

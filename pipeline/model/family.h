@@ -150,9 +150,10 @@ struct family_row {
     const char *softcap_key;
     double softcap_default;
     const char *qkv_limit_key;
-    bool embedding_root;       // embeddings are multiplied with the root of hidden
-    const char *embedding_key; // or with this
-    const char *residual_key;  // what both branches are multiplied with
+    bool embedding_root;            // embeddings are multiplied with the root of hidden
+    const char *embedding_root_key; // if this says so, without rounding that first; NULL: never
+    const char *embedding_key;      // or with this
+    const char *residual_key;       // what both branches are multiplied with
     bool learned_positions;
     size_t position_offset; // rows of their table before position 0
     bool embedding_norm;
@@ -166,13 +167,15 @@ struct family_row {
 
     enum family_windows windows;
     size_t full_every;
-    bool full_first;   // the first of each so many, not the last (CWM)
+    const char *every_key; // says how many; NULL: sliding_window_pattern; "": it is fixed
+    bool full_first;       // the first of each so many, not the last (CWM)
     bool full_heads;   // blocks without a window have heads of their own, and the last block is one (Gemma 4)
     bool layer_inputs; // blocks may have inputs of a token of their own (Gemma 4)
     bool value_norm;
     enum family_mixers mixers;
-    bool rounds_mlp;  // to two thirds of intermediate_size, by block_auto_adjust_ff_dim and others (LFM2)
-    bool query_gates; // behind each query
+    bool rounds_mlp;     // to two thirds of intermediate_size, by block_auto_adjust_ff_dim and others (LFM2)
+    bool query_gates;    // behind each query
+    bool attention_gate; // from a product of their own (AFMoE)
     enum family_ropes ropes;
     size_t rotary_dim;     // > 0: a fixed table; where the key rotary_dim is absent (GPT-J)
     bool part_inside;      // partial_rotary_factor counts in the map of rotation alone (Bamba)

@@ -57,6 +57,14 @@ static const struct weight_row hunyuan_moe[] = {
     MLP_NORM("post_attention_layernorm"), ROUTER("layers.{i}.mlp.gate.wg.weight"), SHARED_EXPERT("shared_mlp"), EACH_EXPERT,
 };
 
+static const struct weight_row afmoe[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION,
+    MATRIX("layers.{i}.self_attn.gate_proj.weight", DIM_Q, DIM_HIDDEN, BLOCK(attention_gate), NULL),
+    NORM_BEHIND("post_attention_layernorm", attention_norm), MLP_NORM("pre_mlp_layernorm"), GATED_MLP,
+    ROUTER("layers.{i}.mlp.router.gate.weight"), CORRECTION("layers.{i}.mlp.expert_bias"),
+    SHARED_EXPERT("shared_experts"), EACH_EXPERT, NORM_BEHIND("post_mlp_layernorm", branch_norm),
+};
+
 static const struct weight_row flex_olmo[] = {
     ENDS("norm"), ATTENTION, NORM_BEHIND("post_attention_layernorm", attention_norm),
     ROUTER("layers.{i}.mlp.gate.weight"), EACH_EXPERT, NORM_BEHIND("post_feedforward_layernorm", branch_norm),
@@ -118,6 +126,7 @@ const struct weight_table weight_table_deepseek_v3 = TABLE(deepseek_v3);
 const struct weight_table weight_table_exaone_moe = TABLE(exaone_moe);
 const struct weight_table weight_table_hy_v3 = TABLE(hy_v3);
 const struct weight_table weight_table_hunyuan_moe = TABLE(hunyuan_moe);
+const struct weight_table weight_table_afmoe = TABLE(afmoe);
 const struct weight_table weight_table_flex_olmo = TABLE(flex_olmo);
 const struct weight_table weight_table_qwen3_vl_moe = TABLE(qwen3_vl_moe);
 const struct weight_table weight_table_mixtral = TABLE(mixtral);

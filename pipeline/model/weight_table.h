@@ -133,6 +133,7 @@ extern const struct weight_table weight_table_llama4;
 extern const struct weight_table weight_table_exaone_moe;
 extern const struct weight_table weight_table_hy_v3;
 extern const struct weight_table weight_table_hunyuan_moe;
+extern const struct weight_table weight_table_afmoe;
 extern const struct weight_table weight_table_flex_olmo;
 extern const struct weight_table weight_table_qwen3_vl_moe;
 extern const struct weight_table weight_table_glm;

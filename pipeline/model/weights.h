@@ -43,10 +43,11 @@ struct block_weights {
     void *space_step_bias;
     void *space_skip;
     void *space_norm;
-    struct device_matrix output; // [hidden, heads * head_dim]
-    void *output_bias;           // [hidden]
-    void *attention_norm;        // [hidden], behind attention
-    void *mlp_norm;              // [hidden], before the MLP or the experts
+    struct device_matrix attention_gate; // [heads * head_dim, hidden], of attention's result
+    struct device_matrix output;         // [hidden, heads * head_dim]
+    void *output_bias;                   // [hidden]
+    void *attention_norm;                // [hidden], behind attention
+    void *mlp_norm;                      // [hidden], before the MLP or the experts
     void *mlp_norm_bias;
     struct device_matrix
         gate_up; // [2 * intermediate, hidden]: gate | up; [intermediate, hidden] without gate

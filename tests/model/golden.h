@@ -24,6 +24,7 @@ static const char *const golden_names[] = {
 
 // The same of other families, whose flags differ more.
 static const char *const golden_families[] = {
+    "afmoe",
     "apertus",
     "arcee",
     "bamba",

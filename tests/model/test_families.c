@@ -74,6 +74,8 @@ static void windows_come_in_patterns(void **state) {
          "\0\1", "\0\2"},
         {"{\"model_type\": \"cwm\", \"num_hidden_layers\": 6, \"rope_parameters\": {\"rope_theta\": 9}}",
          "\0\1\1\1\0\1", "\0\0\0\0\0\0"},
+        {"{\"model_type\": \"afmoe\", \"num_hidden_layers\": 3, \"global_attn_every_n_layers\": 2}", "\1\0\1",
+         "\0\2\0"},
         {"{\"model_type\": \"dots1\", \"num_hidden_layers\": 3, \"max_window_layers\": 1," DOTS, "\0\1\1",
          "\0\0\0"},
         {"{\"model_type\": \"dots1\", \"num_hidden_layers\": 3, \"max_window_layers\": 1,"
