@@ -1,5 +1,5 @@
 // Opening a device by name, weights, copies and fences. Arenas are in device_memory.c, operations in
-// device_operations.c.
+// device_operations.c and device_recurrences.c.
 #include "kernels/device.h"
 
 #include <stdio.h>
