@@ -132,8 +132,9 @@ static int read_heads(const struct values *values, struct model_config *config, 
     }
     TRY(config->family->has_multi_query ? read_multi_query(values, config, err) : STATUS_OK);
     if (config->heads % config->kv_heads != 0) {
-        return error_set(err, STATUS_DATA, "'%s' (%zu) is not a multiple of 'num_key_value_heads' (%zu)", key,
-                         config->heads, config->kv_heads);
+        return error_set(err, STATUS_DATA, "'%s' (%zu) is not a multiple of '%s' (%zu)", key, config->heads,
+                         config->family->has_multi_query ? "num_kv_heads" : "num_key_value_heads",
+                         config->kv_heads);
     }
     return config->family->latent != NULL ? read_latent(values, config, err)
                                           : read_head_dim(values, config, err);

@@ -23,7 +23,8 @@ static void try_rope(const struct model_config *config, const struct rope_config
     for (int is_long = 0; is_long < 2; is_long++) {
         rope_frequencies(config, rope, is_long ? config->max_positions + 1 : 1, frequencies);
         for (size_t i = 0; i < half; i++) {
-            demand(frequencies[i] >= 0 && isfinite(frequencies[i]));
+            demand(isfinite(frequencies[i]));
+            demand(rope->turns_back ? frequencies[i] <= 0 : frequencies[i] >= 0);
         }
     }
     free(frequencies);
