@@ -177,7 +177,7 @@ static int expand_parts(const struct call *call, const struct device_matrix *mat
                         struct error *err) {
     size_t rows = matrix->rows / matrix->parts;
     size_t row = 0;
-    if (matrix->copies > 1) {
+    if (matrix->copies > 1 || matrix->parts == 1) {
         for (size_t i = 0; i < matrix->piece_count; i++) {
             TRY(expand_copies(call, matrix, i, row, first, end, err));
             row += matrix->pieces[i].rows;
