@@ -7,6 +7,7 @@ import dataclasses
 import math
 
 import make_model
+from gpt_tensors import GPT_LIKE, HEADS
 from make_model import Tensor
 
 PLAIN = ("qwen3", "qwen2", "llama", "mistral")  # of make_model
@@ -20,6 +21,10 @@ def text_config(config):
 
 def first_of(config, *keys, default=None):
     return next((config[key] for key in keys if config.get(key) is not None), default)
+
+
+def is_mixture(config):
+    return any(key in text_config(config) for key in ("num_experts_per_tok", "top_k_experts", "moe_k"))
 
 
 def layer_count(config):
@@ -61,7 +66,7 @@ def find_row(family, c):
         "gemma": Row(one_plus=True),
         "gemma2": Row(norms_after=AFTER, one_plus=True, norms=SANDWICH),
         "gemma3_text": Row(norms_after=AFTER, one_plus=True, norms=SANDWICH, qk_norms="head"),
-        "gemma4_text": Row(norms_after=AFTER, norms=SANDWICH, qk_norms="head"),
+        "gemma4_text": Row(norms_after=AFTER, norms=SANDWICH, qk_norms="head", mixture="gemma4" if c.get("enable_moe_block") else ""),
         "phi3": Row(fused_qkv=True, mlp="fused"),
         "lfm2": Row(norms=("operator_norm", "ffn_norm"), qk_norms="head", qk_names=("q_layernorm", "k_layernorm"), out="out_proj",
                     mlp_names=("w1", "w3", "w2"), final="embedding_norm"),
@@ -109,6 +114,10 @@ def find_row(family, c):
         "qwen3_next": Row(one_plus=True, qk_norms="head", gated_query=True, qkv_bias=c.get("attention_bias", False),
                           out_bias=c.get("attention_bias", False), mixture="qwen_shared"),
         "deepseek_v3": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
+        "minimax_m2": Row(qk_norms="full", mixture="minimax"),
+        "mistral4": Row(qkv_bias=bias, out_bias=bias, mixture="mistral4"),
+        "ernie4_5_moe": Row(qkv_bias=use_bias, out_bias=use_bias, mlp_bias=use_bias, mixture="ernie"),
+        "phimoe": Row(layer_norm=True, qkv_bias=bias, out_bias=bias, mixture="mixtral"),
         "deepseek_v2": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek_plain"),
         "glm4_moe_lite": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
         "glm4_moe": Row(qkv_bias=bias, qk_norms="head" if c.get("use_qk_norm") else "", mixture="deepseek"),
@@ -207,6 +216,29 @@ def mixture_mixtral(m, at):
         glu(m, at + f"experts.{expert}.", m.config["intermediate_size"], names=("w1", "w3", "w2"))
 
 
+def mixture_minimax(m, at):
+    mixture_mixtral(m, at)
+    m.add(at + "block_sparse_moe.e_score_correction_bias", [m.config["num_local_experts"]], 0.0, 0.2, 0.1, "correction")
+
+
+def mixture_mistral4(m, at):
+    experts, width = m.config["n_routed_experts"], m.config["moe_intermediate_size"]
+    m.matrix(at + "mlp.gate.weight", experts, m.hidden, ROUTER_GAIN)
+    m.fused(at + "mlp.experts.gate_up_proj", experts, 2 * width, m.hidden, m.hidden)
+    m.fused(at + "mlp.experts.down_proj", experts, m.hidden, width, width, m.damping)
+    glu(m, at + "mlp.shared_experts.", width * m.config["n_shared_experts"])
+
+
+def mixture_ernie(m, at):
+    experts, width = m.config["moe_num_experts"], m.config["moe_intermediate_size"]
+    m.matrix(at + "mlp.gate.weight", experts, m.hidden, ROUTER_GAIN)
+    m.add(at + "mlp.moe_statics.e_score_correction_bias", [1, experts], 0.0, 0.2, 0.1, "correction")
+    for expert in range(experts):
+        glu(m, at + f"mlp.experts.{expert}.", width)
+    if m.config["moe_num_shared_experts"]:
+        glu(m, at + "mlp.shared_experts.", width * m.config["moe_num_shared_experts"], bias=m.config.get("use_bias", False))
+
+
 def mixture_granite(m, at):
     experts, width = m.config["num_local_experts"], m.config["intermediate_size"]
     at += "block_sparse_moe."
@@ -226,13 +258,31 @@ def mixture_gpt_oss(m, at):
     m.bias(at + "experts.down_proj_bias", experts, m.hidden)
 
 
-MIXTURES = {"qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared, "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral,
+def mixture_gemma4(m, at):
+    """Beside the MLP, each with norms of its own."""
+    experts, width = m.config["num_experts"], m.config["moe_intermediate_size"]
+    m.norm(at + "pre_feedforward_layernorm_2", m.hidden)
+    for name in ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2"):
+        m.norm(at + name, m.hidden, mean=0.7)
+    m.add(at + "router.scale", [m.hidden], 1.0, 0.5, kind="router scale")
+    m.add(at + "router.per_expert_scale", [experts], 1.0, 0.5, kind="expert scale")
+    m.matrix(at + "router.proj.weight", experts, m.hidden, ROUTER_GAIN * math.sqrt(m.hidden))  # what it reads is divided by the root
+    m.fused(at + "experts.gate_up_proj", experts, 2 * width, m.hidden, m.hidden)
+    m.fused(at + "experts.down_proj", experts, m.hidden, width, width)
+
+
+BESIDE = ("gemma4",)  # mixtures beside an MLP
+MIXTURES = {"gemma4": mixture_gemma4, "qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared, "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral, "minimax": mixture_minimax,
+            "mistral4": mixture_mistral4, "ernie": mixture_ernie,
             "granite": mixture_granite, "gpt_oss": mixture_gpt_oss, "deepseek": mixture_deepseek,
             "deepseek_plain": lambda m, at: mixture_deepseek(m, at, corrected=False),
             "olmoe": lambda m, at: mixture_qwen(m, at, m.config["intermediate_size"])}
 
 
 def is_sparse(c, layer):
+    if "moe_layer_start_index" in c:
+        end = c["moe_layer_end_index"]
+        return (layer + 1) % c["moe_layer_interval"] == 0 and c["moe_layer_start_index"] <= layer <= (layer if end < 0 else end)
     if c.get("mlp_layer_types"):
         return c["mlp_layer_types"][layer] == "sparse"
     return layer >= c.get("first_k_dense_replace", 0) and layer not in (c.get("mlp_only_layers") or []) and (layer + 1) % c.get("decoder_sparse_step", 1) == 0
@@ -334,7 +384,8 @@ def lfm2_width(c):
 def feed_forward(m, at, family, row, layer):
     if row.mixture and is_sparse(m.config, layer):
         MIXTURES[row.mixture](m, at)
-        return
+        if row.mixture not in BESIDE:
+            return
     width = lfm2_width(m.config) if family == "lfm2" else m.config["intermediate_size"]
     if m.config.get("use_double_wide_mlp") and takes_keys(m.config, layer):
         width *= 2
@@ -398,113 +449,6 @@ def list_llama_like(m, family, row, prefix):
         m.embedding(prefix + "embed_tokens_per_layer.weight", c["vocab_size_per_layer_input"], inputs, amplitude)
         m.matrix(prefix + "per_layer_model_projection.weight", inputs, m.hidden)
         m.norm(prefix + "per_layer_projection_norm", c["hidden_size_per_layer_input"])
-
-
-# ---- layers in the manner of GPT ------------------------------------------------------------------------------------
-
-def list_gpt2(m, family):
-    c, hidden = m.config, m.hidden
-    width = c.get("n_inner") or 4 * hidden
-    m.embedding("transformer.wte.weight", c["vocab_size"], hidden)
-    m.embedding("transformer.wpe.weight", c["n_positions"], hidden, 0.6)
-    for layer in range(m.layers):
-        at = f"transformer.h.{layer}."
-        m.norm(at + "ln_1", hidden, True)
-        m.norm(at + "ln_2", hidden, True)
-        for name, inputs, outputs, gain in (("attn.c_attn", hidden, 3 * hidden, 0.8), ("attn.c_proj", hidden, hidden, m.damping),
-                                            ("mlp.c_fc", hidden, width, 1.0), ("mlp.c_proj", width, hidden, m.damping)):
-            m.add(at + name + ".weight", [inputs, outputs], 0.0, gain * math.sqrt(3.0 / inputs))
-            m.bias(at + name + ".bias", outputs)
-    m.norm("transformer.ln_f", hidden, True)
-
-
-def list_gpt_neo(m, family):
-    c, hidden = m.config, m.hidden
-    width = c.get("intermediate_size") or 4 * hidden
-    m.embedding("transformer.wte.weight", c["vocab_size"], hidden)
-    m.embedding("transformer.wpe.weight", c["max_position_embeddings"], hidden, 0.6)
-    for layer in range(m.layers):
-        at = f"transformer.h.{layer}."
-        m.norm(at + "ln_1", hidden, True)
-        m.norm(at + "ln_2", hidden, True)
-        for name in ("q_proj", "k_proj", "v_proj"):
-            m.linear(at + "attn.attention." + name, hidden, hidden, 1.0 if name == "v_proj" else 0.4)
-        m.linear(at + "attn.attention.out_proj", hidden, hidden, m.damping, True)
-        m.linear(at + "mlp.c_fc", width, hidden, 1.0, True)
-        m.linear(at + "mlp.c_proj", hidden, width, m.damping, True)
-    m.norm("transformer.ln_f", hidden, True)
-
-
-def list_gptj(m, family):
-    c, hidden = m.config, m.hidden
-    width = c.get("n_inner") or 4 * hidden
-    m.embedding("transformer.wte.weight", c["vocab_size"], hidden)
-    for layer in range(m.layers):
-        at = f"transformer.h.{layer}."
-        m.norm(at + "ln_1", hidden, True)
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            m.linear(at + "attn." + name, hidden, hidden, 0.65 if name in ("q_proj", "k_proj") else 1.0)
-        m.linear(at + "mlp.fc_in", width, hidden, 1.0, True)
-        m.linear(at + "mlp.fc_out", hidden, width, m.damping, True)
-    m.norm("transformer.ln_f", hidden, True)
-
-
-def list_gpt_neox(m, family):
-    c, hidden, width = m.config, m.hidden, m.config["intermediate_size"]
-    bias = c.get("attention_bias", True)
-    m.embedding("gpt_neox.embed_in.weight", c["vocab_size"], hidden)
-    for layer in range(m.layers):
-        at = f"gpt_neox.layers.{layer}."
-        m.norm(at + "input_layernorm", hidden, True)
-        m.norm(at + "post_attention_layernorm", hidden, True)
-        m.linear(at + "attention.query_key_value", 3 * hidden, hidden, 0.8, bias)
-        m.linear(at + "attention.dense", hidden, hidden, m.damping, bias)
-        m.linear(at + "mlp.dense_h_to_4h", width, hidden, 1.0, True)
-        m.linear(at + "mlp.dense_4h_to_h", hidden, width, m.damping, True)
-    m.norm("gpt_neox.final_layer_norm", hidden, True)
-
-
-def list_bloom(m, family):
-    hidden = m.hidden
-    m.embedding("transformer.word_embeddings.weight", m.config["vocab_size"], hidden)
-    m.norm("transformer.word_embeddings_layernorm", hidden, True)
-    for layer in range(m.layers):
-        at = f"transformer.h.{layer}."
-        m.norm(at + "input_layernorm", hidden, True)
-        m.norm(at + "post_attention_layernorm", hidden, True)
-        m.linear(at + "self_attention.query_key_value", 3 * hidden, hidden, 0.8, True)
-        m.linear(at + "self_attention.dense", hidden, hidden, m.damping, True)
-        m.linear(at + "mlp.dense_h_to_4h", 4 * hidden, hidden, 1.0, True)
-        m.linear(at + "mlp.dense_4h_to_h", hidden, 4 * hidden, m.damping, True)
-    m.norm("transformer.ln_f", hidden, True)
-
-
-def list_opt(m, family):
-    c, hidden = m.config, m.hidden
-    width = c["ffn_dim"]
-    bias = c.get("enable_bias", True)
-    outer = c.get("word_embed_proj_dim") or hidden
-    prefix = "model.decoder."
-    m.embedding(prefix + "embed_tokens.weight", c["vocab_size"], outer)
-    m.embedding(prefix + "embed_positions.weight", c["max_position_embeddings"] + 2, hidden, 0.6)
-    if outer != hidden:
-        m.matrix(prefix + "project_in.weight", hidden, outer)
-        m.matrix(prefix + "project_out.weight", outer, hidden)
-    for layer in range(m.layers):
-        at = f"{prefix}layers.{layer}."
-        m.norm(at + "self_attn_layer_norm", hidden, True)
-        m.norm(at + "final_layer_norm", hidden, True)
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            m.linear(at + "self_attn." + name, hidden, hidden, 0.65 if name in ("q_proj", "k_proj") else 1.0, bias)
-        m.linear(at + "fc1", width, hidden, 1.0, bias)
-        m.linear(at + "fc2", hidden, width, m.damping, bias)
-    if c.get("do_layer_norm_before", True):
-        m.norm(prefix + "final_layer_norm", hidden, True)
-
-
-GPT_LIKE = {"gpt2": list_gpt2, "gpt_neo": list_gpt_neo, "gptj": list_gptj, "gpt_neox": list_gpt_neox, "bloom": list_bloom,
-            "opt": list_opt}
-HEADS = {"gpt_neox": "embed_out.weight"}
 
 
 # ---- models with towers beside --------------------------------------------------------------------------------------

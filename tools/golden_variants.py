@@ -89,6 +89,9 @@ def gemma_variants():
     # Norms of eight numbers, and of what few of them make: eps keeps them from making a large error of a small one.
     inputs = dict(hidden_size_per_layer_input=8, vocab_size_per_layer_input=96, num_kv_shared_layers=2, rms_norm_eps=1e-2)
     takers = dict(num_hidden_layers=6, layer_types=kinds, num_kv_shared_layers=3, use_double_wide_mlp=True)
+    experts = dict(enable_moe_block=True, num_experts=6, top_k_experts=2, moe_intermediate_size=24)
+    beside = dict(**experts, **shared, num_hidden_layers=2, layer_types=["sliding_attention", "full_attention"], sliding_window=7)
+    taking = dict(**{**experts, **inputs, "num_experts": 5, "num_kv_shared_layers": 1}, use_double_wide_mlp=True, num_hidden_layers=3, layer_types=["sliding_attention", "full_attention"] + full["layer_types"][:1])
     return {
         "gemma": (small("gemma", head_dim=16, hidden_act="gelu", tie_word_embeddings=True), "BF16", 2, TEXTS, {"rope_theta": 100.0}),
         "gemma2": (gemma("gemma2", num_hidden_layers=4, sliding_window=9, query_pre_attn_scalar=24, attn_logit_softcapping=2.0,
@@ -105,6 +108,9 @@ def gemma_variants():
         "gemma4": (gemma4_text(), "F32", 1, FEWER, full),
         "gemma4-inputs": (nested("gemma4", gemma4_text(**inputs), GEMMA4_TOWER, audio_config=None), "BF16", 1, FEWEST,
                           {"text_config": gemma4_text(**{**inputs, "rms_norm_eps": 0.5})}),
+        "gemma4-experts": (nested("gemma4", gemma4_text(**beside), GEMMA4_TOWER, audio_config=None), "BF16", 2, FEWEST,
+                           {"text_config": gemma4_text(**{**beside, "top_k_experts": 3})}),
+        "gemma4-experts-takers": (gemma4_text(**taking), "F32", 1, [1, 4, 11], {"top_k_experts": 3}),
         "gemma4-takers": (gemma4_text(**takers), "F32", 1, FEWER, {"sliding_window": 20}),
         "gemma4-shared": (nested("gemma4", gemma4_text(**shared), GEMMA4_TOWER, audio_config=None, image_token_id=5,
                                  video_token_id=11, audio_token_id=17), "BF16", 1, FEWER,
@@ -216,6 +222,9 @@ def mixture_variants():
               "mscale": 1.0, "mscale_all_dim": 1.0}
     deepseek = dict(n_routed_experts=12, n_shared_experts=2, moe_intermediate_size=16, n_group=3, topk_group=2, norm_topk_prob=True,
                     routed_scaling_factor=1.5, first_k_dense_replace=1)
+    tempered = {"type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 4, "beta_fast": 0.8, "beta_slow": 0.1,
+                "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5, "max_position_embeddings": 64,
+                "partial_rotary_factor": 1 / 3}
     return {
         "qwen3_moe": (moe("qwen3_moe", head_dim=16, norm_topk_prob=True), "F32", 1, FEWEST, {"norm_topk_prob": False}),
         "qwen3_moe-steps": (moe("qwen3_moe", head_dim=8, norm_topk_prob=False, num_hidden_layers=4, decoder_sparse_step=2,

@@ -124,7 +124,7 @@ def load(folder, dtype):
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with open(os.path.join(folder, "config.json")) as file:
-        mixture = {"experts_implementation": "eager"} if "num_experts_per_tok" in file.read() else {}
+        mixture = {"experts_implementation": "eager"} if family_tensors.is_mixture(json.load(file)) else {}
     model, info = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="eager", output_loading_info=True,
                                             **mixture)
     check_loaded(folder, info)
@@ -137,12 +137,12 @@ def hidden_states(folder, texts, dtype="float32", routes=None):
     import torch
 
     def hook(module, inputs, outputs):
-        routes.append([router_margin(module, outputs[0].float().numpy(), outputs[2].shape[1]), np.sort(outputs[2].numpy())])
+        routes.append([router_margin(module, inputs, outputs), np.sort(outputs[2].numpy())])
 
     def start():
         model = load(folder, dtype)
         for module in model.modules() if routes is not None else ():
-            if type(module).__name__.lower().endswith("topkrouter"):
+            if type(module).__name__.lower().endswith(("topkrouter", "gemma4textrouter")):
                 module.register_forward_hook(hook)
         return model
 
@@ -176,10 +176,35 @@ def gap_behind(ranks, chosen):
     return ranked[:, -chosen] - ranked[:, -chosen - 1] if chosen < ranks.shape[1] else np.full(len(ranks), np.inf)
 
 
-def router_margin(router, logits, chosen):
+def softmax(logits):
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def turn_margin(router, logits):
+    """The same of PhiMoE, where the order of two experts counts, and which others are near enough to be of the softmax."""
+    ranked, margin = np.sort(logits, axis=1), np.inf
+    for place in (-1, -2):
+        greatest = ranked[:, place, None]
+        spread = (greatest - logits) / np.maximum(np.abs(logits), greatest)
+        gap = (ranked[:, place] - ranked[:, place - 1]) / logits.std(axis=1)
+        near = np.abs(spread - 2 * router.router_jitter_noise) * (logits <= greatest)  # of 0.01, a MARGIN
+        margin = min(margin, gap.min(), np.where(logits <= greatest, near, 1).min() * 100 * MARGIN)
+    return margin
+
+
+def router_margin(router, inputs, outputs):
     """How far any token is from another choice of experts, in standard deviations of what they are chosen by."""
+    logits, chosen, name = outputs[0].float().numpy(), outputs[2].shape[1], type(router).__name__
+    if name == "PhimoeTopKRouter":
+        return turn_margin(router, logits)
     bias = getattr(router, "e_score_correction_bias", None)
-    ranks = logits if bias is None else 1 / (1 + np.exp(-logits)) + bias.float().numpy()
+    bias = inputs[1] if name == "MiniMaxM2TopKRouter" else bias
+    ranks = np.log(logits) if name == "Gemma4TextRouter" else logits  # it answers their softmax
+    ranks = ranks if bias is None else 1 / (1 + np.exp(-logits)) + bias.float().numpy()
+    if name == "Ernie4_5_MoeTopKRouter":
+        ranks = softmax(logits) + router.moe_statics.e_score_correction_bias.float().numpy()
+    bias = logits if name == "Mistral4TopkRouter" else bias  # which takes two of a group
     deviations, margin = ranks.std(axis=1), np.inf
     groups = 1 if getattr(router, "topk_method", None) == "greedy" else getattr(router, "num_group", None) or 1
     if groups > 1:

@@ -9,7 +9,7 @@ int cuda_route(struct device *device, const struct device_routes *routes, const 
     size_t pairs = tokens * routing->chosen;
     const struct cuda_use use = {.writes = {{routes->experts, pairs * sizeof routes->experts[0]},
                                             {routes->weights, pairs * sizeof routes->weights[0]}},
-                                 .reads = {x, router, bias, routing->correction}};
+                                 .reads = {x, router, bias, routing->correction, routing->expert_scales}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "route", &use, err));
     cudaError_t launched =
         launch_route(cuda->queue.compute, device->dtype, routes, x, router, bias, routing, tokens, hidden);

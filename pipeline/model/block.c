@@ -1,5 +1,7 @@
 #include "model/block.h"
 
+#include <math.h>
+
 #include "base/size.h"
 #include "kernels/operations.h"
 #include "model/block_branches.h"
@@ -280,7 +282,8 @@ static int run_activation(const struct block_pass *pass, const struct block_weig
                                         !config->plain_mlp, pass->tokens, width, err);
 }
 
-static struct device_routing routing_of(const struct expert_config *experts, const struct block_weights *w) {
+static struct device_routing routing_of(const struct expert_config *experts, const struct block_weights *w,
+                                        size_t hidden) {
     return (struct device_routing){.experts = experts->count,
                                    .chosen = experts->chosen,
                                    .scores = experts->scores,
@@ -289,19 +292,55 @@ static struct device_routing routing_of(const struct expert_config *experts, con
                                    .rounds_weights = experts->rounds_weights,
                                    .scaling = (float)experts->scaling,
                                    .sum_more = (float)experts->sum_more,
+                                   .sum_least = (float)experts->sum_least,
+                                   .spread = (float)experts->spread,
+                                   .rounds_correction = experts->rounds_correction,
+                                   .logit_scale = experts->beside_mlp ? 1 / sqrtf((float)hidden) : 0,
                                    .wide_router = experts->wide_router,
                                    .correction = experts->has_correction ? w->correction : NULL,
+                                   .expert_scales = w->expert_scales,
                                    .groups = experts->groups,
                                    .chosen_groups = experts->chosen_groups,
                                    .group_pairs = experts->group_pairs};
+}
+
+static struct device_experts experts_of(const struct model_config *config, const struct block_weights *w) {
+    struct device_experts experts = block_experts(config);
+    experts.gate_up = &w->experts_gate_up;
+    experts.gate_up_bias = w->experts_gate_up_bias;
+    experts.down = &w->experts_down;
+    experts.down_bias = w->experts_down_bias;
+    return experts;
+}
+
+// branch = the norm of branch, which the MLP has come to, and that of the experts' sum. The MLP has no more
+// need of `normed` and `wide`.
+static int run_beside(const struct block_pass *pass, const struct block_weights *w, void *branch,
+                      struct error *err) {
+    const struct model_config *config = pass->config;
+    const struct block_buffers *b = &pass->buffers;
+    struct device_routing routing = routing_of(&config->experts, w, config->hidden);
+    struct device_experts experts = experts_of(config, w);
+    struct device_norm of_router = norm_of(config, w->router_norm, NULL);
+    of_router.kind =
+        DEVICE_NORM_RMS; // the norm itself is without a weight, and is multiplied with one behind
+    TRY(norm_into(pass, branch, branch, w->mlp_branch_norm, NULL, DEVICE_STORE, err));
+    TRY(device_norm(pass->device, b->normed, b->x, &of_router, DEVICE_STORE, pass->tokens, config->hidden,
+                    err));
+    TRY(device_route(pass->device, &b->routes, b->normed, w->router, NULL, &routing, pass->tokens,
+                     config->hidden, err));
+    TRY(block_norm(pass, b->normed, w->experts_norm, NULL, err));
+    TRY(device_experts(pass->device, b->wide, b->normed, &b->routes, &experts, DEVICE_STORE, pass->tokens,
+                       pass->scratch, err));
+    return norm_into(pass, branch, b->wide, w->experts_branch_norm, NULL, DEVICE_ADD, err);
 }
 
 static int run_experts(const struct block_pass *pass, const struct block_weights *w, size_t block,
                        struct error *err) {
     const struct model_config *config = pass->config;
     const struct block_buffers *b = &pass->buffers;
-    struct device_routing routing = routing_of(&config->experts, w);
-    struct device_experts experts = block_experts(config);
+    struct device_routing routing = routing_of(&config->experts, w, config->hidden);
+    struct device_experts experts = experts_of(config, w);
     bool at_once = block_mlp_adds_at_once(config, block);
     bool adds = at_once || block_has_shared(config, block) || config->branches != BRANCHES_SERIAL;
     const void *in = buffer_at(b, block_branch_in(config));
@@ -309,14 +348,13 @@ static int run_experts(const struct block_pass *pass, const struct block_weights
     if (!config_has_experts(config, block)) {
         return STATUS_OK;
     }
+    if (config->experts.beside_mlp) {
+        return run_beside(pass, w, out, err);
+    }
     if (w->shared_gate != NULL) { // out holds what the MLP beside the experts has come to
         TRY(device_gate_rows(pass->device, out, in, w->shared_gate, pass->tokens, config->hidden,
                              config->hidden, err));
     }
-    experts.gate_up = &w->experts_gate_up;
-    experts.gate_up_bias = w->experts_gate_up_bias;
-    experts.down = &w->experts_down;
-    experts.down_bias = w->experts_down_bias;
     TRY(device_route(pass->device, &b->routes, in, w->router, w->router_bias, &routing, pass->tokens,
                      config->hidden, err));
     return device_experts(pass->device, out, in, &b->routes, &experts, adds ? DEVICE_ADD : DEVICE_STORE,

@@ -11,7 +11,8 @@ bool block_adds_at_once(const struct model_config *config) {
 }
 
 bool block_has_shared(const struct model_config *config, size_t block) {
-    return config_has_experts(config, block) && config->experts.shared_width > 0;
+    return config_has_experts(config, block) &&
+           (config->experts.shared_width > 0 || config->experts.beside_mlp);
 }
 
 bool block_mlp_adds_at_once(const struct model_config *config, size_t block) {

@@ -40,6 +40,9 @@ static size_t buffer_columns(const struct model_config *config, size_t buffer) {
     if (buffer == BUFFER(wide) && config->latent.key > 0) {
         columns = device_heads_width(config_heads(config, 0));
     }
+    if (buffer == BUFFER(wide) && config->experts.beside_mlp) { // what experts come to
+        columns = config->hidden;
+    }
     for (size_t block = 0; block < config->layers; block++) {
         struct block_matmul list[BLOCK_MATMULS_MOST];
         size_t count = block_matmuls(config, block, list);

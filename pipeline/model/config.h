@@ -83,8 +83,11 @@ struct expert_config { // of blocks that have experts in place of an MLP
     bool normalised;
     bool rounds_weights;
     enum device_scores scores;
-    double scaling;   // of weights
-    double sum_more;  // these four: struct device_routing
+    double scaling;  // of weights
+    double sum_more; // these: struct device_routing
+    double sum_least;
+    double spread;
+    bool rounds_correction;
     bool wide_router; // nor are logits rounded
     bool has_correction;
     size_t groups;
@@ -94,6 +97,10 @@ struct expert_config { // of blocks that have experts in place of an MLP
     bool has_bias;       // of the router and of every expert
     size_t shared_width; // of an MLP beside them that every token goes to; 0: none
     bool shared_gate;    // which is multiplied with a sigmoid of its own
+    // Experts and the block's own MLP are branches of the same x, each with norms of its own before and
+    // behind it, and are added before the norm behind both; the router reads x divided by its root mean
+    // square and multiplied with a weight, and experts have scales (Gemma 4).
+    bool beside_mlp;
 };
 
 // Latent attention (DeepSeek-V2): keys and values of all heads are made from a few numbers of each token. A
@@ -254,8 +261,9 @@ size_t config_keys_values(const struct model_config *config);
 // The width of a block's MLP, or of the one beside its experts; 0: it has none.
 static inline size_t config_mlp_width(const struct model_config *config, size_t block) {
     bool doubled = config->double_mlp && block >= config->layers - config->key_sharers;
-    return config_has_experts(config, block) ? config->experts.shared_width
-                                             : (doubled ? 2 : 1) * config->intermediate;
+    return config_has_experts(config, block) && !config->experts.beside_mlp
+               ? config->experts.shared_width
+               : (doubled ? 2 : 1) * config->intermediate;
 }
 
 // Reads the shape of a model (place.h). The text of its config.json is appended to `text`; a GGUF file has

@@ -6,9 +6,13 @@
 #include "model/config_shape.h"
 #include "model/family.h"
 
+// otherwise 0: the key has to be there.
 static int read_count(const struct values *values, const char *key, int64_t otherwise, size_t *out,
                       int64_t most, struct error *err) {
     int64_t value = otherwise;
+    if (otherwise == 0 && !values_has(values, key)) {
+        return error_set(err, STATUS_DATA, "'%s' is missing", key);
+    }
     TRY(values_integer(values, key, 1, most, &value, err));
     *out = (size_t)value;
     return STATUS_OK;
@@ -19,8 +23,14 @@ static int read_shared(const struct values *values, const struct family_experts 
                        struct expert_config *experts, struct error *err) {
     size_t count = 0;
     experts->shared_gate = row->shared_gate;
-    if (row->shared_count_key != NULL) {
+    if (row->shared_count_key != NULL && row->shared_may_lack) {
+        int64_t number = row->shared_count;
+        TRY(values_integer(values, row->shared_count_key, 0, LARGEST_HEADS, &number, err));
+        count = (size_t)number;
+    } else if (row->shared_count_key != NULL) {
         TRY(read_count(values, row->shared_count_key, row->shared_count, &count, LARGEST_HEADS, err));
+    }
+    if (row->shared_count_key != NULL) {
         experts->shared_width = count * experts->width; // at most 2^40
         return experts->shared_width <= LARGEST_DIMENSION
                    ? STATUS_OK
@@ -32,16 +42,38 @@ static int read_shared(const struct values *values, const struct family_experts 
                                                 &experts->shared_width, LARGEST_DIMENSION, err);
 }
 
+// Under the class's name, or another that it takes for it. Where both are there they have to agree.
+static int read_named(const struct values *values, const char *key, const char *other, int64_t otherwise,
+                      size_t *out, struct error *err) {
+    bool has_other = other != NULL && values_has(values, other);
+    size_t first;
+    TRY(read_count(values, has_other && !values_has(values, key) ? other : key, otherwise, out, LARGEST_HEADS,
+                   err));
+    if (!has_other) {
+        return STATUS_OK;
+    }
+    first = *out;
+    TRY(read_count(values, other, otherwise, out, LARGEST_HEADS, err));
+    return first == *out
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "'%s' is %zu, and '%s' is %zu", key, first, other, *out);
+}
+
+static const char *chosen_key(const struct family_experts *row) {
+    return row->chosen_key == NULL ? "num_experts_per_tok" : row->chosen_key;
+}
+
 static int read_expert_sizes(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_experts *row = config->family->experts;
     struct expert_config *experts = &config->experts;
-    TRY(read_count(values, row->count_key, row->count, &experts->count, LARGEST_HEADS, err));
-    if (row->other_count_key != NULL && !values_has(values, row->count_key)) {
-        TRY(read_count(values, row->other_count_key, row->count, &experts->count, LARGEST_HEADS, err));
+    TRY(read_named(values, row->count_key, row->other_count_key, row->count, &experts->count, err));
+    TRY(read_named(values, chosen_key(row), row->other_chosen_key, row->chosen, &experts->chosen, err));
+    if (row->scores == DEVICE_SCORES_IN_TURN && experts->chosen != 2) { // so many whatever the key says
+        return error_set(err, STATUS_DATA, "'%s' is %zu; only 2 is supported in %s", chosen_key(row),
+                         experts->chosen, config->model_type);
     }
-    TRY(read_count(values, "num_experts_per_tok", row->chosen, &experts->chosen, LARGEST_HEADS, err));
     if (experts->chosen > experts->count) {
-        return error_set(err, STATUS_DATA, "'num_experts_per_tok' is %zu of %zu experts", experts->chosen,
+        return error_set(err, STATUS_DATA, "'%s' is %zu of %zu experts", chosen_key(row), experts->chosen,
                          experts->count);
     }
     TRY(read_count(values, row->width_key, row->width, &experts->width, LARGEST_DIMENSION, err));
@@ -87,8 +119,24 @@ static int read_groups(const struct values *values, const struct family_experts 
     }
     return experts->chosen <= experts->chosen_groups * each
                ? STATUS_OK
-               : error_set(err, STATUS_DATA, "'num_experts_per_tok' is %zu of %zu experts in 'topk_group'",
+               : error_set(err, STATUS_DATA, "'%s' is %zu of %zu experts in 'topk_group'", chosen_key(row),
                            experts->chosen, experts->chosen_groups * each);
+}
+
+static int read_bounds(const struct values *values, const struct family_experts *row,
+                       struct expert_config *experts, struct error *err) {
+    double jitter = row->jitter;
+    experts->sum_least = row->sum_least;
+    TRY(row->least_key == NULL ? STATUS_OK : values_number(values, row->least_key, &experts->sum_least, err));
+    if (!(experts->sum_least >= 0 && experts->sum_least <= 1e6)) {
+        return error_set(err, STATUS_DATA, "'%s' is %g, outside 0 to 1e6", row->least_key,
+                         experts->sum_least);
+    }
+    TRY(row->jitter_key == NULL ? STATUS_OK : values_number(values, row->jitter_key, &jitter, err));
+    experts->spread = 2 * jitter;
+    return jitter >= 0 && jitter <= 1e6
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "'%s' is %g, outside 0 to 1e6", row->jitter_key, jitter);
 }
 
 static int read_choice(const struct values *values, struct model_config *config, struct error *err) {
@@ -100,6 +148,9 @@ static int read_choice(const struct values *values, struct model_config *config,
     experts->wide_router = row->wide_router;
     experts->has_correction = row->has_correction;
     experts->sum_more = row->sum_more;
+    experts->beside_mlp = row->beside_mlp;
+    experts->rounds_correction = row->rounds_correction;
+    TRY(read_bounds(values, row, experts, err));
     experts->scaling = row->scaling_key == NULL ? 1 : row->scaling;
     if (row->normalised_key != NULL && row->normalised_key[0] != 0) {
         if (values_kind(values, row->normalised_key) == VALUE_NULL) { // which some classes take for false
@@ -163,7 +214,9 @@ int config_read_experts(const struct values *values, struct model_config *config
     const struct family_experts *row = config->family->experts;
     int64_t step = 1;
     void *flags;
-    if (row == NULL) {
+    bool has = row != NULL && row->enabled_key == NULL;
+    TRY(row == NULL || has ? STATUS_OK : values_boolean(values, row->enabled_key, &has, err));
+    if (!has) {
         return STATUS_OK;
     }
     TRY(read_expert_sizes(values, config, err));
@@ -171,14 +224,19 @@ int config_read_experts(const struct values *values, struct model_config *config
     TRY(memory_zeroed(&flags, config->layers, 1, err));
     config->layer_experts = flags;
     int64_t dense = row->dense_blocks;
-    if (row->some_blocks) {
-        TRY(values_integer(values, "decoder_sparse_step", 1, LARGEST_LAYERS, &step, err));
+    int64_t end = -1;
+    const char *step_key = row->some_blocks ? "decoder_sparse_step" : row->step_key;
+    if (step_key != NULL) {
+        TRY(values_integer(values, step_key, 1, LARGEST_LAYERS, &step, err));
     }
+    TRY(row->end_key == NULL ? STATUS_OK
+                             : values_integer(values, row->end_key, -1, LARGEST_LAYERS, &end, err));
     if (row->dense_key != NULL) {
         TRY(values_integer(values, row->dense_key, 0, LARGEST_LAYERS, &dense, err));
     }
     for (size_t i = 0; i < config->layers; i++) {
-        config->layer_experts[i] = (i + 1) % (size_t)step == 0 && i >= (size_t)dense;
+        config->layer_experts[i] =
+            (i + 1) % (size_t)step == 0 && i >= (size_t)dense && (end < 0 || i <= (size_t)end);
     }
     TRY(row->listed_blocks ? read_layer_kinds(values, config, err) : STATUS_OK);
     return row->some_blocks ? read_mlp_layers(values, config, err) : STATUS_OK;

@@ -115,14 +115,12 @@ static int read_sharing(const struct values *values, struct model_config *config
 // ---- what is not computed ----
 
 static int refuse(const struct values *values, const struct model_config *config, struct error *err) {
-    bool mixture = false;
     const char *direction = "vision"; // which text alone does not see
-    TRY(values_boolean(values, "enable_moe_block", &mixture, err));
     TRY(values_text(values, "use_bidirectional_attention", &direction, err));
-    if (mixture || strcmp(direction, "vision") != 0) {
-        return error_set(err, STATUS_DATA, "'%s' is %.64s, which is not supported in %s",
-                         mixture ? "enable_moe_block" : "use_bidirectional_attention",
-                         mixture ? "true" : direction, config->model_type);
+    if (strcmp(direction, "vision") != 0) {
+        return error_set(err, STATUS_DATA,
+                         "'use_bidirectional_attention' is %.64s, which is not supported in %s", direction,
+                         config->model_type);
     }
     return config->window == 0 ? error_set(err, STATUS_DATA, "'sliding_window' is null") : STATUS_OK;
 }

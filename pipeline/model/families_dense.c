@@ -5,6 +5,15 @@ static const char *const gpt2_prefixes[] = {"transformer.", "", NULL};
 static const char *const neox_prefixes[] = {"gpt_neox.", "", NULL};
 static const char *const opt_prefixes[] = {"model.decoder.", "decoder.", NULL};
 
+// Of Gemma 4, whose class has no sizes of its own for them.
+static const struct family_experts gemma4_experts = {
+    .enabled_key = "enable_moe_block",
+    .count_key = "num_experts",
+    .chosen_key = "top_k_experts",
+    .width_key = "moe_intermediate_size",
+    .beside_mlp = true,
+};
+
 static const struct family_row rows[] = {
     {.model_type = "llama",
      .defaults = {32, 4096, 11008, 32, 0, 0, 32000, 2048, 0, 1e-6, 1e4, 0, false},
@@ -85,7 +94,8 @@ static const struct family_row rows[] = {
      .windows = WINDOWS_BY_TYPE,
      .full_every = 6,
      .full_heads = true,
-     .ropes = ROPES_BY_TYPE},
+     .ropes = ROPES_BY_TYPE,
+     .experts = &gemma4_experts},
     {.model_type = "phi3",
      .weights = &weight_table_fused,
      .defaults = {32, 3072, 8192, 32, 0, 0, 32064, 4096, 0, 1e-5, 1e4, 1, false},

@@ -132,6 +132,8 @@ struct family_row {
     bool query_gates; // behind each query
     enum family_ropes ropes;
     size_t rotary_dim;     // > 0: a fixed table; where the key rotary_dim is absent (GPT-J)
+    bool rotary_part;      // that key stands for partial_rotary_factor where this is absent (MiniMax-M2)
+    bool one_long;         // of longrope, short_factor and one mscale count at every length (PhiMoE)
     bool old_rope_keys;    // rotary_pct and rotary_emb_base (GPT-NeoX)
     bool old_long_names;   // longrope is called su or yarn too (Phi-3)
     bool stretches_base;   // dynamic scaling with alpha is a base stretched once and for all (HunYuan)
@@ -152,11 +154,14 @@ enum family_groups { // of experts
     GROUPS_BY_METHOD, // where topk_method is group_limited_greedy, ranked by the best (DeepSeek-V2)
 };
 
-struct family_experts { // how a configuration speaks of them
+struct family_experts {      // how a configuration speaks of them
+    const char *enabled_key; // says whether there are any, otherwise none; NULL: there are
     const char *count_key;
     const char *other_count_key; // NULL: there is one name only
     int64_t count;
-    int64_t chosen; // num_experts_per_tok
+    const char *chosen_key;       // NULL: num_experts_per_tok
+    const char *other_chosen_key; // as other_count_key
+    int64_t chosen;               // 0: the key has to be there, and so with the other two
     const char *width_key;
     int64_t width;
     const char *normalised_key; // NULL: weights are always divided by their sum; "": as the next says
@@ -172,17 +177,26 @@ struct family_experts { // how a configuration speaks of them
     bool shared_gate;
     const char *shared_count_key; // or how many experts make it; NULL: shared_key
     int64_t shared_count;
+    bool shared_may_lack;  // that number may be 0
     const char *dense_key; // how many first blocks have an MLP; NULL: none, or as some_blocks says
     int64_t dense_blocks;
+    const char *end_key;     // the last block that has experts, -1: of all; NULL: of all
+    const char *step_key;    // each so many blocks has them; NULL: decoder_sparse_step where some_blocks
     bool listed_blocks;      // mlp_layer_types says which; where it is absent, dense_blocks
     const char *scaling_key; // of weights; NULL: they have none
     double scaling;
     double sum_more; // struct device_routing
     bool wide_router;
+    const char *least_key; // of the weights' sum; NULL: it may be anything
+    double sum_least;
+    const char *jitter_key; // half of the spread that scores in turn have
+    double jitter;
     bool has_correction;
+    bool rounds_correction;
     enum family_groups groups;
     int64_t group_count; // where the keys are absent
     int64_t group_chosen;
+    bool beside_mlp; // struct expert_config
 };
 
 struct family_nest { // a configuration whose text model lies under text_config

@@ -35,7 +35,7 @@ WHERE(head_norms,
       attends(config, block) && (config->qk_norm == QK_NORM_HEADS || config->qk_norm == QK_NORM_AFTER))
 WHERE(whole_norms, config->qk_norm == QK_NORM_WHOLE)
 WHERE(norms_of_each, config->qk_norm == QK_NORM_EACH)
-WHERE(has_mlp, !config_has_experts(config, block))
+WHERE(has_mlp, !config_has_experts(config, block) || config->experts.beside_mlp)
 WHERE(has_experts, config_has_experts(config, block))
 WHERE(has_xielu, config->activation == DEVICE_XIELU)
 WHERE(has_query_latent, config->latent.query > 0)
@@ -48,6 +48,7 @@ WHERE(lacks_keys, !has_keys(config, block))
 WHERE(has_values, has_keys(config, block) && !config_values_are_keys(config, block))
 WHERE(lacks_values, !has_values(config, block))
 WHERE(has_shared, config_has_experts(config, block) && config->experts.shared_width > 0)
+WHERE(shared_bias, config->mlp_bias &&has_shared(config, block))
 WHERE(has_shared_gate, has_shared(config, block) && config->experts.shared_gate)
 
 static inline size_t experts(const struct model_config *config, size_t block) {
@@ -74,6 +75,8 @@ static inline size_t experts(const struct model_config *config, size_t block) {
     { NAME, FORM_TABLE, DIM_VOCABULARY, DIM_EMBEDDING, GLOBAL(embedding), NULL, NULL, FILE_ROWS }
 #define POSITIONS(NAME)                                                                                      \
     { NAME, FORM_TABLE, DIM_POSITIONS, DIM_HIDDEN, GLOBAL(positions), NULL, NULL, FILE_ROWS }
+#define OF_EXPERTS(NAME, LENGTH, PLACE)                                                                      \
+    { NAME, FORM_VECTOR, LENGTH, DIM_ONE, PLACE, has_experts, NULL, FILE_ROWS }
 #define ROUTER(NAME)                                                                                         \
     { NAME, FORM_TABLE, DIM_EXPERTS, DIM_HIDDEN, BLOCK(router), has_experts, NULL, FILE_ROWS }
 

@@ -42,6 +42,14 @@ static const struct weight_row gemma4[] = {
     MATRIX("layers.{i}.per_layer_projection.weight", DIM_HIDDEN, DIM_LAYER_INPUT, BLOCK(input_down), has_layer_input),
     VECTOR("layers.{i}.post_per_layer_input_norm.weight", DIM_HIDDEN, BLOCK(input_add_norm), has_layer_input),
     VECTOR("layers.{i}.layer_scalar", DIM_ONE, BLOCK(scale), NULL),
+    OF_EXPERTS("layers.{i}.post_feedforward_layernorm_1.weight", DIM_HIDDEN, BLOCK(mlp_branch_norm)),
+    OF_EXPERTS("layers.{i}.pre_feedforward_layernorm_2.weight", DIM_HIDDEN, BLOCK(experts_norm)),
+    OF_EXPERTS("layers.{i}.post_feedforward_layernorm_2.weight", DIM_HIDDEN, BLOCK(experts_branch_norm)),
+    OF_EXPERTS("layers.{i}.router.scale", DIM_HIDDEN, BLOCK(router_norm)),
+    OF_EXPERTS("layers.{i}.router.per_expert_scale", DIM_EXPERTS, BLOCK(expert_scales)),
+    ROUTER("layers.{i}.router.proj.weight"),
+    ALL_EXPERTS("layers.{i}.experts.gate_up_proj", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS),
+    ALL_EXPERTS("layers.{i}.experts.down_proj", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS),
 };
 
 static const struct weight_row norms_after[] = {

@@ -39,12 +39,15 @@ static const struct weight_row deepseek_v2[] = {
     WIDE_ROUTER("layers.{i}.mlp.gate.weight"), SHARED_EXPERT("shared_experts"), EACH_EXPERT,
 };
 
+#define NUMBERED_EXPERTS \
+    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w1.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)), \
+    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w3.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)), \
+    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w2.weight", DIM_HIDDEN, DIM_EXPERT_WIDTH, BLOCK(experts_down))
+
 static const struct weight_row mixtral[] = {
     ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"),
     ROUTER("layers.{i}.block_sparse_moe.gate.weight"),
-    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w1.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)),
-    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w3.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)),
-    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w2.weight", DIM_HIDDEN, DIM_EXPERT_WIDTH, BLOCK(experts_down)),
+    NUMBERED_EXPERTS,
 };
 
 #define ALL_BIASES(NAME, ROWS, PLACE, FILE) {NAME, FORM_VECTOR, ROWS, DIM_ONE, PLACE, has_experts, NULL, FILE}

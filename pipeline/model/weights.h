@@ -56,6 +56,11 @@ struct block_weights {
     void *sinks;                          // [heads]
     void *router;                         // [experts, hidden] numbers
     void *router_bias;                    // [experts]
+    void *router_norm;                    // [hidden], of what it reads, where it reads x itself
+    void *expert_scales;                  // [experts] numbers (struct device_routing)
+    void *mlp_branch_norm;                // [hidden], behind the MLP, where experts are a branch beside it
+    void *experts_norm;                   // [hidden], before the experts there
+    void *experts_branch_norm;            // [hidden], behind them
     void *correction;                     // [experts] float32 (struct device_routing)
     struct device_matrix experts_gate_up; // [experts * 2 * width, hidden]: gate | up of one after another
     void *experts_gate_up_bias;

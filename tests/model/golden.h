@@ -45,6 +45,8 @@ static const char *const golden_families[] = {
     "gemma3-nested-old",
     "gemma3-v5",
     "gemma4",
+    "gemma4-experts",
+    "gemma4-experts-takers",
     "gemma4-inputs",
     "gemma4-shared",
     "gemma4-takers",

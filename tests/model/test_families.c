@@ -139,7 +139,8 @@ static void blocks_without_a_window_may_differ_in_more(void **state) {
 static void what_differs_in_other_ways_is_refused(void **state) {
     (void)state;
     static const char *const cases[][2] = {
-        {"\"enable_moe_block\": true", "'enable_moe_block' is true"},
+        {"\"enable_moe_block\": true", "'num_experts' is missing"},
+        {"\"enable_moe_block\": true, \"num_experts\": 8", "'top_k_experts' is missing"},
         {"\"use_bidirectional_attention\": \"all\"", "'use_bidirectional_attention' is all"},
         {"\"global_head_dim\": 33", "heads of 33 numbers"},
         {"\"attention_k_eq_v\": true, \"num_global_key_value_heads\": 3", "not a multiple of the 3 heads"},
@@ -178,6 +179,20 @@ static void experts_are_counted(void **state) {
     assert_true(config.experts.normalised && !config.experts.rounds_weights);
     model_config_destroy(&config);
     refused("{\"model_type\": \"mixtral\", \"num_experts_per_tok\": 9}", "'num_experts_per_tok' is 9 of 8");
+}
+
+static void routers_differ(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config, "{\"model_type\": \"gemma4_text\", \"num_hidden_layers\": 2, \"enable_moe_block\": true,"
+                   " \"num_experts\": 8, \"top_k_experts\": 3, \"moe_intermediate_size\": 40,"
+                   " \"hidden_size_per_layer_input\": 0}");
+    assert_true(config.experts.beside_mlp && config.experts.chosen == 3 && config.experts.width == 40);
+    assert_int_equal(config_mlp_width(&config, 1), 9216);
+    model_config_destroy(&config);
+    parse(&config, "{\"model_type\": \"gemma4_text\", \"num_experts\": 8}"); // which nothing uses
+    assert_true(config.experts.count == 0 && config.layer_experts == NULL);
+    model_config_destroy(&config);
 }
 
 static void some_blocks_have_a_delta_net(void **state) {
@@ -442,6 +457,7 @@ int main(void) {
         cmocka_unit_test(blocks_without_a_window_may_differ_in_more),
         cmocka_unit_test(what_differs_in_other_ways_is_refused),
         cmocka_unit_test(experts_are_counted),
+        cmocka_unit_test(routers_differ),
         cmocka_unit_test(some_blocks_have_a_delta_net),
         cmocka_unit_test(attention_may_have_latents),
         cmocka_unit_test(experts_are_chosen_in_groups),
