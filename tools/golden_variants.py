@@ -222,10 +222,13 @@ def mixture_variants():
               "mscale": 1.0, "mscale_all_dim": 1.0}
     deepseek = dict(n_routed_experts=12, n_shared_experts=2, moe_intermediate_size=16, n_group=3, topk_group=2, norm_topk_prob=True,
                     routed_scaling_factor=1.5, first_k_dense_replace=1)
+    minimax = without(moe("minimax_m2", num_local_experts=6, intermediate_size=24, head_dim=16, rotary_dim=8, use_qk_norm=True,
+                          rms_norm_eps=1e-6, scoring_func="sigmoid", use_routing_bias=True), "num_experts", "moe_intermediate_size")
     tempered = {"type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 4, "beta_fast": 0.8, "beta_slow": 0.1,
                 "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5, "max_position_embeddings": 64,
                 "partial_rotary_factor": 1 / 3}
     return {
+        "minimax_m2": (minimax, "BF16", 2, FEWEST, {"rotary_dim": 16}),
         "qwen3_moe": (moe("qwen3_moe", head_dim=16, norm_topk_prob=True), "F32", 1, FEWEST, {"norm_topk_prob": False}),
         "qwen3_moe-steps": (moe("qwen3_moe", head_dim=8, norm_topk_prob=False, num_hidden_layers=4, decoder_sparse_step=2,
                                 mlp_only_layers=[3]), "BF16", 2, FEWEST, {"norm_topk_prob": True}),

@@ -126,6 +126,18 @@ static const struct family_experts deepseek_v2_experts = {
     .group_chosen = 1,
 };
 
+static const struct family_experts minimax_m2_experts = {
+    .count_key = "num_local_experts",
+    .other_count_key = "num_experts",
+    .count = 256,
+    .chosen = 8,
+    .width_key = "intermediate_size",
+    .width = 1536,
+    .scores = DEVICE_SCORES_SIGMOID,
+    .has_correction = true,
+    .rounds_correction = true,
+};
+
 static const struct family_latent deepseek_latent = {1536, 512, 128, 64, 128};
 static const struct family_latent glm4_lite_latent = {768, 512, 192, 64, 256};
 
@@ -215,6 +227,12 @@ static const struct family_row rows[] = {
      .embedding_key = "embedding_multiplier",
      .residual_key = "residual_multiplier",
      .experts = &granite_experts},
+    {.model_type = "minimax_m2",
+     .weights = &weight_table_minimax_m2,
+     .defaults = {62, 3072, 1536, 48, 8, 128, 200064, 196608, 0, 1e-6, 5e6, 1, false},
+     .qk_norm = QK_NORM_WHOLE,
+     .rotary_part = true,
+     .experts = &minimax_m2_experts},
 };
 
 const struct family_list family_list_mixtures = {rows, sizeof rows / sizeof rows[0]};

@@ -50,6 +50,12 @@ static const struct weight_row mixtral[] = {
     NUMBERED_EXPERTS,
 };
 
+static const struct weight_row minimax_m2[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"),
+    ROUTER("layers.{i}.block_sparse_moe.gate.weight"), CORRECTION("layers.{i}.block_sparse_moe.e_score_correction_bias"),
+    NUMBERED_EXPERTS,
+};
+
 #define ALL_BIASES(NAME, ROWS, PLACE, FILE) {NAME, FORM_VECTOR, ROWS, DIM_ONE, PLACE, has_experts, NULL, FILE}
 
 static const struct weight_row gpt_oss[] = {
@@ -79,4 +85,5 @@ const struct weight_table weight_table_deepseek_v3 = TABLE(deepseek_v3);
 const struct weight_table weight_table_mixtral = TABLE(mixtral);
 const struct weight_table weight_table_gpt_oss = TABLE(gpt_oss);
 const struct weight_table weight_table_granitemoe = TABLE(granitemoe);
+const struct weight_table weight_table_minimax_m2 = TABLE(minimax_m2);
 // clang-format on

@@ -65,6 +65,7 @@ static const char *const golden_families[] = {
     "helium",
     "hunyuan",
     "lfm2",
+    "minimax_m2",
     "ministral3",
     "mistral3",
     "mistral3-old",

@@ -193,6 +193,14 @@ static void routers_differ(void **state) {
     parse(&config, "{\"model_type\": \"gemma4_text\", \"num_experts\": 8}"); // which nothing uses
     assert_true(config.experts.count == 0 && config.layer_experts == NULL);
     model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"minimax_m2\", \"use_qk_norm\": true, \"rotary_dim\": 64}");
+    assert_true(config.experts.rounds_correction && config.qk_norm == QK_NORM_WHOLE);
+    assert_int_equal(config_rotated(&config), 64);
+    model_config_destroy(&config);
+    parse(&config, "{\"model_type\": \"minimax_m2\", \"partial_rotary_factor\": 0.25, \"rotary_dim\": 64}");
+    assert_int_equal(config_rotated(&config), 32);
+    model_config_destroy(&config);
 }
 
 static void some_blocks_have_a_delta_net(void **state) {
