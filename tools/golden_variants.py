@@ -227,8 +227,15 @@ def mixture_variants():
     tempered = {"type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 4, "beta_fast": 0.8, "beta_slow": 0.1,
                 "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5, "max_position_embeddings": 64,
                 "partial_rotary_factor": 1 / 3}
+    mistral4 = without(small("mistral4", **latent, **{**deepseek, "first_k_dense_replace": 0}, attention_bias=True, rope_parameters=tempered),
+                       "rope_theta")
+    plain4 = {**mistral4, "n_group": 1, "topk_group": 1, "norm_topk_prob": False, "q_lora_rank": None, "attention_bias": False,
+              "rope_interleave": False, "first_k_dense_replace": 1}
     return {
         "minimax_m2": (minimax, "BF16", 2, FEWEST, {"rotary_dim": 16}),
+        "mistral4": (nested("mistral3", mistral4, PIXTRAL), "BF16", 2, FEWEST,
+                     {"text_config": {**mistral4, "rope_parameters": {**tempered, "llama_4_scaling_beta": 0.0}}}),
+        "mistral4-plain": (nested("mistral3", plain4, PIXTRAL), "F32", 1, FEWEST, {"text_config": {**plain4, "rope_interleave": True}}),
         "qwen3_moe": (moe("qwen3_moe", head_dim=16, norm_topk_prob=True), "F32", 1, FEWEST, {"norm_topk_prob": False}),
         "qwen3_moe-steps": (moe("qwen3_moe", head_dim=8, norm_topk_prob=False, num_hidden_layers=4, decoder_sparse_step=2,
                                 mlp_only_layers=[3]), "BF16", 2, FEWEST, {"norm_topk_prob": True}),

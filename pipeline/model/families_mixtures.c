@@ -138,6 +138,28 @@ static const struct family_experts minimax_m2_experts = {
     .rounds_correction = true,
 };
 
+static const struct family_experts mistral4_experts = {
+    .count_key = "n_routed_experts",
+    .other_count_key = "num_local_experts",
+    .count = 128,
+    .chosen = 4,
+    .width_key = "moe_intermediate_size",
+    .width = 2048,
+    .normalised_key = "norm_topk_prob",
+    .normalised = true,
+    .rounds_weights = true,
+    .shared_count_key = "n_shared_experts",
+    .shared_count = 1,
+    .dense_key = "first_k_dense_replace",
+    .scaling_key = "routed_scaling_factor",
+    .scaling = 1,
+    .sum_more = 1e-20,
+    .groups = GROUPS_BY_PAIRS,
+    .group_count = 1,
+    .group_chosen = 1,
+};
+
+static const struct family_latent mistral4_latent = {1024, 256, 64, 64, 128};
 static const struct family_latent deepseek_latent = {1536, 512, 128, 64, 128};
 static const struct family_latent glm4_lite_latent = {768, 512, 192, 64, 256};
 
@@ -233,6 +255,18 @@ static const struct family_row rows[] = {
      .qk_norm = QK_NORM_WHOLE,
      .rotary_part = true,
      .experts = &minimax_m2_experts},
+    {.model_type = "mistral4",
+     .weights = &weight_table_mistral4,
+     .prefixes = family_text_prefixes,
+     .defaults = {36, 4096, 12288, 32, 32, 0, 131072, 1048576, 0, 1e-6, 1e4, 1, false},
+     .ungrouped = true,
+     .qkv_bias = ATTENTION_BIAS,
+     .output_bias = ATTENTION_BIAS,
+     .pairing_key = "rope_interleave",
+     .query_beta_key = "llama_4_scaling_beta",
+     .needs_scaling = true,
+     .latent = &mistral4_latent,
+     .experts = &mistral4_experts},
 };
 
 const struct family_list family_list_mixtures = {rows, sizeof rows / sizeof rows[0]};

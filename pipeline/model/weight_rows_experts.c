@@ -56,6 +56,11 @@ static const struct weight_row minimax_m2[] = {
     NUMBERED_EXPERTS,
 };
 
+static const struct weight_row mistral4[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), LATENT_ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+    ROUTER("layers.{i}.mlp.gate.weight"), SHARED_EXPERT("shared_experts"), FUSED_EXPERTS,
+};
+
 #define ALL_BIASES(NAME, ROWS, PLACE, FILE) {NAME, FORM_VECTOR, ROWS, DIM_ONE, PLACE, has_experts, NULL, FILE}
 
 static const struct weight_row gpt_oss[] = {
@@ -86,4 +91,5 @@ const struct weight_table weight_table_mixtral = TABLE(mixtral);
 const struct weight_table weight_table_gpt_oss = TABLE(gpt_oss);
 const struct weight_table weight_table_granitemoe = TABLE(granitemoe);
 const struct weight_table weight_table_minimax_m2 = TABLE(minimax_m2);
+const struct weight_table weight_table_mistral4 = TABLE(mistral4);
 // clang-format on

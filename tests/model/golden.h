@@ -69,6 +69,8 @@ static const char *const golden_families[] = {
     "ministral3",
     "mistral3",
     "mistral3-old",
+    "mistral4",
+    "mistral4-plain",
     "mixtral",
     "nemotron",
     "olmo",

@@ -201,6 +201,13 @@ static void routers_differ(void **state) {
     parse(&config, "{\"model_type\": \"minimax_m2\", \"partial_rotary_factor\": 0.25, \"rotary_dim\": 64}");
     assert_int_equal(config_rotated(&config), 32);
     model_config_destroy(&config);
+
+    refused("{\"model_type\": \"mistral4\", \"head_dim\": 64}", "'head_dim' is 64, and queries have 128");
+    refused("{\"model_type\": \"mistral4\"}", "neither 'rope_scaling' nor 'rope_parameters'");
+    refused("{\"model_type\": \"mistral4\", \"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 2,"
+            " \"llama_4_scaling_beta\": 0.1, \"original_max_position_embeddings\": 64,"
+            " \"partial_rotary_factor\": 0.25}}",
+            "'partial_rotary_factor' is 0.25");
 }
 
 static void some_blocks_have_a_delta_net(void **state) {
