@@ -224,6 +224,11 @@ def mixture_variants():
                     routed_scaling_factor=1.5, first_k_dense_replace=1)
     minimax = without(moe("minimax_m2", num_local_experts=6, intermediate_size=24, head_dim=16, rotary_dim=8, use_qk_norm=True,
                           rms_norm_eps=1e-6, scoring_func="sigmoid", use_routing_bias=True), "num_experts", "moe_intermediate_size")
+    ernie = without(moe("ernie4_5_moe", num_hidden_layers=3, moe_num_experts=6, moe_k=2, moe_num_shared_experts=1,
+                        moe_layer_start_index=1, moe_layer_end_index=-1, moe_layer_interval=1, rms_norm_eps=1e-5, use_bias=True,
+                        tie_word_embeddings=True), "num_experts", "num_experts_per_tok")
+    interval = {**ernie, "num_hidden_layers": 4, "moe_layer_start_index": 0, "moe_layer_end_index": 1, "moe_layer_interval": 2,
+                "use_bias": False, "moe_num_shared_experts": 0, "head_dim": 16, "moe_norm_min": 0.5}
     tempered = {"type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 4, "beta_fast": 0.8, "beta_slow": 0.1,
                 "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5, "max_position_embeddings": 64,
                 "partial_rotary_factor": 1 / 3}
@@ -233,6 +238,8 @@ def mixture_variants():
               "rope_interleave": False, "first_k_dense_replace": 1}
     return {
         "minimax_m2": (minimax, "BF16", 2, FEWEST, {"rotary_dim": 16}),
+        "ernie4_5_moe": (ernie, "BF16", 1, FEWEST, {"moe_k": 3}),
+        "ernie4_5_moe-interval": (interval, "F32", 2, FEWEST, {"moe_norm_min": 1e-12}),
         "mistral4": (nested("mistral3", mistral4, PIXTRAL), "BF16", 2, FEWEST,
                      {"text_config": {**mistral4, "rope_parameters": {**tempered, "llama_4_scaling_beta": 0.0}}}),
         "mistral4-plain": (nested("mistral3", plain4, PIXTRAL), "F32", 1, FEWEST, {"text_config": {**plain4, "rope_interleave": True}}),

@@ -159,6 +159,29 @@ static const struct family_experts mistral4_experts = {
     .group_chosen = 1,
 };
 
+static const struct family_experts ernie4_5_experts = {
+    .count_key = "moe_num_experts",
+    .other_count_key = "num_experts",
+    .count = 64,
+    .chosen_key = "moe_k",
+    .other_chosen_key = "num_experts_per_tok",
+    .chosen = 6,
+    .width_key = "moe_intermediate_size",
+    .width = 1536,
+    .rounds_weights = true,
+    .shared_count_key = "moe_num_shared_experts",
+    .shared_count = 2,
+    .shared_may_lack = true,
+    .dense_key = "moe_layer_start_index",
+    .dense_blocks = 1,
+    .end_key = "moe_layer_end_index",
+    .step_key = "moe_layer_interval",
+    .least_key = "moe_norm_min",
+    .sum_least = 1e-12,
+    .wide_router = true,
+    .has_correction = true,
+};
+
 static const struct family_latent mistral4_latent = {1024, 256, 64, 64, 128};
 static const struct family_latent deepseek_latent = {1536, 512, 128, 64, 128};
 static const struct family_latent glm4_lite_latent = {768, 512, 192, 64, 256};
@@ -267,6 +290,15 @@ static const struct family_row rows[] = {
      .needs_scaling = true,
      .latent = &mistral4_latent,
      .experts = &mistral4_experts},
+    {.model_type = "ernie4_5_moe",
+     .weights = &weight_table_ernie4_5_moe,
+     .defaults = {28, 2560, 12288, 20, 4, 0, 103424, 131072, 0, 1e-5, 5e5, 0, true},
+     .qkv_bias = {.key = "use_bias"},
+     .output_bias = {.key = "use_bias"},
+     .mlp_bias = {.key = "use_bias"},
+     .pairing = DEVICE_PAIR_NEIGHBOURS,
+     .rope_rounding = DEVICE_ROPE_ROUNDS_ONCE,
+     .experts = &ernie4_5_experts},
 };
 
 const struct family_list family_list_mixtures = {rows, sizeof rows / sizeof rows[0]};

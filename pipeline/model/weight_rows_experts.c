@@ -61,6 +61,18 @@ static const struct weight_row mistral4[] = {
     ROUTER("layers.{i}.mlp.gate.weight"), SHARED_EXPERT("shared_experts"), FUSED_EXPERTS,
 };
 
+// The MLP beside experts has biases where others do; the correction is a row of a table.
+static const struct weight_row ernie4_5_moe[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+    WIDE_ROUTER("layers.{i}.mlp.gate.weight"),
+    {"layers.{i}.mlp.moe_statics.e_score_correction_bias", FORM_FLOAT_TABLE, DIM_ONE, DIM_EXPERTS, BLOCK(correction), has_experts, NULL, FILE_ROWS},
+    SHARED_EXPERT("shared_experts"),
+    VECTOR("layers.{i}.mlp.shared_experts.gate_proj.bias", DIM_INTERMEDIATE, BLOCK(gate_up_bias), shared_bias),
+    VECTOR("layers.{i}.mlp.shared_experts.up_proj.bias", DIM_INTERMEDIATE, BLOCK(gate_up_bias), shared_bias),
+    VECTOR("layers.{i}.mlp.shared_experts.down_proj.bias", DIM_HIDDEN, BLOCK(down_bias), shared_bias),
+    EACH_EXPERT,
+};
+
 #define ALL_BIASES(NAME, ROWS, PLACE, FILE) {NAME, FORM_VECTOR, ROWS, DIM_ONE, PLACE, has_experts, NULL, FILE}
 
 static const struct weight_row gpt_oss[] = {
@@ -92,4 +104,5 @@ const struct weight_table weight_table_gpt_oss = TABLE(gpt_oss);
 const struct weight_table weight_table_granitemoe = TABLE(granitemoe);
 const struct weight_table weight_table_minimax_m2 = TABLE(minimax_m2);
 const struct weight_table weight_table_mistral4 = TABLE(mistral4);
+const struct weight_table weight_table_ernie4_5_moe = TABLE(ernie4_5_moe);
 // clang-format on

@@ -119,6 +119,7 @@ extern const struct weight_table weight_table_gpt_oss;
 extern const struct weight_table weight_table_granitemoe;
 extern const struct weight_table weight_table_minimax_m2;
 extern const struct weight_table weight_table_mistral4;
+extern const struct weight_table weight_table_ernie4_5_moe;
 extern const struct weight_table weight_table_gptj;
 extern const struct weight_table weight_table_gpt_neo;
 extern const struct weight_table weight_table_opt;

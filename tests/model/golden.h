@@ -34,6 +34,8 @@ static const char *const golden_families[] = {
     "deepseek_v3",
     "deepseek_v3-plain",
     "ernie4_5",
+    "ernie4_5_moe",
+    "ernie4_5_moe-interval",
     "exaone4",
     "exaone4-full",
     "gemma",

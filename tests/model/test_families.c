@@ -202,6 +202,15 @@ static void routers_differ(void **state) {
     assert_int_equal(config_rotated(&config), 32);
     model_config_destroy(&config);
 
+    parse(&config, "{\"model_type\": \"ernie4_5_moe\", \"num_hidden_layers\": 6, \"moe_layer_end_index\": 4,"
+                   " \"moe_layer_interval\": 2, \"num_experts_per_tok\": 5, \"moe_num_shared_experts\": 0}");
+    assert_memory_equal(config.layer_experts, "\0\1\0\1\0\0", 6);
+    assert_true(config.experts.chosen == 5 && config.experts.shared_width == 0 &&
+                config.experts.sum_least == 1e-12);
+    model_config_destroy(&config);
+
+    refused("{\"model_type\": \"ernie4_5_moe\", \"moe_k\": 5, \"num_experts_per_tok\": 3}",
+            "'moe_k' is 5, and 'num_experts_per_tok' is 3");
     refused("{\"model_type\": \"mistral4\", \"head_dim\": 64}", "'head_dim' is 64, and queries have 128");
     refused("{\"model_type\": \"mistral4\"}", "neither 'rope_scaling' nor 'rope_parameters'");
     refused("{\"model_type\": \"mistral4\", \"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 2,"
