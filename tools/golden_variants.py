@@ -236,6 +236,10 @@ def mixture_variants():
                        "rope_theta")
     plain4 = {**mistral4, "n_group": 1, "topk_group": 1, "norm_topk_prob": False, "q_lora_rank": None, "attention_bias": False,
               "rope_interleave": False, "first_k_dense_replace": 1}
+    phimoe = without(moe("phimoe", num_local_experts=6, intermediate_size=24, attention_bias=True, lm_head_bias=True, rms_norm_eps=1e-5,
+                         router_jitter_noise=0.95, original_max_position_embeddings=8, sliding_window=2047,
+                         rope_scaling=longrope(4, short_mscale=1.3, long_mscale=1.3, original_max_position_embeddings=8)),
+                     "num_experts", "moe_intermediate_size")
     return {
         "minimax_m2": (minimax, "BF16", 2, FEWEST, {"rotary_dim": 16}),
         "ernie4_5_moe": (ernie, "BF16", 1, FEWEST, {"moe_k": 3}),
@@ -243,6 +247,9 @@ def mixture_variants():
         "mistral4": (nested("mistral3", mistral4, PIXTRAL), "BF16", 2, FEWEST,
                      {"text_config": {**mistral4, "rope_parameters": {**tempered, "llama_4_scaling_beta": 0.0}}}),
         "mistral4-plain": (nested("mistral3", plain4, PIXTRAL), "F32", 1, FEWEST, {"text_config": {**plain4, "rope_interleave": True}}),
+        "phimoe": (phimoe, "BF16", 1, [1, 3, 12], {"router_jitter_noise": 0.01}),
+        "phimoe-plain": (without({**phimoe, "attention_bias": False, "sliding_window": 5}, "rope_scaling", "router_jitter_noise"), "F32", 1, [1, 2, 9],
+                         {"sliding_window": None}),
         "qwen3_moe": (moe("qwen3_moe", head_dim=16, norm_topk_prob=True), "F32", 1, FEWEST, {"norm_topk_prob": False}),
         "qwen3_moe-steps": (moe("qwen3_moe", head_dim=8, norm_topk_prob=False, num_hidden_layers=4, decoder_sparse_step=2,
                                 mlp_only_layers=[3]), "BF16", 2, FEWEST, {"norm_topk_prob": True}),

@@ -182,6 +182,19 @@ static const struct family_experts ernie4_5_experts = {
     .has_correction = true,
 };
 
+static const struct family_experts phimoe_experts = {
+    .count_key = "num_local_experts",
+    .count = 16,
+    .chosen = 2,
+    .width_key = "intermediate_size",
+    .width = 6400,
+    .normalised_key = "",
+    .rounds_weights = true,
+    .scores = DEVICE_SCORES_IN_TURN,
+    .jitter_key = "router_jitter_noise",
+    .jitter = 0.01,
+};
+
 static const struct family_latent mistral4_latent = {1024, 256, 64, 64, 128};
 static const struct family_latent deepseek_latent = {1536, 512, 128, 64, 128};
 static const struct family_latent glm4_lite_latent = {768, 512, 192, 64, 256};
@@ -299,6 +312,16 @@ static const struct family_row rows[] = {
      .pairing = DEVICE_PAIR_NEIGHBOURS,
      .rope_rounding = DEVICE_ROPE_ROUNDS_ONCE,
      .experts = &ernie4_5_experts},
+    {.model_type = "phimoe",
+     .weights = &weight_table_mixtral,
+     .defaults = {32, 4096, 6400, 32, 8, 0, 32064, 4096 * 32, 0, 1e-5, 1e6, 0, false},
+     .norm = DEVICE_NORM_LAYER,
+     .norm_bias = true,
+     .qkv_bias = ATTENTION_BIAS,
+     .output_bias = ATTENTION_BIAS,
+     .windows = WINDOWS_ALL,
+     .one_long = true,
+     .experts = &phimoe_experts},
 };
 
 const struct family_list family_list_mixtures = {rows, sizeof rows / sizeof rows[0]};

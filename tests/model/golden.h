@@ -87,6 +87,8 @@ static const char *const golden_families[] = {
     "phi3",
     "phi3-longrope",
     "phi3-partial",
+    "phimoe",
+    "phimoe-plain",
     "qwen2_5_vl",
     "qwen2_moe",
     "qwen2_moe-windows",

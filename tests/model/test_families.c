@@ -209,8 +209,14 @@ static void routers_differ(void **state) {
                 config.experts.sum_least == 1e-12);
     model_config_destroy(&config);
 
+    parse(&config, "{\"model_type\": \"phimoe\", \"router_jitter_noise\": 0.25}");
+    assert_true(config.experts.spread == 0.5 && config.window == 0 && config.norm_bias);
+    model_config_destroy(&config);
     refused("{\"model_type\": \"ernie4_5_moe\", \"moe_k\": 5, \"num_experts_per_tok\": 3}",
             "'moe_k' is 5, and 'num_experts_per_tok' is 3");
+    refused("{\"model_type\": \"phimoe\", \"num_experts_per_tok\": 3}", "only 2 is supported in phimoe");
+    refused("{\"model_type\": \"phimoe\", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}",
+            "'rope_type' is 'linear'");
     refused("{\"model_type\": \"mistral4\", \"head_dim\": 64}", "'head_dim' is 64, and queries have 128");
     refused("{\"model_type\": \"mistral4\"}", "neither 'rope_scaling' nor 'rope_parameters'");
     refused("{\"model_type\": \"mistral4\", \"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 2,"

@@ -220,7 +220,8 @@ static void families_have_the_bits_of_the_whole(void **state) {
                  {"qwen3_5-text", DTYPE_F32},  {"qwen3_next", DTYPE_BF16},     {"qwen3_moe", DTYPE_F32},
                  {"gemma2", DTYPE_F16},        {"cohere2", DTYPE_BF16},        {"olmo3", DTYPE_F32},
                  {"granitemoe", DTYPE_BF16},   {"mixtral", DTYPE_F16},         {"gemma4-shared", DTYPE_BF16},
-                 {"gemma4-takers", DTYPE_F32}, {"gemma4-experts", DTYPE_BF16}, {"mistral4", DTYPE_F16}};
+                 {"gemma4-takers", DTYPE_F32}, {"gemma4-experts", DTYPE_BF16}, {"mistral4", DTYPE_F16},
+                 {"phimoe", DTYPE_F32}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (test_on_cpu() || i < 7) {
             try_text(cases[i].name, cases[i].dtype, test_on_cpu() ? 500 : 193, 200);
