@@ -410,8 +410,12 @@ static const char *choice_fault(const struct device_routing *routing) {
     if (fault != NULL) {
         return fault;
     }
-    if (device_routing_by_scores(routing) && routing->scores == DEVICE_SCORES_CHOSEN) {
+    if (device_routing_by_scores(routing) &&
+        (routing->scores == DEVICE_SCORES_CHOSEN || routing->scores == DEVICE_SCORES_IN_TURN)) {
         return "scores of the chosen cannot choose";
+    }
+    if (routing->scores == DEVICE_SCORES_IN_TURN && groups > 0) {
+        return "experts of groups cannot be chosen in turn";
     }
     if (groups == 0) {
         return routing->group_pairs ? "there are no groups" : NULL;

@@ -157,13 +157,21 @@ enum device_scores {       // what becomes of a router's logits
     DEVICE_SCORES_ALL,     // their softmax over all experts; the greatest are chosen
     DEVICE_SCORES_CHOSEN,  // the greatest logits are chosen; softmax over these
     DEVICE_SCORES_SIGMOID, // each logit's sigmoid; the greatest are chosen
+    // The greatest logit m is chosen, then the greatest of the others, and so on. The score of each is its
+    // softmax over the logits l that are not chosen before it and for which (m - l) / max(|l|, m) is at most
+    // `spread`; halves: the difference, the quotient and the bound are rounded. (SparseMixer: Liu, Gao and
+    // Chen,
+    // arXiv 2310.00811, as PhiMoE has it.) Without groups.
+    DEVICE_SCORES_IN_TURN,
 };
 
 // Mixtral: ALL, normalised, logits rounded. Qwen2-MoE, Qwen3-MoE, OLMoE: the same, normalised where
 // norm_topk_prob says so, and weights rounded. GraniteMoe, gpt-oss (which has a bias): CHOSEN, both rounded.
 // DeepSeek-V3, GLM-4.5: SIGMOID with a correction, groups by pairs and a wide router, nothing rounded.
-// DeepSeek-V2: ALL, groups, a wide router. Gemma 4: ALL, normalised, logits scaled and rounded, and scales of
-// experts.
+// MiniMax-M2: SIGMOID, normalised, with a correction that is rounded as logits are. ERNIE 4.5: ALL,
+// normalised by a least sum, with a correction and a wide router, weights rounded. Mistral 4: ALL, groups by
+// pairs, logits and weights rounded. DeepSeek-V2: ALL, groups, a wide router. Gemma 4: ALL, normalised,
+// logits scaled and rounded, and scales of experts.
 struct device_routing {
     size_t experts;
     size_t chosen; // experts that a token goes to: those of the greatest logits (NaN above all numbers), of
@@ -175,10 +183,13 @@ struct device_routing {
     bool rounds_weights; // halves: so are the weights, last
     float scaling;       // of the weights, before they are rounded
     float sum_more;      // added to that sum
+    float sum_least;     // what it is at least; 0: anything
     bool wide_router; // the router is float32 whatever the dtype, and x is widened to be multiplied with it
     // [experts] float32 in device memory: added to the scores of all experts, by which they are then chosen;
     // weights are made without it. NULL: none. Not with CHOSEN.
     const float *correction;
+    bool rounds_correction; // halves: it is rounded first
+    float spread;           // of IN_TURN
     // [experts] numbers in device memory: an expert's weights are multiplied with its own after `scaling`.
     // NULL: none.
     const void *expert_scales;

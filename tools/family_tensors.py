@@ -6,13 +6,15 @@ goldens and parity. Numbers are chosen as there: attention that does not peak, b
 import dataclasses
 import math
 
-import family_tensors_space as space
 import make_model
+import space_tensors as space
+from gpt_tensors import GPT_LIKE, HEADS
 from make_model import Tensor
+from mixture_tensors import BESIDE, GLU, MIXTURES, first_of, glu
 
 GEMMA4 = ("gemma4_text", "gemma4_unified_text")
+LISTS = {**GPT_LIKE, **space.SPACES}  # of families with tables of their own
 PLAIN = ("qwen3", "qwen2", "llama", "mistral")  # of make_model
-ROUTER_GAIN = 2.0  # logits that differ clearly from expert to expert
 
 
 def text_config(config):
@@ -20,13 +22,9 @@ def text_config(config):
     return config.get("text_config", config)
 
 
-def first_of(config, *keys, default=None):
-    return next((config[key] for key in keys if config.get(key) is not None), default)
-
-
 def is_mixture(config):
     """Whether tokens choose experts."""
-    return first_of(text_config(config), "num_experts_per_tok", "moe_topk") is not None
+    return first_of(text_config(config), "num_experts_per_tok", "moe_topk", "top_k_experts", "moe_k") is not None
 
 
 def layer_count(config):
@@ -55,7 +53,7 @@ class Row:
     qk_norms: str = ""  # of "head": one a head; of "full": over all heads; of "each": a row of weights for each head; "apart": a tensor each
     qk_names: tuple = ("q_norm", "k_norm")
     mlp: str = "glu"  # or fused: gate and up in one; or plain: two products
-    mlp_names: tuple = ("gate_proj", "up_proj", "down_proj")
+    mlp_names: tuple = GLU
     mlp_bias: bool = False
     mixture: str = ""  # a key of MIXTURES
     final: str = "norm"
@@ -141,6 +139,10 @@ def find_row(family, c):
         "deepseek_v3": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
         "deepseek_v32": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
         "glm_moe_dsa": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
+        "minimax_m2": Row(qk_norms="full", mixture="minimax"),
+        "mistral4": Row(qkv_bias=bias, out_bias=bias, mixture="mistral4"),
+        "ernie4_5_moe": Row(qkv_bias=use_bias, out_bias=use_bias, mlp_bias=use_bias, mixture="ernie"),
+        "phimoe": Row(layer_norm=True, qkv_bias=bias, out_bias=bias, mixture="mixtral"),
         "deepseek_v2": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek_plain"),
         "glm4_moe_lite": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
         "glm4_moe": Row(qkv_bias=bias, qk_norms="head" if c.get("use_qk_norm") else "", mixture="deepseek"),
@@ -190,138 +192,12 @@ class Maker:
 
 # ---- mixtures of experts --------------------------------------------------------------------------------------------
 
-def glu(m, at, width, gains=(1.0, 1.0), names=Row.mlp_names, bias=False):
-    m.linear(at + names[0], width, m.hidden, gains[0], bias)
-    m.linear(at + names[1], width, m.hidden, gains[0], bias)
-    m.linear(at + names[2], m.hidden, width, gains[1] * m.damping, bias)
-
-
-def mixture_qwen(m, at, width=None):
-    experts = first_of(m.config, "num_experts", "num_local_experts")
-    m.matrix(at + "mlp.gate.weight", experts, m.hidden, ROUTER_GAIN)
-    for expert in range(experts):
-        glu(m, at + f"mlp.experts.{expert}.", width or m.config["moe_intermediate_size"])
-
-
-def mixture_qwen_fused(m, at):
-    """All experts in one tensor, gates above ups."""
-    experts, width = m.config["num_experts"], m.config["moe_intermediate_size"]
-    m.matrix(at + "mlp.gate.weight", experts, m.hidden, ROUTER_GAIN)
-    m.fused(at + "mlp.experts.gate_up_proj", experts, 2 * width, m.hidden, m.hidden)
-    m.fused(at + "mlp.experts.down_proj", experts, m.hidden, width, width, m.damping)
-    shared_expert(m, at)
-
-
-def mixture_qwen_shared(m, at):
-    mixture_qwen(m, at)
-    shared_expert(m, at)
-
-
-def shared_expert(m, at):
-    glu(m, at + "mlp.shared_expert.", m.config["shared_expert_intermediate_size"])
-    m.matrix(at + "mlp.shared_expert_gate.weight", 1, m.hidden)
-
-
-def mixture_qwen_columns(m, at):
-    """All experts in one tensor, with columns for rows."""
-    experts, width = m.config["num_experts"], m.config["moe_intermediate_size"]
-    m.matrix(at + "mlp.gate.weight", experts, m.hidden, ROUTER_GAIN)
-    m.fused(at + "mlp.experts.gate_up_proj", experts, m.hidden, 2 * width, m.hidden)
-    m.fused(at + "mlp.experts.down_proj", experts, width, m.hidden, width, m.damping)
-
-
-def mixture_sigmoid(m, at, router="mlp.gate.weight", correction="mlp.gate.e_score_correction_bias", shared="mlp.shared_experts."):
-    c = m.config
-    experts, width = first_of(c, "n_routed_experts", "num_experts"), c["moe_intermediate_size"]
-    m.matrix(at + router, experts, m.hidden, ROUTER_GAIN)
-    if correction:
-        m.add(at + correction, [experts], 0.0, 0.2, 0.1, "correction")
-    for expert in range(experts):
-        glu(m, at + f"mlp.experts.{expert}.", width)
-    glu(m, at + shared, width * first_of(c, "n_shared_experts", "num_shared_experts"))
-
-
-def mixture_lfm2(m, at):
-    at += "feed_forward."
-    experts = m.config["num_experts"]
-    m.matrix(at + "gate.weight", experts, m.hidden, ROUTER_GAIN)
-    if m.config.get("use_expert_bias", True):
-        m.add(at + "expert_bias", [experts], 0.0, 0.2, 0.1, "correction")
-    for expert in range(experts):
-        glu(m, at + f"experts.{expert}.", m.config["moe_intermediate_size"], names=("w1", "w3", "w2"))
-
-
-def mixture_hunyuan(m, at):
-    experts, width = m.config["num_experts"], m.config["intermediate_size"]
-    m.matrix(at + "mlp.gate.wg.weight", experts, m.hidden, ROUTER_GAIN)
-    for expert in range(experts):
-        glu(m, at + f"mlp.experts.{expert}.", width)
-    glu(m, at + "mlp.shared_mlp.", width)
-
-
-def mixture_mixtral(m, at):
-    at += "block_sparse_moe."
-    m.matrix(at + "gate.weight", m.config["num_local_experts"], m.hidden, ROUTER_GAIN)
-    for expert in range(m.config["num_local_experts"]):
-        glu(m, at + f"experts.{expert}.", m.config["intermediate_size"], names=("w1", "w3", "w2"))
-
-
-def mixture_granite(m, at):
-    experts, width = m.config["num_local_experts"], m.config["intermediate_size"]
-    at += "block_sparse_moe."
-    m.matrix(at + "router.layer.weight", experts, m.hidden, ROUTER_GAIN)
-    m.fused(at + "input_linear.weight", experts, 2 * width, m.hidden, m.hidden)
-    m.fused(at + "output_linear.weight", experts, m.hidden, width, width, m.damping)
-
-
-def mixture_gpt_oss(m, at):
-    """Expert matrices stand [in, out]; gates and ups alternate."""
-    experts, width = m.config["num_local_experts"], m.config["intermediate_size"]
-    at += "mlp."
-    m.linear(at + "router", experts, m.hidden, ROUTER_GAIN, bias=True)
-    m.fused(at + "experts.gate_up_proj", experts, m.hidden, 2 * width, m.hidden)
-    m.bias(at + "experts.gate_up_proj_bias", experts, 2 * width)
-    m.fused(at + "experts.down_proj", experts, width, m.hidden, width, m.damping)
-    m.bias(at + "experts.down_proj_bias", experts, m.hidden)
-
-
-def mixture_llama4(m, at):
-    """Expert matrices stand [in, out], gates before ups."""
-    experts, width = m.config["num_local_experts"], m.config["intermediate_size"]
-    at += "feed_forward."
-    m.matrix(at + "router.weight", experts, m.hidden, ROUTER_GAIN)
-    m.fused(at + "experts.gate_up_proj", experts, m.hidden, 2 * width, m.hidden)
-    m.fused(at + "experts.down_proj", experts, width, m.hidden, width, m.damping)
-    glu(m, at + "shared_expert.", width)
-
-
-def mixture_gemma4(m, at):
-    """Beside the MLP, each with norms of its own."""
-    experts, width = m.config["num_experts"], m.config["moe_intermediate_size"]
-    m.norm(at + "pre_feedforward_layernorm_2", m.hidden)
-    for name in ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2"):
-        m.norm(at + name, m.hidden, mean=0.7)
-    m.add(at + "router.scale", [m.hidden], 1.0, 0.5, kind="router scale")
-    m.add(at + "router.per_expert_scale", [experts], 1.0, 0.5, kind="expert scale")
-    m.matrix(at + "router.proj.weight", experts, m.hidden, ROUTER_GAIN * math.sqrt(m.hidden))  # what it reads is divided by the root
-    m.fused(at + "experts.gate_up_proj", experts, 2 * width, m.hidden, m.hidden)
-    m.fused(at + "experts.down_proj", experts, m.hidden, width, width)
-
-
-BESIDE = ("gemma4",)  # mixtures beside an MLP
-MIXTURES = {"gemma4": mixture_gemma4, "llama4": mixture_llama4, "qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared,
-            "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral, "granite": mixture_granite, "gpt_oss": mixture_gpt_oss, "deepseek": mixture_sigmoid,
-            "deepseek_plain": lambda m, at: mixture_sigmoid(m, at, correction=""),
-            "exaone": lambda m, at: mixture_sigmoid(m, at, correction="mlp.e_score_correction_bias"),
-            "afmoe": lambda m, at: mixture_sigmoid(m, at, "mlp.router.gate.weight", "mlp.expert_bias"),
-            "hy_v3": lambda m, at: mixture_sigmoid(m, at, "mlp.router.gate.weight", "mlp.expert_bias", "mlp.shared_mlp."),
-            "qwen_columns": mixture_qwen_columns, "lfm2": mixture_lfm2, "hunyuan": mixture_hunyuan,
-            "olmoe": lambda m, at: mixture_qwen(m, at, m.config["intermediate_size"])}
-
-
 def is_sparse(c, layer):
     if c.get("moe_layers") is not None:
         return layer in c["moe_layers"]
+    if "moe_layer_start_index" in c:
+        end = c["moe_layer_end_index"]
+        return (layer + 1) % c["moe_layer_interval"] == 0 and c["moe_layer_start_index"] <= layer <= (layer if end < 0 else end)
     if c.get("mlp_layer_types"):
         return c["mlp_layer_types"][layer] == "sparse"
     step = first_of(c, "decoder_sparse_step", "interleave_moe_layer_step", default=1)
@@ -515,146 +391,6 @@ def list_llama_like(m, family, row, prefix):
         m.norm(prefix + "per_layer_projection_norm", c["hidden_size_per_layer_input"])
 
 
-# ---- layers in the manner of GPT ------------------------------------------------------------------------------------
-
-def list_gpt2(m, family):
-    c, hidden = m.config, m.hidden
-    width = c.get("n_inner") or 4 * hidden
-    m.embedding("transformer.wte.weight", c["vocab_size"], hidden)
-    m.embedding("transformer.wpe.weight", c["n_positions"], hidden, 0.6)
-    for layer in range(m.layers):
-        at = f"transformer.h.{layer}."
-        m.norm(at + "ln_1", hidden, True)
-        m.norm(at + "ln_2", hidden, True)
-        for name, inputs, outputs, gain in (("attn.c_attn", hidden, 3 * hidden, 0.8), ("attn.c_proj", hidden, hidden, m.damping),
-                                            ("mlp.c_fc", hidden, width, 1.0), ("mlp.c_proj", width, hidden, m.damping)):
-            m.add(at + name + ".weight", [inputs, outputs], 0.0, gain * math.sqrt(3.0 / inputs))
-            m.bias(at + name + ".bias", outputs)
-    m.norm("transformer.ln_f", hidden, True)
-
-
-def list_gpt_neo(m, family):
-    c, hidden = m.config, m.hidden
-    width = c.get("intermediate_size") or 4 * hidden
-    m.embedding("transformer.wte.weight", c["vocab_size"], hidden)
-    m.embedding("transformer.wpe.weight", c["max_position_embeddings"], hidden, 0.6)
-    for layer in range(m.layers):
-        at = f"transformer.h.{layer}."
-        m.norm(at + "ln_1", hidden, True)
-        m.norm(at + "ln_2", hidden, True)
-        for name in ("q_proj", "k_proj", "v_proj"):
-            m.linear(at + "attn.attention." + name, hidden, hidden, 1.0 if name == "v_proj" else 0.4)
-        m.linear(at + "attn.attention.out_proj", hidden, hidden, m.damping, True)
-        m.linear(at + "mlp.c_fc", width, hidden, 1.0, True)
-        m.linear(at + "mlp.c_proj", hidden, width, m.damping, True)
-    m.norm("transformer.ln_f", hidden, True)
-
-
-def list_gptj(m, family):
-    c, hidden = m.config, m.hidden
-    width = c.get("n_inner") or 4 * hidden
-    m.embedding("transformer.wte.weight", c["vocab_size"], hidden)
-    for layer in range(m.layers):
-        at = f"transformer.h.{layer}."
-        m.norm(at + "ln_1", hidden, True)
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            m.linear(at + "attn." + name, hidden, hidden, 0.65 if name in ("q_proj", "k_proj") else 1.0)
-        m.linear(at + "mlp.fc_in", width, hidden, 1.0, True)
-        m.linear(at + "mlp.fc_out", hidden, width, m.damping, True)
-    m.norm("transformer.ln_f", hidden, True)
-
-
-def list_gpt_neox(m, family):
-    c, hidden, width = m.config, m.hidden, m.config["intermediate_size"]
-    bias = c.get("attention_bias", True)
-    m.embedding("gpt_neox.embed_in.weight", c["vocab_size"], hidden)
-    for layer in range(m.layers):
-        at = f"gpt_neox.layers.{layer}."
-        m.norm(at + "input_layernorm", hidden, True)
-        m.norm(at + "post_attention_layernorm", hidden, True)
-        m.linear(at + "attention.query_key_value", 3 * hidden, hidden, 0.8, bias)
-        m.linear(at + "attention.dense", hidden, hidden, m.damping, bias)
-        m.linear(at + "mlp.dense_h_to_4h", width, hidden, 1.0, True)
-        m.linear(at + "mlp.dense_4h_to_h", hidden, width, m.damping, True)
-    m.norm("gpt_neox.final_layer_norm", hidden, True)
-
-
-def list_bloom(m, family):
-    hidden = m.hidden
-    m.embedding("transformer.word_embeddings.weight", m.config["vocab_size"], hidden)
-    m.norm("transformer.word_embeddings_layernorm", hidden, True)
-    for layer in range(m.layers):
-        at = f"transformer.h.{layer}."
-        m.norm(at + "input_layernorm", hidden, True)
-        m.norm(at + "post_attention_layernorm", hidden, True)
-        m.linear(at + "self_attention.query_key_value", 3 * hidden, hidden, 0.8, True)
-        m.linear(at + "self_attention.dense", hidden, hidden, m.damping, True)
-        m.linear(at + "mlp.dense_h_to_4h", 4 * hidden, hidden, 1.0, True)
-        m.linear(at + "mlp.dense_4h_to_h", hidden, 4 * hidden, m.damping, True)
-    m.norm("transformer.ln_f", hidden, True)
-
-
-def list_falcon(m, family):
-    c, hidden, bias = m.config, m.hidden, m.config.get("bias", False)
-    width = c.get("ffn_hidden_size") or 4 * hidden
-    newer, parallel = c.get("new_decoder_architecture", False), c.get("parallel_attn", True)
-    kv_heads = c["num_kv_heads"] if newer else 1 if c.get("multi_query", True) else m.heads
-    apart = newer and c.get("num_ln_in_parallel_attn", 2) == 2
-    m.embedding("transformer.word_embeddings.weight", c["vocab_size"], hidden)
-    for layer in range(m.layers):
-        at = f"transformer.h.{layer}."
-        for name in ("ln_attn", "ln_mlp") if apart else ("input_layernorm",) if parallel else ("input_layernorm", "post_attention_layernorm"):
-            m.norm(at + name, hidden, True)
-        m.linear(at + "self_attention.query_key_value", (m.heads + 2 * kv_heads) * (hidden // m.heads), hidden, 0.8, bias)
-        m.linear(at + "self_attention.dense", hidden, hidden, m.damping, bias)
-        m.linear(at + "mlp.dense_h_to_4h", width, hidden, 1.0, bias)
-        m.linear(at + "mlp.dense_4h_to_h", hidden, width, m.damping, bias)
-    m.norm("transformer.ln_f", hidden, True)
-
-
-def list_mpt(m, family):
-    hidden = m.hidden
-    m.embedding("transformer.wte.weight", m.config["vocab_size"], hidden)
-    for layer in range(m.layers):
-        at = f"transformer.blocks.{layer}."
-        m.norm(at + "norm_1", hidden)
-        m.matrix(at + "attn.Wqkv.weight", 3 * hidden, hidden, 0.8)
-        m.matrix(at + "attn.out_proj.weight", hidden, hidden, m.damping)
-        m.norm(at + "norm_2", hidden)
-        m.matrix(at + "ffn.up_proj.weight", 4 * hidden, hidden)
-        m.matrix(at + "ffn.down_proj.weight", hidden, 4 * hidden, m.damping)
-    m.norm("transformer.norm_f", hidden)
-
-
-def list_opt(m, family):
-    c, hidden = m.config, m.hidden
-    width = c["ffn_dim"]
-    bias = c.get("enable_bias", True)
-    outer = c.get("word_embed_proj_dim") or hidden
-    prefix = "model.decoder."
-    m.embedding(prefix + "embed_tokens.weight", c["vocab_size"], outer)
-    m.embedding(prefix + "embed_positions.weight", c["max_position_embeddings"] + 2, hidden, 0.6)
-    if outer != hidden:
-        m.matrix(prefix + "project_in.weight", hidden, outer)
-        m.matrix(prefix + "project_out.weight", outer, hidden)
-    for layer in range(m.layers):
-        at = f"{prefix}layers.{layer}."
-        m.norm(at + "self_attn_layer_norm", hidden, True)
-        m.norm(at + "final_layer_norm", hidden, True)
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            m.linear(at + "self_attn." + name, hidden, hidden, 0.65 if name in ("q_proj", "k_proj") else 1.0, bias)
-        m.linear(at + "fc1", width, hidden, 1.0, bias)
-        m.linear(at + "fc2", hidden, width, m.damping, bias)
-    if c.get("do_layer_norm_before", True):
-        m.norm(prefix + "final_layer_norm", hidden, True)
-
-
-GPT_LIKE = {"gpt2": list_gpt2, "gpt_neo": list_gpt_neo, "gptj": list_gptj, "gpt_neox": list_gpt_neox, "bloom": list_bloom,
-            "opt": list_opt, "falcon": list_falcon, "mpt": list_mpt, "nemotron_h": space.list_nemotron_h,
-            "granitemoehybrid": space.list_granitemoehybrid, "bamba": space.list_bamba}
-HEADS = {"gpt_neox": "embed_out.weight"}
-
-
 # ---- models with towers beside --------------------------------------------------------------------------------------
 
 # model_type -> (model_type of the text where it is not written, the prefix of its tensors, some tensors of the tower)
@@ -698,10 +434,10 @@ def list_tensors(config, seed, head=None):
         family, prefix, tower = NESTED[family]
         family = inner.get("model_type", family)
     inner = fill_in(family, inner)
-    row = None if family in GPT_LIKE else find_row(family, inner)
+    row = None if family in LISTS else find_row(family, inner)
     m = Maker(inner, seed, row is not None and row.one_plus)
     if row is None:
-        GPT_LIKE[family](m, family)
+        LISTS[family](m, family)
     else:
         list_llama_like(m, family, row, prefix)
     for name, sides in tower:

@@ -130,7 +130,7 @@ def gemma_variants():
                            {"text_config": gemma4_text(**{**beside, "top_k_experts": 3})}),
         "gemma4_unified": (nested("gemma4_unified", gemma4_unified_text(), GEMMA4_UNIFIED_TOWER, audio_config=None, video_token_id=11),
                            "BF16", 1, FEWER, {"text_config": gemma4_unified_text(sliding_window=20)}),
-        "gemma4-experts-takers": (gemma4_text(**taking), "F32", 1, FEWEST, {"top_k_experts": 3}),
+        "gemma4-experts-takers": (gemma4_text(**taking), "F32", 1, [1, 4, 11], {"top_k_experts": 3}),
         "gemma4-takers": (gemma4_text(**takers), "F32", 1, FEWER, {"sliding_window": 20}),
         "gemma4-shared": (nested("gemma4", gemma4_text(**shared), GEMMA4_TOWER, audio_config=None, image_token_id=5,
                                  video_token_id=11, audio_token_id=17), "BF16", 1, FEWER,
@@ -264,6 +264,24 @@ def mixture_variants():
     conv = without(moe("lfm2_moe", num_hidden_layers=3, norm_eps=1e-5, rope_theta=1000000.0, conv_L_cache=3, conv_bias=True,
                        layer_types=["conv", "full_attention", "conv"], num_dense_layers=1, num_experts_per_tok=3, use_expert_bias=True,
                        norm_topk_prob=True, routed_scaling_factor=1.5), "hidden_act", "rms_norm_eps")
+    minimax = without(moe("minimax_m2", num_local_experts=6, intermediate_size=24, head_dim=16, rotary_dim=8, use_qk_norm=True,
+                          rms_norm_eps=1e-6, scoring_func="sigmoid", use_routing_bias=True), "num_experts", "moe_intermediate_size")
+    ernie = without(moe("ernie4_5_moe", num_hidden_layers=3, moe_num_experts=6, moe_k=2, moe_num_shared_experts=1,
+                        moe_layer_start_index=1, moe_layer_end_index=-1, moe_layer_interval=1, rms_norm_eps=1e-5, use_bias=True,
+                        tie_word_embeddings=True), "num_experts", "num_experts_per_tok")
+    interval = {**ernie, "num_hidden_layers": 4, "moe_layer_start_index": 0, "moe_layer_end_index": 1, "moe_layer_interval": 2,
+                "use_bias": False, "moe_num_shared_experts": 0, "head_dim": 16, "moe_norm_min": 0.5}
+    tempered = {"type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 4, "beta_fast": 0.8, "beta_slow": 0.1,
+                "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5, "max_position_embeddings": 64,
+                "partial_rotary_factor": 1 / 3}
+    mistral4 = without(small("mistral4", **latent, **{**deepseek, "first_k_dense_replace": 0}, attention_bias=True, rope_parameters=tempered),
+                       "rope_theta")
+    plain4 = {**mistral4, "n_group": 1, "topk_group": 1, "norm_topk_prob": False, "q_lora_rank": None, "attention_bias": False,
+              "rope_interleave": False, "first_k_dense_replace": 1}
+    phimoe = without(moe("phimoe", num_local_experts=6, intermediate_size=24, attention_bias=True, lm_head_bias=True, rms_norm_eps=1e-5,
+                         router_jitter_noise=0.95, original_max_position_embeddings=8, sliding_window=2047,
+                         rope_scaling=longrope(4, short_mscale=1.3, long_mscale=1.3, original_max_position_embeddings=8)),
+                     "num_experts", "moe_intermediate_size")
     return {
         "lfm2_moe": (conv, "BF16", 1, FEWEST, {"routed_scaling_factor": 1.0}),
         "lfm2_moe-plain": ({**conv, "use_expert_bias": False, "norm_topk_prob": False, "routed_scaling_factor": 0.5, "conv_bias": False}, "F32", 1,
@@ -288,6 +306,15 @@ def mixture_variants():
                   FEWEST, {"mup_enabled": False}),
         "flex_olmo": (without(moe("flex_olmo", intermediate_size=24, norm_topk_prob=True), "moe_intermediate_size"), "F32", 1, FEWEST,
                       {"num_experts_per_tok": 1}),  # the norm behind takes back what weights are divided by
+        "minimax_m2": (minimax, "BF16", 2, FEWEST, {"rotary_dim": 16}),
+        "ernie4_5_moe": (ernie, "BF16", 1, FEWEST, {"moe_k": 3}),
+        "ernie4_5_moe-interval": (interval, "F32", 2, FEWEST, {"moe_norm_min": 1e-12}),
+        "mistral4": (nested("mistral3", mistral4, PIXTRAL), "BF16", 2, FEWEST,
+                     {"text_config": {**mistral4, "rope_parameters": {**tempered, "llama_4_scaling_beta": 0.0}}}),
+        "mistral4-plain": (nested("mistral3", plain4, PIXTRAL), "F32", 1, FEWEST, {"text_config": {**plain4, "rope_interleave": True}}),
+        "phimoe": (phimoe, "BF16", 1, [1, 3, 12], {"router_jitter_noise": 0.01}),
+        "phimoe-plain": (without({**phimoe, "attention_bias": False, "sliding_window": 5}, "rope_scaling", "router_jitter_noise"), "F32", 1, [1, 2, 9],
+                         {"sliding_window": None}),
         "qwen3_moe": (moe("qwen3_moe", head_dim=16, norm_topk_prob=True), "F32", 1, FEWEST, {"norm_topk_prob": False}),
         "qwen3_moe-steps": (moe("qwen3_moe", head_dim=8, norm_topk_prob=False, num_hidden_layers=4, decoder_sparse_step=2,
                                 mlp_only_layers=[3]), "BF16", 2, FEWEST, {"norm_topk_prob": True}),

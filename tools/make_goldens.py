@@ -18,12 +18,11 @@ import family_tensors  # noqa: E402
 import golden_variants  # noqa: E402
 import make_model  # noqa: E402
 from golden_variants import without  # noqa: E402
+from router_margins import MARGIN, ROUTERS, margin_of, routes_of  # noqa: E402
 
 SEED = 20240607
 HALVES = {"f16_errors": "float16", "bf16_errors": "bfloat16"}  # of transformers' own computation in each, by layer
 COSINES = {"float16": 0.999985, "bfloat16": 0.9996}  # the least of a token that transformers' own halves may have: the tests ask less
-ROUTERS = ("topkrouter", "tokenchoicerouter", "moev1gate")  # ends of their classes' names
-MARGIN = 0.04  # rounding to bfloat16 moves a router's logits by less
 
 
 def base(family, **changes):
@@ -134,27 +133,13 @@ def load(folder, dtype):
     return model.eval()
 
 
-ROUTERS = ("topkrouter", "gemma4textrouter", "llama4router")  # classes, in lower case
-
-
-def routes_of(router, outputs):
-    """What experts are chosen by, and which were."""
-    if type(router).__name__ == "Llama4Router":
-        return outputs[1], outputs[1].topk(router.top_k, dim=1).indices
-    if type(router).__name__ == "Gemma4TextRouter":
-        return outputs[0].float().log(), outputs[2]  # it answers the softmax of its logits
-    return outputs[0], outputs[2]
-
-
 def hidden_states(folder, texts, dtype="float32", routes=None):
     """[layers + 1, tokens, hidden] float32 of the texts one after another, each as a fresh call to the base model. `routes` collects
     what the routers of mixtures answer, call after call: how near they are to another choice, and chosen experts."""
     import torch
 
     def hook(module, inputs, outputs):
-        logits, chosen = routes_of(module, outputs)
-        bias = inputs[1] if len(inputs) > 1 else getattr(module, "e_score_correction_bias", None)
-        routes.append([router_margin(module, bias, logits.float().numpy(), chosen.shape[1]), np.sort(chosen.numpy())])
+        routes.append([margin_of(module, inputs, outputs), routes_of(module, outputs)[1]])
 
     def start():
         model = load(folder, dtype)
@@ -185,25 +170,6 @@ def layer_errors(states, reference):
 def least_cosine(states, reference):
     states, reference = states.astype(np.float64), reference.astype(np.float64)
     return ((states * reference).sum(2) / (np.linalg.norm(states, axis=2) * np.linalg.norm(reference, axis=2))).min()
-
-
-def gap_behind(ranks, chosen):
-    """Between the least that is chosen of each row and the greatest that is not."""
-    ranked = np.sort(ranks, axis=1)
-    return ranked[:, -chosen] - ranked[:, -chosen - 1] if chosen < ranks.shape[1] else np.full(len(ranks), np.inf)
-
-
-def router_margin(router, bias, logits, chosen):
-    """How far any token is from another choice of experts, in standard deviations of what they are chosen by."""
-    ranks = logits if bias is None else 1 / (1 + np.exp(-logits)) + bias.float().numpy()
-    deviations, margin = ranks.std(axis=1), np.inf
-    groups = 1 if getattr(router, "topk_method", None) == "greedy" else getattr(router, "num_group", None) or 1
-    if groups > 1:
-        best = np.sort(ranks.reshape(len(ranks), groups, -1), axis=2)[:, :, -1 if bias is None else -2:].sum(axis=2)
-        margin = (gap_behind(best, router.topk_group) / deviations).min()
-        left_out = best < np.sort(best, axis=1)[:, -router.topk_group, None]
-        ranks = np.where(np.repeat(left_out, ranks.shape[1] // groups, axis=1), -1e9, ranks)
-    return min(margin, (gap_behind(ranks, chosen) / deviations).min())
 
 
 def is_clear(folder, texts):

@@ -186,12 +186,13 @@ static void choose_experts(int32_t *chosen, const float *ranks, const struct dev
     }
 }
 
-static void divide_by_sum(float *numbers, size_t count, float more) {
+static void divide_by_sum(float *numbers, size_t count, float more, float least) {
     float sum = 0;
     for (size_t i = 0; i < count; i++) {
         sum += numbers[i];
     }
     sum += more;
+    sum = sum < least ? least : sum; // NaN stays
     for (size_t i = 0; i < count; i++) {
         numbers[i] /= sum;
     }
@@ -203,7 +204,7 @@ static void softmax(const struct micro_kernels *kernels, float *numbers, size_t 
         greatest = is_greater(numbers[i], greatest) ? numbers[i] : greatest;
     }
     kernels->exponents(numbers, greatest, count);
-    divide_by_sum(numbers, count, 0);
+    divide_by_sum(numbers, count, 0, 0);
 }
 
 static void sigmoid(const struct micro_kernels *kernels, float *numbers, size_t count) {
@@ -216,6 +217,47 @@ static void sigmoid(const struct micro_kernels *kernels, float *numbers, size_t 
     }
 }
 
+static float rounded_to(float number, enum dtype dtype) {
+    round_all(&number, 1, dtype);
+    return number;
+}
+
+// Whether the logit is near enough to the greatest one to be of its softmax; NaN is.
+static bool is_near(float logit, float greatest, float spread, enum dtype dtype) {
+    float size = fabsf(logit) < greatest ? greatest : fabsf(logit);
+    float apart = rounded_to(rounded_to(greatest - logit, dtype) / size, dtype);
+    return !(apart > rounded_to(spread, dtype));
+}
+
+// DEVICE_SCORES_IN_TURN of experts that are chosen: each among itself, those after it and those never chosen.
+static void score_in_turn(const struct route *route, const int32_t *chosen, float *weights,
+                          const float *logits) {
+    const struct device_routing *routing = route->routing;
+    bool taken[DEVICE_EXPERTS_MOST] = {false};
+    float near[DEVICE_EXPERTS_MOST];
+    for (size_t turn = 0; turn < routing->chosen; turn++) {
+        size_t first = routing->chosen; // of those left, the greatest
+        for (size_t i = 0; i < routing->chosen; i++) {
+            if (!taken[chosen[i]] &&
+                (first == routing->chosen || is_greater(logits[chosen[i]], logits[chosen[first]]))) {
+                first = i;
+            }
+        }
+        float greatest = logits[chosen[first]];
+        size_t count = 0;
+        size_t place = 0;
+        for (size_t e = 0; e < routing->experts; e++) {
+            place = e == (size_t)chosen[first] ? count : place;
+            if (!taken[e] && is_near(logits[e], greatest, routing->spread, route->dtype)) {
+                near[count++] = logits[e];
+            }
+        }
+        softmax(route->kernels, near, count);
+        weights[first] = near[place];
+        taken[chosen[first]] = true;
+    }
+}
+
 // The experts of a token and their scores; logits are overwritten.
 static void choose_and_score(const struct route *route, int32_t *chosen, float *weights, float *logits) {
     const struct device_routing *routing = route->routing;
@@ -225,6 +267,10 @@ static void choose_and_score(const struct route *route, int32_t *chosen, float *
     if (!early) {
         choose_experts(chosen, logits, routing);
     }
+    if (routing->scores == DEVICE_SCORES_IN_TURN) {
+        score_in_turn(route, chosen, weights, logits);
+        return;
+    }
     if (routing->scores == DEVICE_SCORES_ALL) {
         softmax(kernels, logits, routing->experts);
     } else if (early) {
@@ -232,7 +278,13 @@ static void choose_and_score(const struct route *route, int32_t *chosen, float *
     }
     if (early) {
         for (size_t e = 0; e < routing->experts; e++) {
-            ranks[e] = logits[e] + (routing->correction == NULL ? 0 : routing->correction[e]);
+            ranks[e] = routing->correction == NULL ? 0 : routing->correction[e];
+        }
+        if (routing->rounds_correction) {
+            round_all(ranks, routing->experts, route->dtype);
+        }
+        for (size_t e = 0; e < routing->experts; e++) {
+            ranks[e] = logits[e] + ranks[e];
         }
         choose_experts(chosen, ranks, routing);
     }
@@ -261,7 +313,7 @@ static void route_token(const struct route *route, const struct block *block, fl
     }
     choose_and_score(route, chosen, weights, logits);
     if (routing->normalised) {
-        divide_by_sum(weights, routing->chosen, routing->sum_more);
+        divide_by_sum(weights, routing->chosen, routing->sum_more, routing->sum_least);
     }
     for (size_t i = 0; i < routing->chosen; i++) {
         weights[i] *= routing->scaling;

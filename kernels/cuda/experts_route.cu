@@ -40,7 +40,10 @@ struct choice { // of device_routing and the sizes
     unsigned each; // experts of a group
     float scaling;
     float sum_more;
+    float sum_least;
     float logit_scale; // 1: they stay
+    float spread;
+    bool rounds_correction;
     const float *correction;
     const void *expert_scales; // numbers
 };
@@ -188,19 +191,22 @@ static __device__ __forceinline__ unsigned warp_best(unsigned best, unsigned num
 }
 
 // What an expert is chosen by. values: logits, or scores where these decide.
+template <typename T>
 static __device__ __forceinline__ float rank_of(const float *values, unsigned expert,
                                                 const struct choice &choice) {
-    return values[expert] + (choice.correction != NULL ? choice.correction[expert] : 0.0f);
+    float more = choice.correction != NULL ? choice.correction[expert] : 0.0f;
+    return values[expert] + (choice.rounds_correction ? rounded<T>(more) : more);
 }
 
 // The groups whose experts may be chosen, bits of the result. Lane l ranks group l.
+template <typename T>
 static __device__ __forceinline__ unsigned choose_groups(const float *values, const struct choice &choice,
                                                          unsigned lane) {
     unsigned open = 0;
     float first = -INFINITY;
     float second = -INFINITY;
     for (unsigned i = 0; lane < choice.groups && i < choice.each; i++) {
-        float rank = rank_of(values, lane * choice.each + i, choice);
+        float rank = rank_of<T>(values, lane * choice.each + i, choice);
         if (ranked(rank) > ranked(first)) {
             second = first;
             first = rank;
@@ -219,15 +225,16 @@ static __device__ __forceinline__ unsigned choose_groups(const float *values, co
 // The greatest ranks, of equal ones those of the lower numbers. Lane l has experts l, l + 32, ...; bit i of
 // its result says that number l + 32 i was chosen. There are more experts that may be than were chosen
 // before, so that each round finds one, whatever the numbers are.
+template <typename T>
 static __device__ __forceinline__ unsigned choose(const float *values, const struct choice &choice,
                                                   unsigned lane) {
-    const unsigned open = choice.groups == 0 ? 0 : choose_groups(values, choice, lane);
+    const unsigned open = choice.groups == 0 ? 0 : choose_groups<T>(values, choice, lane);
     unsigned taken = 0;
     for (unsigned n = 0; n < choice.chosen; n++) {
         unsigned best = 0;
         unsigned expert = choice.experts;
         for (unsigned e = lane; e < choice.experts; e += WARP) {
-            unsigned rank = ranked(rank_of(values, e, choice));
+            unsigned rank = ranked(rank_of<T>(values, e, choice));
             bool may =
                 (taken >> e / WARP & 1) == 0 && (choice.groups == 0 || (open >> e / choice.each & 1) != 0);
             if (may && rank > best) {
@@ -281,6 +288,45 @@ static __device__ __forceinline__ void make_scores(float *values, unsigned among
     __syncwarp();
 }
 
+// Whether the logit is near enough to the greatest one to be of its softmax; NaN is.
+template <typename T>
+static __device__ __forceinline__ bool is_near(float logit, float greatest, float spread) {
+    float size = fabsf(logit) < greatest ? greatest : fabsf(logit);
+    float apart = rounded<T>(rounded<T>(greatest - logit) / size);
+    return !(apart > rounded<T>(spread));
+}
+
+// DEVICE_SCORES_IN_TURN of the experts that are taken, which replace their logits.
+template <typename T>
+static __device__ __forceinline__ void score_in_turn(float *values, unsigned taken,
+                                                     const struct choice &choice, unsigned lane) {
+    unsigned left = taken;
+    for (unsigned n = 0; n < choice.chosen; n++) {
+        unsigned best = 0;
+        unsigned expert = choice.experts;
+        for (unsigned e = lane; e < choice.experts; e += WARP) {
+            unsigned rank = (left >> e / WARP & 1) != 0 ? ranked(values[e]) : 0;
+            expert = rank > best ? e : expert;
+            best = rank > best ? rank : best;
+        }
+        expert = warp_best(best, expert);
+        const float greatest = values[expert];
+        float sum = 0;
+        for (unsigned e = lane; e < choice.experts; e += WARP) {
+            bool before = ((taken & ~left) >> e / WARP & 1) != 0;
+            sum +=
+                !before && is_near<T>(values[e], greatest, choice.spread) ? expf(values[e] - greatest) : 0.0f;
+        }
+        sum = warp_sum(sum);
+        __syncwarp(); // all have read it
+        if (expert % WARP == lane) {
+            values[expert] = expf(greatest - greatest) / sum;
+            left &= ~(1u << expert / WARP);
+        }
+        __syncwarp();
+    }
+}
+
 // A warp's token: its experts in ascending order, and their weights. Its logits become scores.
 template <typename T>
 static __device__ __forceinline__ void choose_experts(int32_t *experts, float *weights, float *values,
@@ -288,8 +334,10 @@ static __device__ __forceinline__ void choose_experts(int32_t *experts, float *w
     if (choice.by_scores) {
         make_scores(values, ALL_LANES, choice, lane);
     }
-    const unsigned taken = choose(values, choice, lane);
-    if (!choice.by_scores) {
+    const unsigned taken = choose<T>(values, choice, lane);
+    if (choice.scores == DEVICE_SCORES_IN_TURN) {
+        score_in_turn<T>(values, taken, choice, lane);
+    } else if (!choice.by_scores) {
         make_scores(values, choice.scores == DEVICE_SCORES_CHOSEN ? taken : ALL_LANES, choice, lane);
     }
     float total = 1;
@@ -299,6 +347,7 @@ static __device__ __forceinline__ void choose_experts(int32_t *experts, float *w
             total += (taken >> e / WARP & 1) != 0 ? values[e] : 0.0f;
         }
         total = warp_sum(total) + choice.sum_more;
+        total = total < choice.sum_least ? choice.sum_least : total; // NaN stays
     }
     unsigned before = 0;
     for (unsigned first = 0; first < choice.experts; first += WARP) {
@@ -377,6 +426,9 @@ static struct choice choice_of(const struct device_routing *routing, size_t hidd
     choice.scaling = routing->scaling;
     choice.sum_more = routing->sum_more;
     choice.logit_scale = routing->logit_scale == 0 ? 1 : routing->logit_scale;
+    choice.sum_least = routing->sum_least;
+    choice.spread = routing->spread;
+    choice.rounds_correction = routing->rounds_correction;
     choice.correction = routing->correction;
     choice.expert_scales = routing->expert_scales;
     return choice;

@@ -87,8 +87,11 @@ struct expert_config { // of blocks that have experts in place of an MLP
     bool normalised;
     bool rounds_weights;
     enum device_scores scores;
-    double scaling;   // of weights
-    double sum_more;  // these four: struct device_routing
+    double scaling;  // of weights
+    double sum_more; // these: struct device_routing
+    double sum_least;
+    double spread;
+    bool rounds_correction;
     bool wide_router; // nor are logits rounded
     bool has_correction;
     size_t groups;

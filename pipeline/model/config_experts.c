@@ -62,21 +62,27 @@ static int read_all(const struct values *values, const struct family_experts *ro
                                                row->other_count_key, experts->count);
 }
 
+static const char *chosen_key(const struct family_experts *row) {
+    return row->chosen_key == NULL ? "num_experts_per_tok" : row->chosen_key;
+}
+
 // To how many of them a token goes.
 static int read_chosen(const struct values *values, const struct model_config *config,
                        struct expert_config *experts, struct error *err) {
-    static const char common[] = "num_experts_per_tok";
     const struct family_experts *row = config->family->experts;
-    const char *key =
-        row->chosen_key == NULL || !values_has(values, row->chosen_key) ? common : row->chosen_key;
-    size_t other;
+    const char *other = row->other_chosen_key;
+    bool has_other = other != NULL && values_has(values, other);
+    const char *key = has_other && !values_has(values, chosen_key(row)) ? other : chosen_key(row);
+    size_t again;
     TRY(read_equal(values, key, row->chosen, config, &experts->chosen, err));
-    if (key != common && values_has(values, common)) {
-        TRY(read_equal(values, common, row->chosen, config, &other, err));
-        if (other != experts->chosen) {
-            return error_set(err, STATUS_DATA, "'%s' is %zu, and '%s' is %zu", key, experts->chosen, common,
-                             other);
-        }
+    TRY(read_equal(values, has_other ? other : key, row->chosen, config, &again, err));
+    if (again != experts->chosen) {
+        return error_set(err, STATUS_DATA, "'%s' is %zu, and '%s' is %zu", key, experts->chosen, other,
+                         again);
+    }
+    if (row->scores == DEVICE_SCORES_IN_TURN && experts->chosen != 2) { // so many whatever the key says
+        return error_set(err, STATUS_DATA, "'%s' is %zu; only 2 is supported in %s", key, experts->chosen,
+                         config->model_type);
     }
     return experts->chosen <= experts->count ? STATUS_OK
                                              : error_set(err, STATUS_DATA, "'%s' is %zu of %zu experts", key,
@@ -88,8 +94,14 @@ static int read_shared(const struct values *values, const struct family_experts 
                        struct expert_config *experts, struct error *err) {
     size_t count = 0;
     experts->shared_gate = row->shared_gate;
-    if (row->shared_count_key != NULL) {
+    if (row->shared_count_key != NULL && row->shared_may_lack) {
+        int64_t number = row->shared_count;
+        TRY(values_integer(values, row->shared_count_key, 0, LARGEST_HEADS, &number, err));
+        count = (size_t)number;
+    } else if (row->shared_count_key != NULL) {
         TRY(need_count(values, row->shared_count_key, row->shared_count, &count, LARGEST_HEADS, err));
+    }
+    if (row->shared_count_key != NULL) {
         experts->shared_width = count * experts->width; // at most 2^40
         return experts->shared_width <= LARGEST_DIMENSION
                    ? STATUS_OK
@@ -99,10 +111,6 @@ static int read_shared(const struct values *values, const struct family_experts 
     return row->shared_key == NULL ? STATUS_OK
                                    : read_count(values, row->shared_key, row->shared_width,
                                                 &experts->shared_width, LARGEST_DIMENSION, err);
-}
-
-static const char *chosen_key(const struct family_experts *row) {
-    return row->chosen_key == NULL ? "num_experts_per_tok" : row->chosen_key;
 }
 
 static int read_latent(const struct values *values, const struct family_experts *row,
@@ -172,6 +180,22 @@ static int read_groups(const struct values *values, const struct family_experts 
                            experts->chosen, experts->chosen_groups * each);
 }
 
+static int read_bounds(const struct values *values, const struct family_experts *row,
+                       struct expert_config *experts, struct error *err) {
+    double jitter = row->jitter;
+    experts->sum_least = row->sum_least;
+    TRY(row->least_key == NULL ? STATUS_OK : values_number(values, row->least_key, &experts->sum_least, err));
+    if (!(experts->sum_least >= 0 && experts->sum_least <= 1e6)) {
+        return error_set(err, STATUS_DATA, "'%s' is %g, outside 0 to 1e6", row->least_key,
+                         experts->sum_least);
+    }
+    TRY(row->jitter_key == NULL ? STATUS_OK : values_number(values, row->jitter_key, &jitter, err));
+    experts->spread = 2 * jitter;
+    return jitter >= 0 && jitter <= 1e6
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "'%s' is %g, outside 0 to 1e6", row->jitter_key, jitter);
+}
+
 static int read_choice(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_experts *row = config->family->experts;
     struct expert_config *experts = &config->experts;
@@ -189,6 +213,8 @@ static int read_choice(const struct values *values, struct model_config *config,
     }
     experts->sum_more = row->sum_more;
     experts->beside_mlp = row->beside_mlp;
+    experts->rounds_correction = row->rounds_correction;
+    TRY(read_bounds(values, row, experts, err));
     experts->scaling = row->scaling_key == NULL ? 1 : row->scaling;
     if (row->normalised_key != NULL && row->normalised_key[0] != 0) {
         if (values_kind(values, row->normalised_key) == VALUE_NULL) { // which some classes take for false
@@ -281,9 +307,35 @@ static int has_none(const struct values *values, const struct family_experts *ro
     return STATUS_OK;
 }
 
-int config_read_experts(const struct values *values, struct model_config *config, struct error *err) {
+// Which blocks have some.
+static int read_which(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_experts *row = config->family->experts;
     int64_t step = 1;
+    int64_t dense = row->dense_blocks;
+    int64_t end = -1;
+    const char *step_key = row->some_blocks ? "decoder_sparse_step" : row->step_key;
+    if (step_key != NULL) {
+        TRY(values_integer(values, step_key, 1, LARGEST_LAYERS, &step, err));
+    }
+    TRY(row->end_key == NULL ? STATUS_OK
+                             : values_integer(values, row->end_key, -1, LARGEST_LAYERS, &end, err));
+    if (row->dense_key != NULL) {
+        TRY(values_integer(values, row->dense_key, 0, LARGEST_LAYERS, &dense, err));
+    }
+    if (config->family->mixers == MIXERS_LONE_BRANCHES) {
+        return config_mark_experts(values, config, err);
+    }
+    for (size_t i = 0; i < config->layers; i++) {
+        config->layer_experts[i] =
+            (i + 1) % (size_t)step == 0 && i >= (size_t)dense && (end < 0 || i <= (size_t)end);
+    }
+    TRY(row->listed_blocks ? read_layer_kinds(values, config, err) : STATUS_OK);
+    TRY(row->numbered_blocks ? read_numbers(values, config, err) : STATUS_OK);
+    return row->some_blocks ? read_mlp_layers(values, config, err) : STATUS_OK;
+}
+
+int config_read_experts(const struct values *values, struct model_config *config, struct error *err) {
+    const struct family_experts *row = config->family->experts;
     void *flags;
     bool has = row != NULL && row->enabled_key == NULL;
     TRY(row == NULL || has ? STATUS_OK : values_boolean(values, row->enabled_key, &has, err));
@@ -301,23 +353,5 @@ int config_read_experts(const struct values *values, struct model_config *config
     TRY(read_choice(values, config, err));
     TRY(memory_zeroed(&flags, config->layers, 1, err));
     config->layer_experts = flags;
-    int64_t dense = row->dense_blocks;
-    if (row->some_blocks) {
-        TRY(values_integer(values, "decoder_sparse_step", 1, LARGEST_LAYERS, &step, err));
-    }
-    if (row->numbered_blocks) {
-        TRY(values_integer(values, "interleave_moe_layer_step", 1, LARGEST_LAYERS, &step, err));
-    }
-    if (row->dense_key != NULL) {
-        TRY(values_integer(values, row->dense_key, 0, LARGEST_LAYERS, &dense, err));
-    }
-    if (config->family->mixers == MIXERS_LONE_BRANCHES) {
-        return config_mark_experts(values, config, err);
-    }
-    for (size_t i = 0; i < config->layers; i++) {
-        config->layer_experts[i] = (i + 1) % (size_t)step == 0 && i >= (size_t)dense;
-    }
-    TRY(row->listed_blocks ? read_layer_kinds(values, config, err) : STATUS_OK);
-    TRY(row->numbered_blocks ? read_numbers(values, config, err) : STATUS_OK);
-    return row->some_blocks ? read_mlp_layers(values, config, err) : STATUS_OK;
+    return read_which(values, config, err);
 }

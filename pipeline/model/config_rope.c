@@ -50,7 +50,8 @@ static int read_kind(const struct values *values, const struct model_config *con
         name = "default";
     }
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(name, kinds[i].name) == 0) {
+        if (strcmp(name, kinds[i].name) == 0 &&
+            (!config->family->one_long || kinds[i].kind == ROPE_LONG || kinds[i].kind == ROPE_PLAIN)) {
             *kind = kinds[i].kind;
             return STATUS_OK;
         }
@@ -79,8 +80,12 @@ static int read_part(const struct values *values, double *part, const struct mod
 }
 
 static int set_part(struct model_config *config, double part, struct error *err) {
-    if (config->latent.key > 0) {
-        return STATUS_OK; // whose keys say it
+    double own = config->family->defaults.part;
+    if (config->latent.key > 0) { // whose keys say it
+        return own == 0 || part == own || (size_t)((double)config->head_dim * part) == config_rotated(config)
+                   ? STATUS_OK
+                   : error_set(err, STATUS_DATA, "'partial_rotary_factor' is %g, and %zu of %zu numbers turn",
+                               part, config_rotated(config), config->head_dim);
     }
     size_t rotated = part > 0 && part <= 1 ? (size_t)((double)config->head_dim * part) : 0;
     if (rotated == 0 || rotated % 2 != 0) {
@@ -172,12 +177,30 @@ static int read_divisors(const struct values *values, const char *key, size_t co
     return STATUS_OK;
 }
 
+// PhiMoE's multiplies cosines and sines with one of two numbers by the length of the text.
+static int read_one_mscale(const struct values *values, struct rope_config *rope, struct error *err) {
+    double short_one = 0;
+    double long_one = 0;
+    TRY(require_positive(values, "short_mscale", &short_one, err));
+    TRY(require_positive(values, "long_mscale", &long_one, err));
+    rope->attention_factor = short_one;
+    return short_one == long_one ? check_range("short_mscale", short_one, largest_factor, err)
+                                 : error_set(err, STATUS_DATA,
+                                             "'short_mscale' is %g and 'long_mscale' %g; only equal ones are "
+                                             "supported",
+                                             short_one, long_one);
+}
+
 static int read_long(const struct values *values, const struct model_config *config, struct rope_config *rope,
                      struct error *err) {
     size_t count = config_rotated(config) / 2;
     double attention = rope->factor <= 1 ? 1 : sqrt(1 + log(rope->factor) / log(rope->original_positions));
     TRY(read_divisors(values, "short_factor", count, &rope->divisors, err));
-    TRY(read_divisors(values, "long_factor", count, &rope->long_divisors, err));
+    TRY(read_divisors(values, config->family->one_long ? "short_factor" : "long_factor", count,
+                      &rope->long_divisors, err));
+    if (config->family->one_long) {
+        return read_one_mscale(values, rope, err);
+    }
     TRY(values_number(values, "attention_factor", &attention, err));
     if (!(fabs(attention) <= largest_factor)) {
         return error_set(err, STATUS_DATA, "the attention factor of longrope is %g, outside +-%g", attention,
@@ -357,6 +380,9 @@ static int read_beside(const struct values *values, struct model_config *config,
         TRY(values_number(values, "rotary_pct", part, err));
         TRY(get_positive(values, "rotary_emb_base", &rope->theta, err));
     } else if (!row->part_inside) {
+        int64_t turned = (int64_t)config->head_dim;
+        TRY(row->rotary_part ? values_integer(values, "rotary_dim", 1, INT32_MAX, &turned, err) : STATUS_OK);
+        *part = turned == (int64_t)config->head_dim ? *part : (double)turned / (double)config->head_dim;
         TRY(read_part(values, part, config, err));
     }
     return get_positive(values, "rope_theta", &rope->theta, err);

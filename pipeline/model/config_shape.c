@@ -89,6 +89,14 @@ static int read_latent(const struct values *values, struct model_config *config,
     TRY(get_size(values, "qk_rope_head_dim", row->rotated, LARGEST_HEADS, &rotated, err));
     TRY(get_size(values, "v_head_dim", row->value, LARGEST_HEADS, &config->latent.value, err));
     config->head_dim = config->unrotated + rotated;
+    size_t named = config->head_dim; // of which Mistral 4 takes a part for rotation
+    TRY(config->family->defaults.part == 0
+            ? STATUS_OK
+            : get_size(values, "head_dim", (int64_t)named, LARGEST_HEADS, &named, err));
+    if (named != config->head_dim) {
+        return error_set(err, STATUS_DATA, "'head_dim' is %zu, and queries have %zu numbers", named,
+                         config->head_dim);
+    }
     if (rotated % 2 != 0 || config->head_dim % 2 != 0) {
         return error_set(err, STATUS_DATA,
                          "'qk_rope_head_dim' is %zu and 'qk_nope_head_dim' %zu; both are to be even", rotated,
@@ -401,8 +409,8 @@ static bool flag_is_read(const struct family_row *row, const char *key) {
     if (strcmp(key, "qk_layernorm") == 0) {
         return row->qk_norm_key != NULL && strcmp(row->qk_norm_key, key) == 0;
     }
-    if (strcmp(key, "use_qk_norm") == 0) { // HunYuan's heads are normalised whatever it says
-        return row->qk_norm == QK_NORM_AFTER ||
+    if (strcmp(key, "use_qk_norm") == 0) { // HunYuan's and MiniMax-M2's are normalised whatever it says
+        return row->qk_norm == QK_NORM_AFTER || row->rotary_part ||
                (row->qk_norm_key != NULL && strcmp(row->qk_norm_key, key) == 0);
     }
     if (strcmp(key, "use_bidirectional_attention") == 0) {

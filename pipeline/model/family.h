@@ -179,6 +179,8 @@ struct family_row {
     enum family_ropes ropes;
     size_t rotary_dim;     // > 0: a fixed table; where the key rotary_dim is absent (GPT-J)
     bool part_inside;      // partial_rotary_factor counts in the map of rotation alone (Bamba)
+    bool rotary_part;      // that key stands for partial_rotary_factor where this is absent (MiniMax-M2)
+    bool one_long;         // of longrope, short_factor and one mscale count at every length (PhiMoE)
     bool old_rope_keys;    // rotary_pct and rotary_emb_base (GPT-NeoX)
     bool old_long_names;   // longrope is called su or yarn too (Phi-3)
     bool turns_back;       // the other way round (nanochat)
@@ -208,8 +210,9 @@ struct family_experts {      // how a configuration speaks of them
     bool may_be_none;            // a count of 0: then no block has experts
     const char *other_count_key; // NULL: there is one name only
     int64_t count;
-    const char *chosen_key; // NULL: num_experts_per_tok, which has to agree where there is another
-    int64_t chosen;         // 0: the key has to be there, as with `count` and `shared_count`
+    const char *chosen_key;       // NULL: num_experts_per_tok
+    const char *other_chosen_key; // as other_count_key
+    int64_t chosen;               // 0: the key has to be there, as with `count` and `shared_count`
     const char *width_key;
     int64_t width;
     const char *normalised_key; // NULL: weights are always divided by their sum; "": as the next says
@@ -225,8 +228,11 @@ struct family_experts {      // how a configuration speaks of them
     bool shared_gate;
     const char *shared_count_key; // or how many experts make it; NULL: shared_key
     int64_t shared_count;
+    bool shared_may_lack;  // that number may be 0
     const char *dense_key; // how many first blocks have an MLP; NULL: none, or as some_blocks says
     int64_t dense_blocks;
+    const char *end_key;     // the last block that has experts, -1: of all; NULL: of all
+    const char *step_key;    // each so many blocks has them; NULL: decoder_sparse_step where some_blocks
     bool listed_blocks;      // mlp_layer_types says which; where it is absent, dense_blocks
     bool numbered_blocks;    // moe_layers says which; where it is absent, each interleave_moe_layer_step-th
     bool scales_input;       // struct device_experts
@@ -238,6 +244,11 @@ struct family_experts {      // how a configuration speaks of them
     bool has_correction;
     const char *correction_key; // unless this is false; NULL: whatever is said
     bool has_columns;           // the file has columns for rows, unless there are as many (Qwen3-VL-MoE)
+    const char *least_key;      // of the weights' sum; NULL: it may be anything
+    double sum_least;
+    const char *jitter_key; // half of the spread that scores in turn have
+    double jitter;
+    bool rounds_correction;
     enum family_groups groups;
     int64_t group_count; // where the keys are absent
     int64_t group_chosen;

@@ -76,13 +76,38 @@ static const struct weight_row qwen3_vl_moe[] = {
     ALL_EXPERTS("layers.{i}.mlp.experts.gate_up_proj", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS_TRANSPOSED),
     ALL_EXPERTS("layers.{i}.mlp.experts.down_proj", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS_TRANSPOSED),
 };
+#define NUMBERED_EXPERTS \
+    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w1.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)), \
+    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w3.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)), \
+    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w2.weight", DIM_HIDDEN, DIM_EXPERT_WIDTH, BLOCK(experts_down))
 
 static const struct weight_row mixtral[] = {
     ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"),
     ROUTER("layers.{i}.block_sparse_moe.gate.weight"),
-    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w1.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)),
-    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w3.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)),
-    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w2.weight", DIM_HIDDEN, DIM_EXPERT_WIDTH, BLOCK(experts_down)),
+    NUMBERED_EXPERTS,
+};
+
+static const struct weight_row minimax_m2[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"),
+    ROUTER("layers.{i}.block_sparse_moe.gate.weight"), CORRECTION("layers.{i}.block_sparse_moe.e_score_correction_bias"),
+    NUMBERED_EXPERTS,
+};
+
+static const struct weight_row mistral4[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), LATENT_ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+    ROUTER("layers.{i}.mlp.gate.weight"), SHARED_EXPERT("shared_experts"), FUSED_EXPERTS,
+};
+
+// The MLP beside experts has biases where others do; the correction is a row of a table.
+static const struct weight_row ernie4_5_moe[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+    WIDE_ROUTER("layers.{i}.mlp.gate.weight"),
+    {"layers.{i}.mlp.moe_statics.e_score_correction_bias", FORM_FLOAT_TABLE, DIM_ONE, DIM_EXPERTS, BLOCK(correction), has_experts, NULL, FILE_ROWS},
+    SHARED_EXPERT("shared_experts"),
+    VECTOR("layers.{i}.mlp.shared_experts.gate_proj.bias", DIM_INTERMEDIATE, BLOCK(gate_up_bias), shared_bias),
+    VECTOR("layers.{i}.mlp.shared_experts.up_proj.bias", DIM_INTERMEDIATE, BLOCK(gate_up_bias), shared_bias),
+    VECTOR("layers.{i}.mlp.shared_experts.down_proj.bias", DIM_HIDDEN, BLOCK(down_bias), shared_bias),
+    EACH_EXPERT,
 };
 
 #define ALL_BIASES(NAME, ROWS, PLACE, FILE) {NAME, FORM_VECTOR, ROWS, DIM_ONE, PLACE, has_experts, NULL, FILE}
@@ -133,4 +158,7 @@ const struct weight_table weight_table_mixtral = TABLE(mixtral);
 const struct weight_table weight_table_gpt_oss = TABLE(gpt_oss);
 const struct weight_table weight_table_granitemoe = TABLE(granitemoe);
 const struct weight_table weight_table_llama4 = TABLE(llama4);
+const struct weight_table weight_table_minimax_m2 = TABLE(minimax_m2);
+const struct weight_table weight_table_mistral4 = TABLE(mistral4);
+const struct weight_table weight_table_ernie4_5_moe = TABLE(ernie4_5_moe);
 // clang-format on

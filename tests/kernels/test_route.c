@@ -10,6 +10,11 @@ struct case_of_routing {
     struct device_routing routing;
 };
 
+// Where logits are, experts have scales of their own too.
+static bool has_scales(const struct case_of_routing *in) {
+    return in->routing.logit_scale != 0;
+}
+
 #define ROUTING(EXPERTS, CHOSEN, SCORES, NORMALISED, LOGITS, WEIGHTS, SCALING)                               \
     .experts = EXPERTS, .chosen = CHOSEN, .scores = DEVICE_SCORES_##SCORES, .normalised = NORMALISED,        \
     .rounds_logits = LOGITS, .rounds_weights = WEIGHTS, .scaling = SCALING
@@ -30,6 +35,11 @@ static const struct case_of_routing cases[] = {
     {33, 40, false, true, {ROUTING(64, 6, ALL, true, false, true, 1), WIDE}},
     {50, 24, false, true, {ROUTING(256, 8, SIGMOID, true, true, false, 1), .sum_more = 1e-20f}}, // MiniMax
     {9, 8, false, false, {ROUTING(64, 4, SIGMOID, true, false, false, 1), GROUPS(32, 2, true)}},
+    {35, 40, false, false, {ROUTING(128, 8, ALL, true, true, false, 1), .logit_scale = 0.3f}}, // Gemma
+                                                                                               // 4
+    {50, 24, false, true, {ROUTING(256, 8, SIGMOID, true, true, false, 1), .rounds_correction = true}}, // -M2
+    {33, 40, false, true, {ROUTING(64, 6, ALL, true, false, true, 1), WIDE, .sum_least = 0.4f}}, // ERNIE 4.5
+    {20, 64, false, false, {ROUTING(128, 4, ALL, true, true, true, 2), GROUPS(4, 2, true)}},     // Mistral 4
 };
 
 static const struct case_of_routing odd_cases[] = {
@@ -78,11 +88,12 @@ static struct choice choose(struct bed *bed, const void *x, const void *router, 
 static double logits_of(const struct bed *bed, const struct case_of_routing *in, double *logits,
                         const float *x, const float *router, const float *bias) {
     double worst = 0;
+    double logit_scale = in->routing.logit_scale == 0 ? 1 : (double)in->routing.logit_scale;
     for (size_t e = 0; e < in->routing.experts; e++) {
         double size = 0;
         logits[e] = 0;
         for (size_t k = 0; k < in->hidden; k++) {
-            double term = (double)x[k] * (double)router[e * in->hidden + k];
+            double term = (double)x[k] * (double)router[e * in->hidden + k] * logit_scale;
             logits[e] += term;
             size += fabs(term);
         }
@@ -115,7 +126,7 @@ static void scores_of(const struct case_of_routing *in, double *scores, const do
 
 // The weights of the experts that were chosen, by the definition.
 static void weights_of(const struct case_of_routing *in, double *weights, const double *logits,
-                       const int32_t *experts) {
+                       const float *scales, const int32_t *experts) {
     const struct device_routing *routing = &in->routing;
     double sum = 0;
     size_t summed = routing->scores == DEVICE_SCORES_ALL ? routing->experts : routing->chosen;
@@ -128,9 +139,10 @@ static void weights_of(const struct case_of_routing *in, double *weights, const 
         weights[i] = routing->scores == DEVICE_SCORES_SIGMOID ? 1 / (1 + exp(-logit)) : exp(logit) / sum;
         chosen += weights[i];
     }
-    chosen = chosen + (double)routing->sum_more;
+    chosen = fmax(chosen + (double)routing->sum_more, (double)routing->sum_least);
     for (size_t i = 0; i < routing->chosen; i++) {
         weights[i] *= (double)routing->scaling / (routing->normalised ? chosen : 1);
+        weights[i] *= has_scales(in) ? (double)scales[experts[i]] : 1;
     }
 }
 
@@ -189,7 +201,8 @@ static void check_choice(const struct case_of_routing *in, const double *ranks, 
 }
 
 static void check_token(const struct bed *bed, const struct case_of_routing *in, const double *logits,
-                        double off, const float *correction, const int32_t *experts, const float *weights) {
+                        double off, const float *correction, const float *scales, const int32_t *experts,
+                        const float *weights) {
     enum { MOST = 16 };
     const struct device_routing *routing = &in->routing;
     double want[MOST];
@@ -201,7 +214,7 @@ static void check_token(const struct bed *bed, const struct case_of_routing *in,
     } else {
         check_choice(in, logits, experts, off);
     }
-    weights_of(in, want, logits, experts);
+    weights_of(in, want, logits, scales, experts);
     for (size_t i = 0; i < routing->chosen; i++) {
         // A logit that is off by d puts a factor of e^d on its score, and another on the sum; an exponential
         // is good to a few units, and so are sums of at most 1024 of them.
@@ -217,12 +230,15 @@ static void check_case(const char *path, enum dtype dtype, const struct case_of_
     size_t experts = in->routing.experts;
     float *x = random_numbers(in->tokens, in->tokens * in->hidden, 1.0f, dtype);
     float *router = random_numbers(in->hidden, experts * in->hidden, 0.5f, router_dtype(&in->routing, dtype));
-    float *correction = random_numbers(experts + 1, experts, 0.3f, DTYPE_F32);
+    float *correction =
+        random_numbers(experts + 1, experts, 0.3f, in->routing.rounds_correction ? dtype : DTYPE_F32);
     float *bias = random_numbers(experts, experts, 1.0f, dtype);
+    float *scales = random_numbers(experts + 2, experts, 1.0f, dtype);
     double *logits = malloc(experts * sizeof *logits);
     assert_non_null(logits);
     struct device_routing routing = in->routing;
     routing.correction = in->corrected ? bed_upload(&bed, correction, experts * sizeof(float)) : NULL;
+    routing.expert_scales = has_scales(in) ? bed_put(&bed, scales, experts) : NULL;
     struct case_of_routing full = *in;
     full.routing = routing;
     struct choice got = choose(
@@ -230,11 +246,12 @@ static void check_case(const char *path, enum dtype dtype, const struct case_of_
         in->biased ? bed_put(&bed, bias, experts) : NULL, &routing, in->tokens, in->hidden);
     for (size_t t = 0; t < in->tokens; t++) {
         double off = logits_of(&bed, in, logits, x + t * in->hidden, router, bias);
-        check_token(&bed, &full, logits, off, correction, got.experts + t * in->routing.chosen,
+        check_token(&bed, &full, logits, off, correction, scales, got.experts + t * in->routing.chosen,
                     got.weights + t * in->routing.chosen);
     }
     choice_free(&got);
     free(logits);
+    free(scales);
     free(bias);
     free(correction);
     free(router);
@@ -303,7 +320,7 @@ static void test_ties(void **state) {
 // Tokens of NaN and infinities still get experts that exist, and their weights show it; others keep theirs.
 static void check_not_finite(const char *path, enum dtype dtype) {
     enum { TOKENS = 3, HIDDEN = 16, EXPERTS = 20, CHOSEN = 3 };
-    for (int scores = DEVICE_SCORES_ALL; scores <= DEVICE_SCORES_SIGMOID; scores++) {
+    for (int scores = DEVICE_SCORES_ALL; scores <= DEVICE_SCORES_IN_TURN; scores++) {
         struct bed bed = bed_open_rows(path, dtype, 1, TOKENS);
         struct device_routing routing = {ROUTING(EXPERTS, CHOSEN, ALL, false, true, true, 1)};
         routing.scores = (enum device_scores)scores;
@@ -367,6 +384,61 @@ static void check_corrections(const char *path, enum dtype dtype) {
 static void test_corrections(void **state) {
     (void)state;
     on_every_path(check_corrections);
+}
+
+// Experts in turn, of logits that halves hold: two others are near the greatest, one of them near the next
+// greatest, and none is near where there is only one. NaN is chosen first, which its weight shows.
+static void check_turns(const char *path, enum dtype dtype) {
+    enum { EXPERTS = 40, HIDDEN = 8, CHOSEN = 2, TOKENS = 4 };
+    static const float logits[TOKENS][EXPERTS] = {
+        {[3] = 1.984375f, [37] = 2, [20] = 1.96875f, [5] = 1.9375f, [6] = -4},
+        {[3] = 1, [37] = 0.5f},
+        {[3] = 1, [37] = 1},
+        {[3] = 1},
+    };
+    const double near = exp(-0.015625);
+    const double wanted[TOKENS - 1][CHOSEN] = {{1 / (1 + near), 1 / (1 + near + near * near)},
+                                               {1, 1},
+                                               {0.5, 1}}; // of equal ones the lower number is first
+    struct bed bed = bed_open_rows(path, dtype, 2, TOKENS);
+    struct device_routing routing = {ROUTING(EXPERTS, CHOSEN, IN_TURN, false, true, true, 1),
+                                     .spread = 0.02f};
+    float router[EXPERTS * HIDDEN] = {0};
+    float x[TOKENS * HIDDEN] = {0};
+    for (size_t t = 0; t < TOKENS; t++) {
+        for (size_t e = 0; e < EXPERTS; e++) {
+            router[e * HIDDEN + t] = logits[t][e];
+        }
+        x[t * HIDDEN + t] = 1;
+    }
+    float bias[EXPERTS] = {0};
+    struct choice got =
+        choose(&bed, bed_put_rows(&bed, x, TOKENS, HIDDEN), bed_put(&bed, router, (size_t)EXPERTS * HIDDEN),
+               bed_put(&bed, bias, EXPERTS), &routing, TOKENS, HIDDEN);
+    for (size_t t = 0; t + 1 < TOKENS; t++) {
+        assert_int_equal(got.experts[t * CHOSEN], 3);
+        assert_int_equal(got.experts[t * CHOSEN + 1], 37);
+        for (size_t i = 0; i < CHOSEN; i++) {
+            double want = wanted[t][i];
+            assert_close(&bed, "weight", i, got.weights[t * CHOSEN + i], want,
+                         want * (1.01 * bed_epsilon(&bed) + 100 * F32_EPSILON));
+        }
+    }
+    choice_free(&got);
+    bias[37] = NAN;
+    got = choose(&bed, bed_put_rows(&bed, x + 3 * HIDDEN, 1, HIDDEN),
+                 bed_put(&bed, router, (size_t)EXPERTS * HIDDEN), bed_put(&bed, bias, EXPERTS), &routing, 1,
+                 HIDDEN);
+    assert_int_equal(got.experts[0], 3);
+    assert_int_equal(got.experts[1], 37);
+    assert_true(got.weights[0] == 1 && isnan(got.weights[1]));
+    choice_free(&got);
+    bed_close(&bed);
+}
+
+static void test_turns(void **state) {
+    (void)state;
+    on_every_path(check_turns);
 }
 
 // A token's choice has the same bits alone, in company and with other numbers of threads.
@@ -439,6 +511,8 @@ static void test_refusals(void **state) {
         const char *why;
     } others[] = {
         {{ROUTING(8, 2, CHOSEN, false, true, true, 1), .correction = x}, "scores of the chosen"},
+        {{ROUTING(8, 2, IN_TURN, false, true, true, 1), .correction = x}, "scores of the chosen"},
+        {{ROUTING(8, 2, IN_TURN, false, true, true, 1), GROUPS(4, 1, false)}, "chosen in turn"},
         {{ROUTING(8, 2, SIGMOID, false, true, true, 1), .group_pairs = true}, "no groups"},
         {{ROUTING(8, 2, ALL, false, true, true, 1), GROUPS(3, 1, false)}, "such groups"},
         {{ROUTING(8, 2, ALL, false, true, true, 1), GROUPS(4, 0, false)}, "such groups"},
@@ -460,7 +534,7 @@ int main(void) {
         cmocka_unit_test(test_against_double), cmocka_unit_test(test_odd_sizes),
         cmocka_unit_test(test_ties),           cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_corrections),    cmocka_unit_test(test_company),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_turns),          cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

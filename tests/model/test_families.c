@@ -162,6 +162,7 @@ static void what_differs_in_other_ways_is_refused(void **state) {
     (void)state;
     static const char *const cases[][2] = {
         {"\"enable_moe_block\": true", "'num_experts' is missing"},
+        {"\"enable_moe_block\": true, \"num_experts\": 8", "'top_k_experts' is missing"},
         {"\"use_bidirectional_attention\": \"all\"", "'use_bidirectional_attention' is all"},
         {"\"global_head_dim\": 33", "heads of 33 numbers"},
         {"\"attention_k_eq_v\": true, \"num_global_key_value_heads\": 3", "not a multiple of the 3 heads"},
@@ -252,6 +253,50 @@ static void blocks_may_see_chunks_and_temper_queries(void **state) {
         snprintf(text, sizeof text, "{\"model_type\": \"llama4_text\", %s}", cases[i][0]);
         refused(text, cases[i][1]);
     }
+}
+
+static void routers_differ(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config, "{\"model_type\": \"gemma4_text\", \"num_hidden_layers\": 2, \"enable_moe_block\": true,"
+                   " \"num_experts\": 8, \"top_k_experts\": 3, \"moe_intermediate_size\": 40,"
+                   " \"hidden_size_per_layer_input\": 0}");
+    assert_true(config.experts.beside_mlp && config.experts.chosen == 3 && config.experts.width == 40);
+    assert_int_equal(config_mlp_width(&config, 1), 9216);
+    model_config_destroy(&config);
+    parse(&config, "{\"model_type\": \"gemma4_text\", \"num_experts\": 8}"); // which nothing uses
+    assert_true(config.experts.count == 0 && config.layer_experts == NULL);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"minimax_m2\", \"use_qk_norm\": true, \"rotary_dim\": 64}");
+    assert_true(config.experts.rounds_correction && config.qk_norm == QK_NORM_WHOLE);
+    assert_int_equal(config_rotated(&config), 64);
+    model_config_destroy(&config);
+    parse(&config, "{\"model_type\": \"minimax_m2\", \"partial_rotary_factor\": 0.25, \"rotary_dim\": 64}");
+    assert_int_equal(config_rotated(&config), 32);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"ernie4_5_moe\", \"num_hidden_layers\": 6, \"moe_layer_end_index\": 4,"
+                   " \"moe_layer_interval\": 2, \"num_experts_per_tok\": 5, \"moe_num_shared_experts\": 0}");
+    assert_memory_equal(config.layer_experts, "\0\1\0\1\0\0", 6);
+    assert_true(config.experts.chosen == 5 && config.experts.shared_width == 0 &&
+                config.experts.sum_least == 1e-12);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"phimoe\", \"router_jitter_noise\": 0.25}");
+    assert_true(config.experts.spread == 0.5 && config.window == 0 && config.norm_bias);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"ernie4_5_moe\", \"moe_k\": 5, \"num_experts_per_tok\": 3}",
+            "'moe_k' is 5, and 'num_experts_per_tok' is 3");
+    refused("{\"model_type\": \"phimoe\", \"num_experts_per_tok\": 3}", "only 2 is supported in phimoe");
+    refused("{\"model_type\": \"phimoe\", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}",
+            "'rope_type' is 'linear'");
+    refused("{\"model_type\": \"mistral4\", \"head_dim\": 64}", "'head_dim' is 64, and queries have 128");
+    refused("{\"model_type\": \"mistral4\"}", "neither 'rope_scaling' nor 'rope_parameters'");
+    refused("{\"model_type\": \"mistral4\", \"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 2,"
+            " \"llama_4_scaling_beta\": 0.1, \"original_max_position_embeddings\": 64,"
+            " \"partial_rotary_factor\": 0.25}}",
+            "'partial_rotary_factor' is 0.25");
 }
 
 static void some_blocks_have_a_delta_net(void **state) {
@@ -683,6 +728,7 @@ int main(void) {
         cmocka_unit_test(what_differs_in_other_ways_is_refused),
         cmocka_unit_test(experts_are_counted),
         cmocka_unit_test(blocks_may_see_chunks_and_temper_queries),
+        cmocka_unit_test(routers_differ),
         cmocka_unit_test(some_blocks_have_a_delta_net),
         cmocka_unit_test(attention_may_have_latents),
         cmocka_unit_test(older_families_name_heads_and_norms_otherwise),

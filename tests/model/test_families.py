@@ -48,8 +48,8 @@ def test_a_plan_counts_them_too(name, tmp_path):
         assert family_tensors.is_mixture(config) and plan["active_parameters"] < plan["parameters"] / 2
 
 
-@pytest.mark.parametrize("name", ["deepseek_v2", "gemma4-inputs", "gpt_oss", "granitemoe", "granitemoehybrid", "lfm2", "llama4",
-                                  "mixtral", "nemotron_h-latent", "qwen3_5_moe", "qwen3_next"])
+@pytest.mark.parametrize("name", ["deepseek_v2", "gemma4-experts", "gemma4-inputs", "gpt_oss", "granitemoe", "granitemoehybrid", "lfm2",
+                                  "llama4", "mixtral", "nemotron_h-latent", "qwen3_5_moe", "qwen3_next"])
 def test_this_machine_is_measured_for_any_family(name, tmp_path):
     """Where a family has no MLP beside its experts, latents or another mixer, a block of the same sizes stands for its own."""
     (tmp_path / "config.json").write_text(json.dumps(make_goldens.variants()[name][0]))

@@ -1,7 +1,8 @@
 """Tensors of blocks with state spaces (family_tensors.py): Nemotron-H, whose blocks are one branch each, and Granite 4."""
 import math
 
-ROUTER_GAIN = 2.0
+from mixture_tensors import ROUTER_GAIN
+
 LETTERS = {"M": "linear_attention", "*": "full_attention", "-": "mlp", "E": "moe"}
 OLD = {"mamba": "linear_attention", "attention": "full_attention"}
 
@@ -121,3 +122,6 @@ def list_granitemoehybrid(m, family):
             m.fused(at + "block_sparse_moe.input_linear.weight", experts, 2 * width, m.hidden, m.hidden)
             m.fused(at + "block_sparse_moe.output_linear.weight", experts, m.hidden, width, width, m.damping)
     m.norm(prefix + "norm", m.hidden)
+
+
+SPACES = {"nemotron_h": list_nemotron_h, "granitemoehybrid": list_granitemoehybrid, "bamba": list_bamba}
