@@ -111,7 +111,8 @@ static bool is_indexer(const char *name, const struct model_config *config) {
     static const char part[] = "self_attn.indexer.";
     unsigned long long block;
     const char *rest = in_block(name, config, &block);
-    return config->family->has_indexer && rest != NULL && strncmp(rest, part, sizeof part - 1) == 0;
+    return config->family != NULL && config->family->has_indexer && rest != NULL &&
+           strncmp(rest, part, sizeof part - 1) == 0;
 }
 
 // What sees and hears in a model whose text part is read.

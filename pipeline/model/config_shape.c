@@ -507,6 +507,12 @@ int config_read_computation(const struct values *values, struct model_config *co
     TRY(read_projection(values, config, err));
     TRY(refuse_numbers(values, config, err));
     TRY(refuse_experts(values, config, err));
+    if (row->zeroes_pad && values_has(values, "pad_token_id")) {
+        return error_set(err, STATUS_DATA,
+                         "'pad_token_id' is there, whose embedding the class of %s makes zero, which is not "
+                         "supported",
+                         config->model_type);
+    }
     TRY(read_flag(values, &row->qkv_bias, &config->attention_bias, err));
     TRY(read_flag(values, &row->output_bias, &config->output_bias, err));
     TRY(read_flag(values, &row->mlp_bias, &config->mlp_bias, err));

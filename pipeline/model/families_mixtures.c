@@ -454,6 +454,7 @@ static const struct family_row rows[] = {
      .ungrouped = true,
      .qkv_bias = ATTENTION_BIAS,
      .output_bias = ATTENTION_BIAS,
+     .zeroes_pad = true,
      .pairing_key = "rope_interleave",
      .latent = &deepseek_latent},
     {.model_type = "dots1",

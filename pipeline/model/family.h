@@ -154,6 +154,8 @@ struct family_row {
     const char *embedding_root_key; // if this says so, without rounding that first; NULL: never
     const char *embedding_key;      // or with this
     const char *residual_key;       // what both branches are multiplied with
+    bool zeroes_pad; // the class makes the embedding of pad_token_id zero once it is loaded, which is not
+                     // done here
     bool learned_positions;
     size_t position_offset; // rows of their table before position 0
     bool embedding_norm;

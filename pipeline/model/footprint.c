@@ -116,8 +116,8 @@ static int count_weights(struct footprint *out, const struct holding *holding, s
     *out = (struct footprint){.config = config, .dtype = holding->dtype, .blocks = last};
     TRY(memory_zeroed(&blocks, last > 0 ? last : 1, sizeof out->block[0], err));
     out->block = blocks;
-    uint64_t rows =
-        plus(plus(config->embedding_width, config->position_rows), config->embedding_norm ? 2 : 0);
+    uint64_t rows = plus(plus(config->embedding_width, config->position_rows),
+                         config->embedding_norm && !config->bare_norms ? 2 : 0);
     uint64_t table = times(config->vocabulary, weight_dimension(config, 0, DIM_EMBEDDING));
     uint64_t inputs = times(plus(config->layer_vocabulary, config->hidden), config_layer_inputs(config));
     out->embedding = times(plus(plus(table, times(rows, config->hidden)), plus(inputs, config->layer_input)),

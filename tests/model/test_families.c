@@ -696,6 +696,7 @@ static void what_another_family_has_is_refused(void **state) {
          " [\"conv\"]",
          "'use_expert_bias' is null"},
         {"\"model_type\": \"falcon\", \"alibi\": true", "'alibi' is true"},
+        {"\"model_type\": \"youtu\", \"pad_token_id\": 1", "'pad_token_id' is there"},
         {"\"model_type\": \"falcon\", \"multi_query\": null", "'multi_query' is null"},
         {"\"model_type\": \"falcon\", \"num_ln_in_parallel_attn\": 2", "'num_ln_in_parallel_attn' is 2"},
         {"\"model_type\": \"falcon\", \"parallel_attn\": false, \"new_decoder_architecture\": true",
