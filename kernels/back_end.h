@@ -25,13 +25,14 @@ struct device_candidate { // a way to compute a matmul
 // members of struct device_ops, the declarations cpu_NAME (cpu_device.h) and cuda_NAME (cuda_device.h), and
 // the rows of both tables. operations.h documents them; here a matrix is stored as computed.
 //
-// - expand: what is kept in another format, on the device, into rows [row, row + view->rows) of a matrix that
-//   is stored as computed, to the bits that matrix_load makes of the same numbers.
+// - expand: rows [first, first + count) of what is kept in another format, on the device, into rows [row, row
+// +
+//   count) of a matrix that is stored as computed, to the bits that matrix_load makes of the same numbers.
 // - supports: beside what device_supports refuses on every device.
 // clang-format off
 #define BACK_END_OPERATIONS(X) \
     X(int, expand, (struct device *device, struct device_matrix *out, size_t row, \
-                    const struct weight_view *view, struct error *err)) \
+                    const struct weight_view *view, size_t first, size_t count, struct error *err)) \
     X(int, embed, (struct device *device, void *out, const void *table, const int32_t *ids, float scale, \
                    enum device_store store, size_t tokens, size_t hidden, struct error *err)) \
     X(int, norm, (struct device *device, void *out, const void *x, const struct device_norm *norm, \
@@ -219,5 +220,16 @@ struct device {
         size_t taken;
     } arenas[DEVICE_PURPOSES];
 };
+
+// ---- device_expand.c: matrices that are kept in other formats ----
+
+// Piece `piece` of copy `copy`, as its decoder sees it. False where sizes overflow.
+bool device_piece_view(const struct device_matrix *matrix, size_t copy, size_t piece,
+                       struct weight_view *out);
+
+// Rows [row, row + count) of a kept matrix into rows [to, to + count) of one that is stored as computed, with
+// the operation `expand`.
+int device_expand_rows(struct device *device, struct device_matrix *out, size_t to,
+                       const struct device_matrix *matrix, size_t row, size_t count, struct error *err);
 
 #endif

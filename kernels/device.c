@@ -1,5 +1,5 @@
 // Opening a device by name, weights, copies and fences. Arenas are in device_memory.c, operations in
-// device_operations.c.
+// device_operations.c and device_recurrences.c.
 #include "kernels/device.h"
 
 #include <stdio.h>
@@ -105,6 +105,29 @@ static int refuse_matrix(const struct device_matrix *shape, struct error *err) {
                      shape->columns);
 }
 
+static size_t copies_of(const struct device_matrix *shape) {
+    return shape->copies > 0 ? shape->copies : 1;
+}
+
+// Copies of pieces are alike, and each is a part; or one piece has all parts.
+static bool copies_fit(const struct device_matrix *shape) {
+    size_t copies = copies_of(shape);
+    if (shape->parts > 0 && shape->rows % shape->parts != 0) {
+        return false;
+    }
+    if (copies == 1) {
+        return shape->parts <= 1 || shape->piece_count <= 1;
+    }
+    for (size_t i = 0; i < shape->piece_count; i++) {
+        for (size_t copy = 1; copy < copies; copy++) {
+            if (!weight_formats_alike(device_piece_format(shape, i, copy), shape->pieces[i].format)) {
+                return false;
+            }
+        }
+    }
+    return copies == shape->parts && shape->loose_rows == 0;
+}
+
 // Bytes of a piece, padded as the next one wants it.
 static bool piece_bytes(const struct device_matrix *shape, size_t piece, size_t *bytes) {
     struct weight_layout layout;
@@ -112,15 +135,10 @@ static bool piece_bytes(const struct device_matrix *shape, size_t piece, size_t 
            size_round_up(layout.bytes, DEVICE_ALIGNMENT, bytes);
 }
 
-bool device_matrix_bytes(const struct device *device, const struct device_matrix *shape, size_t *bytes) {
+// Of all pieces of one copy: their rows are the copy's.
+static bool copy_bytes(const struct device_matrix *shape, size_t *bytes) {
     size_t rows = 0;
     *bytes = 0;
-    if (shape->rows == 0 || shape->columns == 0 || shape->piece_count > DEVICE_PIECES) {
-        return false;
-    }
-    if (shape->piece_count == 0) {
-        return device->ops->matrix_bytes(device, shape->rows, shape->columns, bytes);
-    }
     for (size_t i = 0; i < shape->piece_count; i++) {
         size_t piece;
         if (!piece_bytes(shape, i, &piece) || !size_add(*bytes, piece, bytes) ||
@@ -128,15 +146,39 @@ bool device_matrix_bytes(const struct device *device, const struct device_matrix
             return false;
         }
     }
-    return size_add(rows, shape->loose_rows, &rows) && rows == shape->rows;
+    return size_add(rows, shape->loose_rows, &rows) && size_mul(rows, copies_of(shape), &rows) &&
+           rows == shape->rows;
+}
+
+bool device_matrix_bytes(const struct device *device, const struct device_matrix *shape, size_t *bytes) {
+    *bytes = 0;
+    if (shape->rows == 0 || shape->columns == 0 || shape->piece_count > DEVICE_PIECES) {
+        return false;
+    }
+    return shape->piece_count == 0
+               ? device->ops->matrix_bytes(device, shape->rows, shape->columns, bytes)
+               : copies_fit(shape) && copy_bytes(shape, bytes) && size_mul(*bytes, copies_of(shape), bytes);
+}
+
+// What is expanded at a time: all of it, or some parts, each padded so that it begins a panel.
+static bool expanded_bytes(const struct device *device, const struct device_matrix *shape, size_t *bytes) {
+    size_t rows = shape->rows;
+    if (shape->parts > 0) {
+        size_t part;
+        if (!size_round_up(rows / shape->parts, DEVICE_PART_STEP, &rows) ||
+            !device->ops->matrix_bytes(device, rows, shape->columns, &part) ||
+            !size_mul(rows, device_parts_at_once(part, shape->parts), &rows)) {
+            return false;
+        }
+    }
+    return device->ops->matrix_bytes(device, rows, shape->columns, bytes);
 }
 
 int device_plan_matrix(struct device_plan *plan, const struct device *device,
                        const struct device_matrix *shape, struct error *err) {
     size_t bytes;
     size_t expanded;
-    if (!device_matrix_bytes(device, shape, &bytes) ||
-        !device->ops->matrix_bytes(device, shape->rows, shape->columns, &expanded)) {
+    if (!device_matrix_bytes(device, shape, &bytes) || !expanded_bytes(device, shape, &expanded)) {
         return refuse_matrix(shape, err);
     }
     if (shape->piece_count > 0) {
@@ -157,6 +199,7 @@ int device_matrix_put(struct device *device, struct device_matrix *matrix, void 
         matrix->pieces[i].data = next;
         (void)piece_bytes(matrix, i, &piece);
         next += piece;
+        matrix->copy_bytes = (size_t)(next - (unsigned char *)data);
     }
     if (device->ops->place != NULL) {
         device->ops->place(device, data, bytes);
@@ -216,14 +259,17 @@ int device_piece_load(struct device *device, struct device_matrix *matrix, size_
                       size_t offset, const void *source, size_t bytes, struct error *err) {
     struct weight_layout layout;
     size_t end;
-    if (piece >= matrix->piece_count || matrix->data == NULL || part >= WEIGHT_PARTS ||
-        !weight_layout(matrix->pieces[piece].format, matrix->pieces[piece].rows, matrix->columns, &layout) ||
+    size_t copy = matrix->piece_count > 0 ? piece / matrix->piece_count : 0;
+    const struct device_piece *own = &matrix->pieces[piece % size_max(matrix->piece_count, 1)];
+    if (matrix->piece_count == 0 || copy >= copies_of(matrix) || matrix->data == NULL ||
+        part >= WEIGHT_PARTS || !weight_layout(own->format, own->rows, matrix->columns, &layout) ||
         !size_add(offset, bytes, &end) || end > layout.parts[part].bytes) {
         return error_set(err, STATUS_INTERNAL,
                          "bytes %zu + %zu of part %zu do not fit piece %zu of a matrix of [%zu, %zu]", offset,
                          bytes, part, piece, matrix->rows, matrix->columns);
     }
-    unsigned char *out = (unsigned char *)matrix->pieces[piece].data + layout.parts[part].offset + offset;
+    unsigned char *out = (unsigned char *)own->data + copy * matrix->copy_bytes + layout.parts[part].offset;
+    out += offset;
     return bytes == 0 ? STATUS_OK : device->ops->weights_copy(device, out, source, bytes, err);
 }
 

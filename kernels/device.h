@@ -158,12 +158,16 @@ void device_residency(const struct device *device, struct device_residency *out)
 // the device multiplies fastest; or kept as pieces, one below the other (a fused matrix has several), each in
 // a format of its own. What is kept is expanded into one scratch before each matmul, to what loading with a
 // conversion would have stored: the results have the same bits.
+//
+// A matrix of experts has equal parts, one below the other, which are multiplied each by itself
+// (device_experts). Of these only some are expanded at a time. Its pieces may be those of one part, of which
+// the others have copies in formats that are alike (weight_formats_alike).
 enum { DEVICE_PIECES = 4 };
 
 struct device_piece {
     const struct weight_format *format; // the caller's; must live as long as the matrix
     size_t rows;
-    void *data; // device memory, laid out as weight_layout says
+    void *data; // device memory, laid out as weight_layout says; of the first copy
 };
 
 struct device_matrix {
@@ -172,8 +176,27 @@ struct device_matrix {
     void *data;         // device memory, opaque layout; of a kept matrix: that of its first piece
     size_t piece_count; // 0: stored as computed
     struct device_piece pieces[DEVICE_PIECES];
-    size_t loose_rows; // below the last piece: no file has them, and they hold anything
+    size_t loose_rows;   // below the last piece: no file has them, and they hold anything
+    size_t parts;        // of a matrix of experts: how many; 0: it is multiplied as a whole
+    size_t copies;       // of the pieces, one behind the other; 0 is 1
+    size_t copy_bytes;   // from one to the next; device_matrix_put fills it in
+    size_t format_apart; // bytes from a copy's format to the next one's: they are in an array of the caller
 };
+
+static inline const struct weight_format *device_piece_format(const struct device_matrix *matrix,
+                                                              size_t piece, size_t copy) {
+    const char *first = (const char *)matrix->pieces[piece].format;
+    return (const struct weight_format *)(const void *)(first + copy * matrix->format_apart);
+}
+
+// How many parts of a matrix of experts are expanded at a time, where one takes `part_bytes`: scratch is
+// planned for so many, at least one.
+enum { DEVICE_EXPANDED_PARTS = 128 << 20, DEVICE_PART_STEP = 64 }; // bytes; rows that a part is padded to
+static inline size_t device_parts_at_once(size_t part_bytes, size_t parts) {
+    size_t fit = DEVICE_EXPANDED_PARTS / (part_bytes > 0 ? part_bytes : 1);
+    fit = fit > 0 ? fit : 1;
+    return fit < parts ? fit : parts;
+}
 
 // `shape` of these two: a matrix whose memory does not count. STATUS_INTERNAL when it cannot be held.
 
@@ -202,7 +225,8 @@ int device_matrix_load_view(struct device *device, struct device_matrix *matrix,
                             const struct weight_view *view, struct error *err);
 
 // Puts bytes [offset, offset + bytes) of part `part` (weight_format.h) of piece `piece` of a kept matrix, as
-// they are. The source may be reused when the call returns.
+// they are. The pieces of copy c are number c * piece_count and those behind it. The source may be reused
+// when the call returns.
 int device_piece_load(struct device *device, struct device_matrix *matrix, size_t piece, size_t part,
                       size_t offset, const void *source, size_t bytes, struct error *err);
 

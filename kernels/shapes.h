@@ -113,6 +113,7 @@ struct device_rope {           // what happens to query and key heads before att
     enum device_rope_rounding rounding;
     const float *query_scale; // [..] by `row`: what queries are multiplied with last, rounded before and
                               // after; NULL: none
+    bool wide_query_scale;    // halves: the scale itself is not rounded (Llama 4)
 };
 
 struct device_attention {
@@ -161,13 +162,15 @@ enum device_scores {       // what becomes of a router's logits
 // Mixtral: ALL, normalised, logits rounded. Qwen2-MoE, Qwen3-MoE, OLMoE: the same, normalised where
 // norm_topk_prob says so, and weights rounded. GraniteMoe, gpt-oss (which has a bias): CHOSEN, both rounded.
 // DeepSeek-V3, GLM-4.5: SIGMOID with a correction, groups by pairs and a wide router, nothing rounded.
-// DeepSeek-V2: ALL, groups, a wide router.
+// DeepSeek-V2: ALL, groups, a wide router. Gemma 4: ALL, normalised, logits scaled and rounded, and scales of
+// experts.
 struct device_routing {
     size_t experts;
     size_t chosen; // experts that a token goes to: those of the greatest logits (NaN above all numbers), of
                    // equal ones the lower numbers, where torch.topk takes any
     enum device_scores scores;
     bool normalised;     // the chosen scores are divided by their sum
+    float logit_scale;   // of x times the router, before its bias is added; 0: none
     bool rounds_logits;  // halves: logits are rounded before anything is made of them
     bool rounds_weights; // halves: so are the weights, last
     float scaling;       // of the weights, before they are rounded
@@ -176,6 +179,9 @@ struct device_routing {
     // [experts] float32 in device memory: added to the scores of all experts, by which they are then chosen;
     // weights are made without it. NULL: none. Not with CHOSEN.
     const float *correction;
+    // [experts] numbers in device memory: an expert's weights are multiplied with its own after `scaling`.
+    // NULL: none.
+    const void *expert_scales;
     // Experts are chosen among those of `chosen_groups` of so many groups of equal size, side by side: the
     // groups of the greatest experts, or with group_pairs of the greatest sum of two experts (then scores
     // decide, with their correction, among groups and experts). 0: all experts are one group.

@@ -36,6 +36,23 @@ bool weight_format_plain(const struct weight_format *format) {
     return format->kind == WEIGHT_PLAIN;
 }
 
+static bool groups_alike(const struct weight_groups *a, const struct weight_groups *b) {
+    return a->code == b->code && a->scale == b->scale && a->rows == b->rows && a->columns == b->columns &&
+           a->has_zeros == b->has_zeros && a->zero == b->zero && a->has_indices == b->has_indices &&
+           a->factor == b->factor;
+}
+
+static bool lookups_alike(const struct weight_lookups *a, const struct weight_lookups *b) {
+    return a->run == b->run && a->is_nested == b->is_nested && a->nested == b->nested &&
+           a->low_first == b->low_first;
+}
+
+bool weight_formats_alike(const struct weight_format *a, const struct weight_format *b) {
+    return a->kind == b->kind && a->dtype == b->dtype && a->block == b->block && a->bytes == b->bytes &&
+           a->rounding == b->rounding && groups_alike(&a->groups, &b->groups) &&
+           lookups_alike(&a->lookups, &b->lookups);
+}
+
 const struct weight_format *weight_format_of(enum dtype dtype) {
     for (size_t i = 0; i < FORMATS; i++) {
         if (weight_format_plain(&formats[i]) && formats[i].dtype == dtype) {

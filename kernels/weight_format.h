@@ -79,6 +79,10 @@ const struct weight_format *weight_format_find(const char *name); // NULL: no fo
 const struct weight_format *weight_format_of(enum dtype dtype);   // the plain one
 bool weight_format_plain(const struct weight_format *format);
 
+// Whether matrices of one shape have the same layout in both, and come to the same numbers of the same bytes
+// but for the offset of nested scales (struct weight_lookups).
+bool weight_formats_alike(const struct weight_format *a, const struct weight_format *b);
+
 // For messages, "F32, F16 and BF16": all that are known by name, or the plain ones only. Returns `out`.
 enum { WEIGHT_FORMAT_NAMES = 256 };
 const char *weight_format_names(bool plain, char out[WEIGHT_FORMAT_NAMES]);

@@ -3,7 +3,7 @@
 
 The configs are those of published models, written from their published numbers (the factors of longrope stand as ones, and
 gpt-oss without its packing: neither changes a count; qwen3.5-text is the defaults of the class in transformers). Counted are the tensors of the base model, which hidden states need:
-no output head, no tower of another sense. No weight is made: the models lie on torch's meta device.
+no output head, no tower of another sense, no indexer (which takes all keys of the texts that are run). No weight is made: the models lie on torch's meta device.
 """
 import json
 import os
@@ -20,7 +20,8 @@ def count_parameters(path):
     with torch.device("meta"):
         model = AutoModel.from_config(AutoConfig.from_pretrained(path))
     language = getattr(model, "language_model", model)
-    return sum(tensor.numel() for tensor in language.state_dict().values())  # the numbers of xIELU that are not learned too
+    return sum(tensor.numel() for name, tensor in language.state_dict().items()  # the numbers of xIELU that are not learned too
+               if not name.startswith("lm_head.") and ".indexer." not in name)
 
 
 def main():

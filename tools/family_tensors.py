@@ -10,6 +10,7 @@ import family_tensors_space as space
 import make_model
 from make_model import Tensor
 
+GEMMA4 = ("gemma4_text", "gemma4_unified_text")
 PLAIN = ("qwen3", "qwen2", "llama", "mistral")  # of make_model
 ROUTER_GAIN = 2.0  # logits that differ clearly from expert to expert
 
@@ -23,14 +24,19 @@ def first_of(config, *keys, default=None):
     return next((config[key] for key in keys if config.get(key) is not None), default)
 
 
+def is_mixture(config):
+    """Whether tokens choose experts."""
+    return first_of(text_config(config), "num_experts_per_tok", "moe_topk") is not None
+
+
 def layer_count(config):
     if config["model_type"] == "nemotron_h":  # which reads no number
         return len(space.block_kinds(config))
-    return first_of(text_config(config), "num_hidden_layers", "n_layer", "num_layers")
+    return first_of(text_config(config), "num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
 
 def hidden_size(config):
-    return first_of(text_config(config), "hidden_size", "n_embd", "n_embed")
+    return first_of(text_config(config), "hidden_size", "n_embd", "n_embed", "d_model")
 
 
 @dataclasses.dataclass
@@ -42,10 +48,11 @@ class Row:
     layer_norm: bool = False  # norms have biases
     fused_qkv: bool = False
     gated_query: bool = False  # q_proj gives as many gates as queries
+    gate: str = ""  # a product that gives them
     qkv_bias: bool = False
     out_bias: bool = False
     out: str = "o_proj"
-    qk_norms: str = ""  # of "head": one a head; of "full": over all heads; of "each": a row of weights for each head
+    qk_norms: str = ""  # of "head": one a head; of "full": over all heads; of "each": a row of weights for each head; "apart": a tensor each
     qk_names: tuple = ("q_norm", "k_norm")
     mlp: str = "glu"  # or fused: gate and up in one; or plain: two products
     mlp_names: tuple = ("gate_proj", "up_proj", "down_proj")
@@ -64,7 +71,8 @@ def find_row(family, c):
         "gemma": Row(one_plus=True),
         "gemma2": Row(norms_after=AFTER, one_plus=True, norms=SANDWICH),
         "gemma3_text": Row(norms_after=AFTER, one_plus=True, norms=SANDWICH, qk_norms="head"),
-        "gemma4_text": Row(norms_after=AFTER, norms=SANDWICH, qk_norms="head"),
+        "gemma4_unified_text": Row(norms_after=AFTER, norms=SANDWICH, qk_norms="head"),
+        "gemma4_text": Row(norms_after=AFTER, norms=SANDWICH, qk_norms="head", mixture="gemma4" if c.get("enable_moe_block") else ""),
         "phi3": Row(fused_qkv=True, mlp="fused"),
         "lfm2": Row(norms=("operator_norm", "ffn_norm"), qk_norms="head", qk_names=("q_layernorm", "k_layernorm"), out="out_proj",
                     mlp_names=("w1", "w3", "w2"), final="embedding_norm"),
@@ -83,11 +91,29 @@ def find_row(family, c):
         "olmoe": Row(qk_norms="full", mixture="olmoe"),
         "granitemoe": Row(mixture="granite"),
         "gpt_oss": Row(qkv_bias=True, out_bias=True, mixture="gpt_oss"),
+        "llama4_text": Row(qkv_bias=bias, out_bias=bias, mixture="llama4"),
         "ministral3": Row(),
         "qwen2": Row(qkv_bias=True),
         "qwen2_5_vl_text": Row(qkv_bias=True),
         "qwen3_vl_text": Row(qk_norms="head"),
         "mistral": Row(),
+        "glm": Row(qkv_bias=c.get("attention_bias", True), mlp="fused"),
+        "cwm": Row(),
+        "vaultgemma": Row(one_plus=True, norms=("input_layernorm", "pre_feedforward_layernorm")),
+        "nanochat": Row(norms=(), mlp="plain", mlp_names=("fc1", "fc2"), final=""),
+        "youtu": Row(qkv_bias=bias, out_bias=bias),
+        "lfm2_moe": Row(norms=("operator_norm", "ffn_norm"), qk_norms="head", qk_names=("q_layernorm", "k_layernorm"), out="out_proj",
+                        mlp_names=("w1", "w3", "w2"), final="embedding_norm", mixture="lfm2"),
+        "qwen3_vl_moe_text": Row(qk_norms="head", mixture="qwen_columns"),
+        "dots1": Row(qk_norms="head", mixture="deepseek"),
+        "exaone_moe": Row(qk_norms="head", mixture="exaone"),
+        "solar_open": Row(qkv_bias=bias, mixture="deepseek"),
+        "hy_v3": Row(qk_norms="head", mixture="hy_v3"),
+        "hunyuan_v1_moe": Row(qk_norms="head", qk_names=("query_layernorm", "key_layernorm"), mixture="hunyuan"),
+        "afmoe": Row(norms=("input_layernorm", "post_attention_layernorm", "pre_mlp_layernorm", "post_mlp_layernorm"),
+                     norms_after=("post_attention_layernorm", "post_mlp_layernorm"), qkv_bias=bias, out_bias=bias, qk_norms="head",
+                     gate="gate_proj", mixture="afmoe"),
+        "flex_olmo": Row(norms=AFTER, norms_after=AFTER, qk_norms="full", mixture="olmoe"),
         "glm4": Row(norms_after=("post_self_attn_layernorm", "post_mlp_layernorm"),
                     norms=("input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"),
                     qkv_bias=c.get("attention_bias", True), mlp="fused"),
@@ -103,7 +129,8 @@ def find_row(family, c):
         "phi": Row(norms=("input_layernorm",), layer_norm=True, qkv_bias=True, out_bias=True, out="dense", mlp="plain",
                    mlp_names=("fc1", "fc2"), mlp_bias=True, final="final_layernorm"),
         "stablelm": Row(norms=("input_layernorm",) if c.get("use_parallel_residual") else Row.norms, layer_norm=True,
-                        qkv_bias=c.get("use_qkv_bias", False)),
+                        qkv_bias=c.get("use_qkv_bias", False), qk_norms="apart" if c.get("qk_layernorm") else "",
+                        qk_names=("q_layernorm.norms", "k_layernorm.norms")),
         "apertus": Row(norms=("attention_layernorm", "feedforward_layernorm"), qk_norms="head", mlp="plain",
                        mlp_names=("up_proj", "down_proj")),
         "qwen3_5_text": Row(one_plus=True, qk_norms="head", gated_query=True),
@@ -112,6 +139,8 @@ def find_row(family, c):
         "qwen3_next": Row(one_plus=True, qk_norms="head", gated_query=True, qkv_bias=c.get("attention_bias", False),
                           out_bias=c.get("attention_bias", False), mixture="qwen_shared"),
         "deepseek_v3": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
+        "deepseek_v32": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
+        "glm_moe_dsa": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
         "deepseek_v2": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek_plain"),
         "glm4_moe_lite": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
         "glm4_moe": Row(qkv_bias=bias, qk_norms="head" if c.get("use_qk_norm") else "", mixture="deepseek"),
@@ -127,7 +156,7 @@ class Maker:
         self.mean = 0.0 if one_plus else 1.0
         self.hidden = hidden_size(config)
         self.layers = layer_count(config)
-        self.heads = first_of(config, "num_attention_heads", "n_head", "num_heads")
+        self.heads = first_of(config, "num_attention_heads", "n_head", "num_heads", "n_heads")
         self.kv_heads = first_of(config, "num_key_value_heads", default=self.heads)
         self.head_dim = first_of(config, "head_dim", default=self.hidden // self.heads)
         self.damping = min(1.0, 3.0 / math.sqrt(self.layers))
@@ -193,14 +222,41 @@ def shared_expert(m, at):
     m.matrix(at + "mlp.shared_expert_gate.weight", 1, m.hidden)
 
 
-def mixture_deepseek(m, at, corrected=True):
-    experts, width = m.config["n_routed_experts"], m.config["moe_intermediate_size"]
+def mixture_qwen_columns(m, at):
+    """All experts in one tensor, with columns for rows."""
+    experts, width = m.config["num_experts"], m.config["moe_intermediate_size"]
     m.matrix(at + "mlp.gate.weight", experts, m.hidden, ROUTER_GAIN)
-    if corrected:
-        m.add(at + "mlp.gate.e_score_correction_bias", [experts], 0.0, 0.2, 0.1, "correction")
+    m.fused(at + "mlp.experts.gate_up_proj", experts, m.hidden, 2 * width, m.hidden)
+    m.fused(at + "mlp.experts.down_proj", experts, width, m.hidden, width, m.damping)
+
+
+def mixture_sigmoid(m, at, router="mlp.gate.weight", correction="mlp.gate.e_score_correction_bias", shared="mlp.shared_experts."):
+    c = m.config
+    experts, width = first_of(c, "n_routed_experts", "num_experts"), c["moe_intermediate_size"]
+    m.matrix(at + router, experts, m.hidden, ROUTER_GAIN)
+    if correction:
+        m.add(at + correction, [experts], 0.0, 0.2, 0.1, "correction")
     for expert in range(experts):
         glu(m, at + f"mlp.experts.{expert}.", width)
-    glu(m, at + "mlp.shared_experts.", width * m.config["n_shared_experts"])
+    glu(m, at + shared, width * first_of(c, "n_shared_experts", "num_shared_experts"))
+
+
+def mixture_lfm2(m, at):
+    at += "feed_forward."
+    experts = m.config["num_experts"]
+    m.matrix(at + "gate.weight", experts, m.hidden, ROUTER_GAIN)
+    if m.config.get("use_expert_bias", True):
+        m.add(at + "expert_bias", [experts], 0.0, 0.2, 0.1, "correction")
+    for expert in range(experts):
+        glu(m, at + f"experts.{expert}.", m.config["moe_intermediate_size"], names=("w1", "w3", "w2"))
+
+
+def mixture_hunyuan(m, at):
+    experts, width = m.config["num_experts"], m.config["intermediate_size"]
+    m.matrix(at + "mlp.gate.wg.weight", experts, m.hidden, ROUTER_GAIN)
+    for expert in range(experts):
+        glu(m, at + f"mlp.experts.{expert}.", width)
+    glu(m, at + "mlp.shared_mlp.", width)
 
 
 def mixture_mixtral(m, at):
@@ -229,16 +285,48 @@ def mixture_gpt_oss(m, at):
     m.bias(at + "experts.down_proj_bias", experts, m.hidden)
 
 
-MIXTURES = {"qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared, "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral,
-            "granite": mixture_granite, "gpt_oss": mixture_gpt_oss, "deepseek": mixture_deepseek,
-            "deepseek_plain": lambda m, at: mixture_deepseek(m, at, corrected=False),
+def mixture_llama4(m, at):
+    """Expert matrices stand [in, out], gates before ups."""
+    experts, width = m.config["num_local_experts"], m.config["intermediate_size"]
+    at += "feed_forward."
+    m.matrix(at + "router.weight", experts, m.hidden, ROUTER_GAIN)
+    m.fused(at + "experts.gate_up_proj", experts, m.hidden, 2 * width, m.hidden)
+    m.fused(at + "experts.down_proj", experts, width, m.hidden, width, m.damping)
+    glu(m, at + "shared_expert.", width)
+
+
+def mixture_gemma4(m, at):
+    """Beside the MLP, each with norms of its own."""
+    experts, width = m.config["num_experts"], m.config["moe_intermediate_size"]
+    m.norm(at + "pre_feedforward_layernorm_2", m.hidden)
+    for name in ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2"):
+        m.norm(at + name, m.hidden, mean=0.7)
+    m.add(at + "router.scale", [m.hidden], 1.0, 0.5, kind="router scale")
+    m.add(at + "router.per_expert_scale", [experts], 1.0, 0.5, kind="expert scale")
+    m.matrix(at + "router.proj.weight", experts, m.hidden, ROUTER_GAIN * math.sqrt(m.hidden))  # what it reads is divided by the root
+    m.fused(at + "experts.gate_up_proj", experts, 2 * width, m.hidden, m.hidden)
+    m.fused(at + "experts.down_proj", experts, m.hidden, width, width)
+
+
+BESIDE = ("gemma4",)  # mixtures beside an MLP
+MIXTURES = {"gemma4": mixture_gemma4, "llama4": mixture_llama4, "qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared,
+            "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral, "granite": mixture_granite, "gpt_oss": mixture_gpt_oss, "deepseek": mixture_sigmoid,
+            "deepseek_plain": lambda m, at: mixture_sigmoid(m, at, correction=""),
+            "exaone": lambda m, at: mixture_sigmoid(m, at, correction="mlp.e_score_correction_bias"),
+            "afmoe": lambda m, at: mixture_sigmoid(m, at, "mlp.router.gate.weight", "mlp.expert_bias"),
+            "hy_v3": lambda m, at: mixture_sigmoid(m, at, "mlp.router.gate.weight", "mlp.expert_bias", "mlp.shared_mlp."),
+            "qwen_columns": mixture_qwen_columns, "lfm2": mixture_lfm2, "hunyuan": mixture_hunyuan,
             "olmoe": lambda m, at: mixture_qwen(m, at, m.config["intermediate_size"])}
 
 
 def is_sparse(c, layer):
+    if c.get("moe_layers") is not None:
+        return layer in c["moe_layers"]
     if c.get("mlp_layer_types"):
         return c["mlp_layer_types"][layer] == "sparse"
-    return layer >= c.get("first_k_dense_replace", 0) and layer not in (c.get("mlp_only_layers") or []) and (layer + 1) % c.get("decoder_sparse_step", 1) == 0
+    step = first_of(c, "decoder_sparse_step", "interleave_moe_layer_step", default=1)
+    return (layer >= first_of(c, "first_k_dense_replace", "num_dense_layers", default=0) and layer not in (c.get("mlp_only_layers") or [])
+            and (layer + 1) % step == 0)
 
 
 # ---- layers in the manner of Llama ----------------------------------------------------------------------------------
@@ -246,7 +334,7 @@ def is_sparse(c, layer):
 def attention_shape(m, family, layer):
     """Heads of keys and values, their size, and whether values are the keys before their norm."""
     c = m.config
-    if family == "gemma4_text" and c["layer_types"][layer] == "full_attention":
+    if family in GEMMA4 and c["layer_types"][layer] == "full_attention":
         own = c.get("attention_k_eq_v", False)
         return (c["num_global_key_value_heads"] if own else m.kv_heads), c.get("global_head_dim", 512), own
     return m.kv_heads, m.head_dim, False
@@ -270,15 +358,21 @@ def attention(m, at, family, row, layer):
         if not shared and not takes_keys(m.config, layer):
             m.linear(at + "v_proj", kv, m.hidden, 1.0, row.qkv_bias)
     m.linear(at + row.out, m.hidden, q, m.damping, row.out_bias)
-    if row.qk_norms:
+    if row.gate:
+        m.matrix(at + row.gate + ".weight", q, m.hidden)
+    if row.qk_norms == "apart":
+        for name, count in zip(row.qk_names, (m.heads, kv_heads)):
+            for head in range(count):
+                m.norm(at + f"{name}.{head}", head_dim)
+    elif row.qk_norms:
         sizes = {"head": (head_dim, head_dim), "full": (q, kv), "each": ([m.heads, head_dim], [kv_heads, head_dim])}[row.qk_norms]
         for name, size in list(zip(row.qk_names, sizes))[:1 if takes_keys(m.config, layer) else 2]:
-            m.norm(at + name, size, mean=0.45 if family == "gemma4_text" else None)  # its scores are not scaled
+            m.norm(at + name, size, mean=0.45 if family in GEMMA4 else None)  # its scores are not scaled
     if family == "gpt_oss":
         m.add(at + "sinks", [m.heads], 0.5, 1.0, kind="sinks")
 
 
-def latent_attention(m, at, row):
+def latent_attention(m, at, row, layer):
     c = m.config
     unrotated, rotated, value, latent = (c[key] for key in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank"))
     queries = m.heads * (unrotated + rotated)
@@ -293,6 +387,19 @@ def latent_attention(m, at, row):
     m.norm(at + "kv_a_layernorm", latent)
     m.matrix(at + "kv_b_proj.weight", m.heads * (unrotated + value), latent, 0.8)
     m.linear(at + row.out, m.hidden, m.heads * value, m.damping, row.out_bias)
+    if "index_topk" in c and layer not in shared_indexers(c):
+        heads, width = c["index_n_heads"], c["index_head_dim"]
+        m.matrix(at + "indexer.wq_b.weight", heads * width, c["q_lora_rank"])
+        m.matrix(at + "indexer.wk.weight", width, m.hidden)
+        m.norm(at + "indexer.k_norm", width, True)
+        m.matrix(at + "indexer.weights_proj.weight", heads, m.hidden)
+        for tensor in m.tensors[-5:]:
+            tensor.kind = ""  # it moves nothing as long as it takes all keys
+
+
+def shared_indexers(c):
+    """The layers that take the keys which an earlier layer's indexer has chosen (GLM-5)."""
+    return {layer for layer, kind in enumerate(c.get("indexer_types") or []) if kind == "shared"}
 
 
 def delta_net(m, at, joined):
@@ -326,6 +433,10 @@ def short_convolution(m, at):
     m.linear(at + "out_proj", m.hidden, m.hidden, m.damping, bias)
 
 
+def attends(c, layer):
+    return c["layer_types"][layer] == "full_attention" if c.get("layer_types") else layer in c["full_attn_idxs"]
+
+
 def lfm2_width(c):
     width = c.get("block_ff_dim", c.get("intermediate_size"))
     if not c.get("block_auto_adjust_ff_dim", True):
@@ -337,11 +448,12 @@ def lfm2_width(c):
 def feed_forward(m, at, family, row, layer):
     if row.mixture and is_sparse(m.config, layer):
         MIXTURES[row.mixture](m, at)
-        return
-    width = lfm2_width(m.config) if family == "lfm2" else m.config["intermediate_size"]
+        if row.mixture not in BESIDE:
+            return
+    width = lfm2_width(m.config) if family == "lfm2" else first_of(m.config, "intermediate_size_mlp", "intermediate_size")
     if m.config.get("use_double_wide_mlp") and takes_keys(m.config, layer):
         width *= 2
-    at += "feed_forward." if family == "lfm2" else "mlp."
+    at += "feed_forward." if family.startswith("lfm2") or family == "llama4_text" else "mlp."
     if row.mlp == "fused":
         m.matrix(at + "gate_up_proj.weight", 2 * width, m.hidden)
         m.matrix(at + "down_proj.weight", m.hidden, width, m.damping)
@@ -359,7 +471,7 @@ def feed_forward(m, at, family, row, layer):
 
 def layer_input(m, at):
     """Gemma 4's per-layer embeddings, where it has some."""
-    width = m.config["hidden_size_per_layer_input"]
+    width = m.config.get("hidden_size_per_layer_input")
     if width:
         m.matrix(at + "per_layer_input_gate.weight", width, m.hidden)
         m.matrix(at + "per_layer_projection.weight", m.hidden, width, m.damping)
@@ -368,9 +480,9 @@ def layer_input(m, at):
 
 def embedding_amplitude(family, c):
     """Of order 1 after what the family multiplies embeddings with."""
-    if family.startswith("gemma"):
+    if "gemma" in family:
         return 1.2 / math.sqrt(hidden_size(c))
-    return 1.2 / c.get("embedding_multiplier", 1.0)
+    return 1.2 / (math.sqrt(hidden_size(c)) if c.get("mup_enabled") else c.get("embedding_multiplier", 1.0))
 
 
 def list_llama_like(m, family, row, prefix):
@@ -384,13 +496,13 @@ def list_llama_like(m, family, row, prefix):
         if (c.get("layer_types") or [""] * m.layers)[layer] == "linear_attention":
             delta_net(m, at, joined=family == "qwen3_next")
         elif "kv_lora_rank" in c:
-            latent_attention(m, at, row)
-        elif family == "lfm2" and layer not in c["full_attn_idxs"]:
+            latent_attention(m, at, row, layer)
+        elif family.startswith("lfm2") and not attends(c, layer):
             short_convolution(m, at)
         else:
             attention(m, at, family, row, layer)
         feed_forward(m, at, family, row, layer)
-        if family == "gemma4_text":
+        if family in GEMMA4:
             layer_input(m, at)
             m.add(at + "layer_scalar", [1], 0.9, 0.2, kind="scalar")
     if row.final:
@@ -482,6 +594,38 @@ def list_bloom(m, family):
     m.norm("transformer.ln_f", hidden, True)
 
 
+def list_falcon(m, family):
+    c, hidden, bias = m.config, m.hidden, m.config.get("bias", False)
+    width = c.get("ffn_hidden_size") or 4 * hidden
+    newer, parallel = c.get("new_decoder_architecture", False), c.get("parallel_attn", True)
+    kv_heads = c["num_kv_heads"] if newer else 1 if c.get("multi_query", True) else m.heads
+    apart = newer and c.get("num_ln_in_parallel_attn", 2) == 2
+    m.embedding("transformer.word_embeddings.weight", c["vocab_size"], hidden)
+    for layer in range(m.layers):
+        at = f"transformer.h.{layer}."
+        for name in ("ln_attn", "ln_mlp") if apart else ("input_layernorm",) if parallel else ("input_layernorm", "post_attention_layernorm"):
+            m.norm(at + name, hidden, True)
+        m.linear(at + "self_attention.query_key_value", (m.heads + 2 * kv_heads) * (hidden // m.heads), hidden, 0.8, bias)
+        m.linear(at + "self_attention.dense", hidden, hidden, m.damping, bias)
+        m.linear(at + "mlp.dense_h_to_4h", width, hidden, 1.0, bias)
+        m.linear(at + "mlp.dense_4h_to_h", hidden, width, m.damping, bias)
+    m.norm("transformer.ln_f", hidden, True)
+
+
+def list_mpt(m, family):
+    hidden = m.hidden
+    m.embedding("transformer.wte.weight", m.config["vocab_size"], hidden)
+    for layer in range(m.layers):
+        at = f"transformer.blocks.{layer}."
+        m.norm(at + "norm_1", hidden)
+        m.matrix(at + "attn.Wqkv.weight", 3 * hidden, hidden, 0.8)
+        m.matrix(at + "attn.out_proj.weight", hidden, hidden, m.damping)
+        m.norm(at + "norm_2", hidden)
+        m.matrix(at + "ffn.up_proj.weight", 4 * hidden, hidden)
+        m.matrix(at + "ffn.down_proj.weight", hidden, 4 * hidden, m.damping)
+    m.norm("transformer.norm_f", hidden)
+
+
 def list_opt(m, family):
     c, hidden = m.config, m.hidden
     width = c["ffn_dim"]
@@ -506,8 +650,8 @@ def list_opt(m, family):
 
 
 GPT_LIKE = {"gpt2": list_gpt2, "gpt_neo": list_gpt_neo, "gptj": list_gptj, "gpt_neox": list_gpt_neox, "bloom": list_bloom,
-            "opt": list_opt, "nemotron_h": space.list_nemotron_h, "granitemoehybrid": space.list_granitemoehybrid,
-            "bamba": space.list_bamba}
+            "opt": list_opt, "falcon": list_falcon, "mpt": list_mpt, "nemotron_h": space.list_nemotron_h,
+            "granitemoehybrid": space.list_granitemoehybrid, "bamba": space.list_bamba}
 HEADS = {"gpt_neox": "embed_out.weight"}
 
 
@@ -518,11 +662,15 @@ NESTED = {
     "gemma3": ("gemma3_text", "model.language_model.", [("model.multi_modal_projector.mm_input_projection_weight", "vt"),
                                                         ("model.multi_modal_projector.mm_soft_emb_norm.weight", "v")]),
     "gemma4": ("gemma4_text", "model.language_model.", [("model.embed_vision.embedding_projection.weight", "tv")]),
+    "gemma4_unified": ("gemma4_unified_text", "model.language_model.", [("model.vision_embedder.patch_dense.bias", "v")]),
     "mistral3": ("mistral", "model.language_model.", [("model.multi_modal_projector.norm.weight", "v"),
                                                       ("model.vision_tower.ln_pre.weight", "v")]),
+    "llama4": ("llama4_text", "language_model.model.", [("multi_modal_projector.linear_1.weight", "tv"),
+                                                        ("vision_model.layernorm_pre.weight", "v")]),
     "qwen2_5_vl": ("qwen2_5_vl_text", "model.", [("visual.merger.ln_q.weight", "v")]),
     "qwen3_vl": ("qwen3_vl_text", "model.language_model.", [("model.visual.blocks.0.norm1.weight", "v"),
                                                             ("model.visual.blocks.0.norm1.bias", "v")]),
+    "qwen3_vl_moe": ("qwen3_vl_moe_text", "model.language_model.", [("model.visual.blocks.0.norm1.weight", "v")]),
     "qwen3_5": ("qwen3_5_text", "model.language_model.", [("model.visual.blocks.0.norm1.weight", "v"),
                                                           ("model.visual.blocks.0.norm1.bias", "v")]),
     "qwen3_5_moe": ("qwen3_5_moe_text", "model.language_model.", [("model.visual.blocks.0.norm1.weight", "v")]),
@@ -557,7 +705,7 @@ def list_tensors(config, seed, head=None):
     else:
         list_llama_like(m, family, row, prefix)
     for name, sides in tower:
-        sizes = {"v": config["vision_config"]["hidden_size"], "t": m.hidden}
+        sizes = {"v": first_of(config["vision_config"], "hidden_size", "mm_embed_dim"), "t": m.hidden}
         m.add(name, [sizes[side] for side in sides], 1.0, 0.25)
     if head if head is not None else not first_of(config, "tie_word_embeddings", default=inner.get("tie_word_embeddings", False)):
         m.matrix(HEADS.get(family, "lm_head.weight"), inner["vocab_size"], m.hidden)

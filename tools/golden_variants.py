@@ -39,6 +39,11 @@ def gemma4_text(**changes):
     return {**without(made, "rope_theta"), **changes}
 
 
+def gemma4_unified_text(**changes):
+    made = without(gemma4_text(attention_k_eq_v=True), "hidden_size_per_layer_input", "enable_moe_block")
+    return {**made, "model_type": "gemma4_unified_text", "use_bidirectional_attention": "vision", **changes}
+
+
 def nested(outer, text, vision, **more):
     return {"model_type": outer, "text_config": without(text, "architectures"), "vision_config": vision,
             "tie_word_embeddings": text.get("tie_word_embeddings", False), **more}
@@ -50,6 +55,11 @@ PIXTRAL = {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, 
            "head_dim": 8, "image_size": 28, "patch_size": 14}
 GEMMA4_TOWER = {"model_type": "gemma4_vision", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
                 "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "position_embedding_size": 16}
+GEMMA4_UNIFIED_TOWER = {"model_type": "gemma4_unified_vision", "patch_size": 4, "mm_embed_dim": 16, "mm_posemb_size": 8,
+                        "output_proj_dims": 32}
+LLAMA4_TOWER = {"model_type": "llama4_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+                "num_attention_heads": 2, "image_size": 28, "patch_size": 14, "vision_output_dim": 16, "projector_input_dim": 16,
+                "projector_output_dim": 16}
 QWEN_TOWER = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32, "patch_size": 14}
 
 
@@ -64,6 +74,12 @@ def longrope(size, **changes):
 
 def moe(family, **changes):
     return small(family, **{"num_hidden_layers": 2, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24, **changes})
+
+
+def llama4_text(**changes):
+    made = moe("llama4_text", num_hidden_layers=4, head_dim=16, num_local_experts=4, num_experts_per_tok=1, intermediate_size=24,
+               intermediate_size_mlp=40, attention_chunk_size=6, floor_scale=3, attn_scale=0.5, use_qk_norm=True, rms_norm_eps=1e-5)
+    return {**without(made, "num_experts", "moe_intermediate_size"), **changes}
 
 
 def gpt2(**changes):
@@ -89,12 +105,17 @@ def gemma_variants():
     # Norms of eight numbers, and of what few of them make: eps keeps them from making a large error of a small one.
     inputs = dict(hidden_size_per_layer_input=8, vocab_size_per_layer_input=96, num_kv_shared_layers=2, rms_norm_eps=1e-2)
     takers = dict(num_hidden_layers=6, layer_types=kinds, num_kv_shared_layers=3, use_double_wide_mlp=True)
+    experts = dict(enable_moe_block=True, num_experts=6, top_k_experts=2, moe_intermediate_size=24)
+    beside = dict(**experts, **shared, num_hidden_layers=2, layer_types=["sliding_attention", "full_attention"], sliding_window=7)
+    taking = dict(**{**experts, **inputs, "num_experts": 5, "num_kv_shared_layers": 1}, use_double_wide_mlp=True, num_hidden_layers=3, layer_types=["sliding_attention", "full_attention"] + full["layer_types"][:1])
     return {
         "gemma": (small("gemma", head_dim=16, hidden_act="gelu", tie_word_embeddings=True), "BF16", 2, TEXTS, {"rope_theta": 100.0}),
         "gemma2": (gemma("gemma2", num_hidden_layers=4, sliding_window=9, query_pre_attn_scalar=24, attn_logit_softcapping=2.0,
                          final_logit_softcapping=30.0), "F32", 1, TEXTS, {"attn_logit_softcapping": 50.0}),
         "gemma2-full": (gemma("gemma2", num_hidden_layers=2, sliding_window=4096, query_pre_attn_scalar=16, attn_logit_softcapping=None),
                         "BF16", 1, FEWER, {"sliding_window": 5}),
+        "vaultgemma": (gemma("vaultgemma", num_hidden_layers=4, sliding_window=9, query_pre_attn_scalar=24, attn_logit_softcapping=2.0),
+                       "F32", 1, FEWER, {"attn_logit_softcapping": 50.0}),
         "gemma3": (gemma3_text(), "F32", 1, TEXTS, {"rope_local_base_freq": 10000.0}),
         "gemma3-linear": (gemma3_text(rope_scaling=linear, layer_types=["full_attention", "sliding_attention"] * 2), "BF16", 2, FEWER,
                           {"rope_scaling": None}),
@@ -105,6 +126,11 @@ def gemma_variants():
         "gemma4": (gemma4_text(), "F32", 1, FEWER, full),
         "gemma4-inputs": (nested("gemma4", gemma4_text(**inputs), GEMMA4_TOWER, audio_config=None), "BF16", 1, FEWEST,
                           {"text_config": gemma4_text(**{**inputs, "rms_norm_eps": 0.5})}),
+        "gemma4-experts": (nested("gemma4", gemma4_text(**beside), GEMMA4_TOWER, audio_config=None), "BF16", 2, FEWEST,
+                           {"text_config": gemma4_text(**{**beside, "top_k_experts": 3})}),
+        "gemma4_unified": (nested("gemma4_unified", gemma4_unified_text(), GEMMA4_UNIFIED_TOWER, audio_config=None, video_token_id=11),
+                           "BF16", 1, FEWER, {"text_config": gemma4_unified_text(sliding_window=20)}),
+        "gemma4-experts-takers": (gemma4_text(**taking), "F32", 1, FEWEST, {"top_k_experts": 3}),
         "gemma4-takers": (gemma4_text(**takers), "F32", 1, FEWER, {"sliding_window": 20}),
         "gemma4-shared": (nested("gemma4", gemma4_text(**shared), GEMMA4_TOWER, audio_config=None, image_token_id=5,
                                  video_token_id=11, audio_token_id=17), "BF16", 1, FEWER,
@@ -145,6 +171,10 @@ def dense_variants():
         "mistral3-old": (nested("mistral3", mistral, PIXTRAL), "F32", 1, FEWER, {"text_config": {**mistral, "sliding_window": 7}}),
         "glm4": (small("glm4", head_dim=16, attention_bias=True, partial_rotary_factor=0.5, rms_norm_eps=1e-5), "F32", 1, TEXTS,
                  {"partial_rotary_factor": 1.0}),
+        "glm": (small("glm", head_dim=16, rms_norm_eps=1e-5), "BF16", 1, FEWER, {"partial_rotary_factor": 1.0}),
+        "cwm": (small("cwm", num_hidden_layers=5, head_dim=16, sliding_window=9, rope_scaling=llama3, rms_norm_eps=1e-5), "F32", 1, FEWER,
+                {"sliding_window": 20}),
+        "nanochat": (small("nanochat", hidden_act="relu2", intermediate_size=64), "BF16", 1, FEWER, {"rope_theta": 100.0}),
         "seed_oss": (small("seed_oss", head_dim=16, attention_bias=True, attention_out_bias=True, mlp_bias=True), "BF16", 1, FEWER,
                      {"rope_theta": 100.0}),
         "ernie4_5": (small("ernie4_5", head_dim=16, use_bias=True, rope_theta=500000.0, tie_word_embeddings=True), "BF16", 1, TEXTS,
@@ -162,6 +192,8 @@ def dense_variants():
                        1, TEXTS, {"sliding_window": None}),
         "stablelm": (small("stablelm", layer_norm_eps=1e-5, partial_rotary_factor=0.5, use_qkv_bias=True), "F32", 1, FEWER,
                      {"partial_rotary_factor": 1.0}),
+        "stablelm-norms": (small("stablelm", layer_norm_eps=1e-5, qk_layernorm=True, use_parallel_residual=True), "BF16", 1, FEWER,
+                           {"layer_norm_eps": 1e-1}),
         "apertus": (small("apertus", hidden_act="xielu", rope_scaling=llama3), "F32", 1, FEWER, {"rope_theta": 100.0}),
         "lfm2": (without(small("lfm2", num_hidden_layers=3, norm_eps=1e-5, rope_theta=1000000.0, full_attn_idxs=[1], conv_L_cache=3,
                                conv_bias=True, block_multiple_of=8, intermediate_size=70), "hidden_act", "rms_norm_eps"), "BF16", 1,
@@ -185,7 +217,17 @@ def gpt_variants():
            "max_position_embeddings": 128, "attention_types": [[["global", "local"], 2]], "intermediate_size": None,
            "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}
     bloom = {"model_type": "bloom", "hidden_size": 32, "n_layer": 3, "n_head": 4, "vocab_size": 96, "layer_norm_epsilon": 1e-5}
+    falcon = {"model_type": "falcon", "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 96,
+              "layer_norm_epsilon": 1e-5, "alibi": False, "bias": False, "multi_query": True, "new_decoder_architecture": False,
+              "parallel_attn": True}
+    newer = {**falcon, "new_decoder_architecture": True, "num_kv_heads": 2, "bias": True}
+    mpt = {"model_type": "mpt", "d_model": 48, "n_layers": 3, "n_heads": 6, "vocab_size": 96, "max_seq_len": 128, "layer_norm_epsilon": 1e-5,
+           "attn_config": {"clip_qkv": 0.9, "softmax_scale": 0.4, "alibi": True}}
     return {
+        "falcon": (falcon, "BF16", 1, FEWER, {"rope_theta": 100.0}),
+        "falcon-newer": ({**newer, "ffn_hidden_size": 72}, "F32", 1, FEWER, {"rope_theta": 100.0}),
+        "falcon-serial": ({**falcon, "multi_query": False, "parallel_attn": False}, "F16", 1, FEWER, {"layer_norm_epsilon": 1e-1}),
+        "mpt": (mpt, "BF16", 1, FEWER, {"attn_config": {**mpt["attn_config"], "clip_qkv": None}}),
         "gpt2": (gpt2(), "F32", 1, TEXTS, {"layer_norm_epsilon": 1e-1}),
         "gpt2-bare": (gpt2(n_inner=40, scale_attn_by_inverse_layer_idx=True), "F16", 2, FEWER,
                       {"scale_attn_by_inverse_layer_idx": False}),
@@ -216,7 +258,36 @@ def mixture_variants():
               "mscale": 1.0, "mscale_all_dim": 1.0}
     deepseek = dict(n_routed_experts=12, n_shared_experts=2, moe_intermediate_size=16, n_group=3, topk_group=2, norm_topk_prob=True,
                     routed_scaling_factor=1.5, first_k_dense_replace=1)
+    indexer = dict(index_topk=17, index_n_heads=2, index_head_dim=16)  # no text of goldens or parity has more tokens
+    single = {**deepseek, "n_group": 1, "topk_group": 1}
+    exaone = {**without(deepseek, "n_routed_experts", "n_shared_experts"), "num_experts": 12, "num_shared_experts": 1}
+    conv = without(moe("lfm2_moe", num_hidden_layers=3, norm_eps=1e-5, rope_theta=1000000.0, conv_L_cache=3, conv_bias=True,
+                       layer_types=["conv", "full_attention", "conv"], num_dense_layers=1, num_experts_per_tok=3, use_expert_bias=True,
+                       norm_topk_prob=True, routed_scaling_factor=1.5), "hidden_act", "rms_norm_eps")
     return {
+        "lfm2_moe": (conv, "BF16", 1, FEWEST, {"routed_scaling_factor": 1.0}),
+        "lfm2_moe-plain": ({**conv, "use_expert_bias": False, "norm_topk_prob": False, "routed_scaling_factor": 0.5, "conv_bias": False}, "F32", 1,
+                           FEWEST, {"norm_topk_prob": True}),
+        "youtu": (small("youtu", **without(latent, "num_experts_per_tok"), rope_scaling=scaled), "BF16", 1, FEWER, {"rope_scaling": None}),
+        "dots1": (small("dots1", num_hidden_layers=2, head_dim=16, num_experts_per_tok=3, sliding_window=6, max_window_layers=1, **single),
+                  "BF16", 1, FEWEST, {"max_window_layers": 0}),
+        "exaone_moe": (small("exaone_moe", num_hidden_layers=3, head_dim=16, num_experts_per_tok=3, sliding_window=6,
+                             layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+                             mlp_layer_types=["dense", "sparse", "dense"], **exaone), "F32", 1, FEWEST,
+                       {"sliding_window": 20}),
+        "solar_open": (without(small("solar_open", num_hidden_layers=2, head_dim=16, num_experts_per_tok=3, attention_bias=True,
+                                     **{**without(single, "first_k_dense_replace"), "n_routed_experts": 6}), "intermediate_size"), "BF16", 1, FEWEST,
+                       {"norm_topk_prob": False}),
+        "hy_v3": (moe("hy_v3", head_dim=16, num_experts=12, num_experts_per_tok=3, num_shared_experts=1, router_scaling_factor=1.5,
+                      mlp_layer_types=["dense", "sparse"]), "F32", 1, FEWEST, {"router_scaling_factor": 1.0}),
+        "hunyuan_v1_moe": (without(moe("hunyuan_v1_moe", head_dim=16, num_experts=6, moe_topk=[2, 2], intermediate_size=24,
+                                       rope_scaling={"type": "dynamic", "alpha": 20.0, "factor": 1.0}), "moe_intermediate_size",
+                                   "num_experts_per_tok"), "BF16", 1, FEWEST, {"rope_scaling": None}),
+        "afmoe": (moe("afmoe", num_hidden_layers=3, head_dim=16, num_experts=12, num_experts_per_tok=3, num_shared_experts=1, route_scale=1.5,
+                      num_dense_layers=2, sliding_window=6, global_attn_every_n_layers=2, mup_enabled=True, rms_norm_eps=1e-5), "BF16", 1,
+                  FEWEST, {"mup_enabled": False}),
+        "flex_olmo": (without(moe("flex_olmo", intermediate_size=24, norm_topk_prob=True), "moe_intermediate_size"), "F32", 1, FEWEST,
+                      {"num_experts_per_tok": 1}),  # the norm behind takes back what weights are divided by
         "qwen3_moe": (moe("qwen3_moe", head_dim=16, norm_topk_prob=True), "F32", 1, FEWEST, {"norm_topk_prob": False}),
         "qwen3_moe-steps": (moe("qwen3_moe", head_dim=8, norm_topk_prob=False, num_hidden_layers=4, decoder_sparse_step=2,
                                 mlp_only_layers=[3]), "BF16", 2, FEWEST, {"norm_topk_prob": True}),
@@ -234,6 +305,11 @@ def mixture_variants():
         "deepseek_v3-plain": (small("deepseek_v3", **{**latent, "q_lora_rank": None, "v_head_dim": 24}, **{**deepseek, "n_group": 1,
                                     "topk_group": 1, "norm_topk_prob": False}, rope_interleave=False), "BF16", 2, FEWEST,
                               {"rope_interleave": True}),
+        "deepseek_v32": (small("deepseek_v32", **latent, **deepseek, **indexer, rope_scaling=scaled), "BF16", 1, FEWEST,
+                         {"rope_scaling": {**scaled, "mscale_all_dim": 0.5}}),
+        "glm_moe_dsa": (small("glm_moe_dsa", **{**latent, "v_head_dim": 24}, **{**deepseek, "n_group": 1, "topk_group": 1}, **indexer,
+                              indexer_types=["full", "shared"], mlp_layer_types=["dense", "sparse"], rms_norm_eps=1e-5,
+                              attention_bias=True), "F32", 1, FEWEST, {"routed_scaling_factor": 1.0}),
         "deepseek_v2": (small("deepseek_v2", **latent, **{**deepseek, "first_k_dense_replace": 0}, rope_scaling=scaled,
                               topk_method="group_limited_greedy"), "BF16", 1, FEWEST, {"topk_method": "greedy"}),
         "glm4_moe_lite": (small("glm4_moe_lite", **latent, **deepseek, mlp_layer_types=["sparse", "dense"], rms_norm_eps=1e-5),
@@ -242,6 +318,27 @@ def mixture_variants():
                            partial_rotary_factor=0.5, **deepseek), "F32", 1, FEWEST, {"topk_group": 3}),
         "granitemoe": (without(moe("granitemoe", num_local_experts=6, intermediate_size=24, **granite), "num_experts",
                                "moe_intermediate_size"), "BF16", 1, FEWEST, {"residual_multiplier": 1.0}),
+    }
+
+
+def llama4_variants():
+    llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+              "original_max_position_embeddings": 16}
+    scout = llama4_text(no_rope_layers=[], rope_scaling={**llama3, "factor": 16.0, "high_freq_factor": 1.0}, rope_theta=100.0)
+    maverick = llama4_text(interleave_moe_layer_step=2, no_rope_layer_interval=2, use_qk_norm=False, attn_temperature_tuning=True)
+    listed = llama4_text(num_hidden_layers=3, no_rope_layers=[1, 0, 0], moe_layers=[2], num_experts_per_tok=2, attention_bias=True,
+                         attn_temperature_tuning=False, rope_scaling=llama3,
+                         layer_types=["full_attention", "chunked_attention", "full_attention"])
+    dense = llama4_text(num_hidden_layers=3, moe_layers=[], attention_chunk_size=10, floor_scale=7, no_rope_layer_interval=3)
+    wide = llama4_text(num_hidden_layers=2, attention_chunk_size=None, no_rope_layer_interval=2, num_experts_per_tok=3)
+    return {
+        "llama4": (nested("llama4", scout, LLAMA4_TOWER), "BF16", 2, FEWEST,
+                   {"text_config": {**scout, "attention_chunk_size": 20}}),
+        "llama4-steps": (maverick, "F32", 1, FEWEST, {"attn_scale": 0.1}),
+        "llama4-listed": (nested("llama4", listed, LLAMA4_TOWER), "F16", 1, FEWEST,
+                          {"text_config": {**listed, "layer_types": ["full_attention"] * 3}}),
+        "llama4-dense": (dense, "F32", 1, TEXTS, {"attention_chunk_size": 20}),
+        "llama4-full": (wide, "BF16", 1, FEWEST, {"use_qk_norm": False}),
     }
 
 
@@ -306,6 +403,7 @@ def tower_variants():
                     shared_expert_intermediate_size=16), "full_attention_interval": 2}
     sparse = without(sparse, "rope_theta", "intermediate_size", "layer_types")
     moe_tower = {**QWEN_TOWER, "model_type": "qwen3_5_moe", "num_position_embeddings": 16}
+    sparse3 = without(moe("qwen3_vl_moe_text", head_dim=16, rope_parameters=interleaved, mlp_only_layers=[0]), "rope_theta")
     return {
         "qwen3_5_moe": (nested("qwen3_5_moe", sparse, moe_tower), "BF16", 1, FEWEST,
                         {"text_config": {**sparse, "rms_norm_eps": 1e-1}}),
@@ -315,6 +413,8 @@ def tower_variants():
                        {"text_config": {**qwen2, "rope_theta": 100.0}}),
         "qwen3_vl": (nested("qwen3_vl", qwen3, {**tower3, "model_type": "qwen3_vl"}), "F32", 1, FEWER,
                      {"text_config": {**qwen3, "rope_parameters": {**interleaved, "rope_theta": 100.0}}}),
+        "qwen3_vl_moe": (nested("qwen3_vl_moe", sparse3, {**tower3, "model_type": "qwen3_vl_moe"}), "BF16", 1, FEWEST,
+                         {"text_config": {**sparse3, "rope_parameters": {**interleaved, "rope_theta": 100.0}}}),
         "qwen3_5": (nested("qwen3_5", qwen35, {**QWEN_TOWER, "model_type": "qwen3_5", "num_position_embeddings": 16}), "BF16", 1,
                     [1, 7, 70], {"text_config": {**qwen35, "rms_norm_eps": 1e-1}}),
         "qwen3_5-text": ({**qwen35, "linear_num_value_heads": 2}, "F32", 1, TEXTS, {"rms_norm_eps": 1e-6}),
@@ -325,8 +425,8 @@ def tower_variants():
 
 
 def all_variants():
-    return {**gemma_variants(), **dense_variants(), **gpt_variants(), **mixture_variants(), **tower_variants(),
-            **space_variants()}
+    return {**gemma_variants(), **dense_variants(), **gpt_variants(), **mixture_variants(), **llama4_variants(), **space_variants(),
+            **tower_variants()}
 
 
 # Files of other writers name the same tensors otherwise: (beginning as listed, beginning in the file).
@@ -334,4 +434,6 @@ RENAMED = {
     "gemma3-nested-old": [("model.language_model.", "language_model.model."), ("model.", "")],
     "mistral3-old": [("model.language_model.", "language_model.model."), ("lm_head.", "language_model.lm_head."), ("model.", "")],
     "gpt2-bare": [("transformer.", "")],
+    "llama4": [("lm_head.", "language_model.lm_head.")],
+    "llama4-listed": [("lm_head.", "language_model.lm_head.")],
 }

@@ -22,6 +22,7 @@ from golden_variants import without  # noqa: E402
 SEED = 20240607
 HALVES = {"f16_errors": "float16", "bf16_errors": "bfloat16"}  # of transformers' own computation in each, by layer
 COSINES = {"float16": 0.999985, "bfloat16": 0.9996}  # the least of a token that transformers' own halves may have: the tests ask less
+ROUTERS = ("topkrouter", "tokenchoicerouter", "moev1gate")  # ends of their classes' names
 MARGIN = 0.04  # rounding to bfloat16 moves a router's logits by less
 
 
@@ -124,11 +125,25 @@ def load(folder, dtype):
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with open(os.path.join(folder, "config.json")) as file:
-        mixture = {"experts_implementation": "eager"} if "num_experts_per_tok" in file.read() else {}
+        mixture = {"experts_implementation": "eager"} if family_tensors.is_mixture(json.load(file)) else {}
     model, info = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="eager", output_loading_info=True,
                                             **mixture)
     check_loaded(folder, info)
+    if type(model).__name__ == "Llama4ForConditionalGeneration":  # whose own forward asks texts alone for what images leave
+        model = model.get_decoder()
     return model.eval()
+
+
+ROUTERS = ("topkrouter", "gemma4textrouter", "llama4router")  # classes, in lower case
+
+
+def routes_of(router, outputs):
+    """What experts are chosen by, and which were."""
+    if type(router).__name__ == "Llama4Router":
+        return outputs[1], outputs[1].topk(router.top_k, dim=1).indices
+    if type(router).__name__ == "Gemma4TextRouter":
+        return outputs[0].float().log(), outputs[2]  # it answers the softmax of its logits
+    return outputs[0], outputs[2]
 
 
 def hidden_states(folder, texts, dtype="float32", routes=None):
@@ -137,12 +152,14 @@ def hidden_states(folder, texts, dtype="float32", routes=None):
     import torch
 
     def hook(module, inputs, outputs):
-        routes.append([router_margin(module, outputs[0].float().numpy(), outputs[2].shape[1]), np.sort(outputs[2].numpy())])
+        logits, chosen = routes_of(module, outputs)
+        bias = inputs[1] if len(inputs) > 1 else getattr(module, "e_score_correction_bias", None)
+        routes.append([router_margin(module, bias, logits.float().numpy(), chosen.shape[1]), np.sort(chosen.numpy())])
 
     def start():
         model = load(folder, dtype)
         for module in model.modules() if routes is not None else ():
-            if type(module).__name__.lower().endswith("topkrouter"):
+            if type(module).__name__.lower().endswith(ROUTERS):
                 module.register_forward_hook(hook)
         return model
 
@@ -176,9 +193,8 @@ def gap_behind(ranks, chosen):
     return ranked[:, -chosen] - ranked[:, -chosen - 1] if chosen < ranks.shape[1] else np.full(len(ranks), np.inf)
 
 
-def router_margin(router, logits, chosen):
+def router_margin(router, bias, logits, chosen):
     """How far any token is from another choice of experts, in standard deviations of what they are chosen by."""
-    bias = getattr(router, "e_score_correction_bias", None)
     ranks = logits if bias is None else 1 / (1 + np.exp(-logits)) + bias.float().numpy()
     deviations, margin = ranks.std(axis=1), np.inf
     groups = 1 if getattr(router, "topk_method", None) == "greedy" else getattr(router, "num_group", None) or 1

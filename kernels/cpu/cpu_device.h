@@ -80,12 +80,14 @@ int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t 
                     const struct weight_view *view, struct error *err);
 int cpu_weights_copy(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
 
-struct cpu_load { // rows [row, row + source->rows) of a matrix
+struct cpu_load { // rows [row, row + count) of a matrix
     struct device_matrix *matrix;
     size_t row;
-    const struct weight_view *source; // its row 0 is row `row` of the matrix
-    size_t threads;                   // that pack
-    enum cpu_team_order order;        // in which they share panels
+    size_t count;
+    const struct weight_view *source;
+    size_t first;              // its row that is row `row` of the matrix
+    size_t threads;            // that pack
+    enum cpu_team_order order; // in which they share panels
 };
 
 // ---- gemm.c ----

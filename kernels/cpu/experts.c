@@ -182,8 +182,18 @@ static void run_rows(struct mixture *mixture, size_t rows, size_t numbers, cpu_t
     rows_run(&mixture->rows, run, numbers);
 }
 
+static int multiply(const struct mixture *mixture, void *out, const void *x,
+                    const struct device_matrix *matrix, const void *bias, const struct gemm_groups *groups,
+                    struct error *err) {
+    if (matrix->piece_count > 0) {
+        return gemm_multiply_packed(mixture->rows.cpu, out, x, matrix, bias, groups, err);
+    }
+    gemm_multiply_groups(mixture->rows.cpu, out, x, matrix, bias, groups);
+    return STATUS_OK;
+}
+
 // The inner activations of the piece's sorted rows.
-static void compute_inner(struct mixture *mixture) {
+static int compute_inner(struct mixture *mixture, struct error *err) {
     const struct device_experts *experts = mixture->experts;
     run_rows(mixture, mixture->count, 2 * experts->hidden, gather_rows);
     const struct gemm_groups groups = {
@@ -195,9 +205,10 @@ static void compute_inner(struct mixture *mixture) {
         .row_end = mixture->first + mixture->count,
         .items = mixture->items,
     };
-    gemm_multiply_groups(mixture->rows.cpu, gate_up_of(mixture), mixture->piece, experts->gate_up,
-                         experts->gate_up_bias, &groups);
+    TRY(multiply(mixture, gate_up_of(mixture), mixture->piece, experts->gate_up, experts->gate_up_bias,
+                 &groups, err));
     run_rows(mixture, mixture->count, 3 * experts->width, activate_rows);
+    return STATUS_OK;
 }
 
 // ---- down ----
@@ -226,7 +237,7 @@ static void sum_tokens(const void *job, size_t piece, size_t member) {
 }
 
 // Columns [first, first + count) of out.
-static void compute_out(struct mixture *mixture) {
+static int compute_out(struct mixture *mixture, struct error *err) {
     const struct device_experts *experts = mixture->experts;
     const struct gemm_groups groups = {
         .starts = mixture->starts,
@@ -237,9 +248,9 @@ static void compute_out(struct mixture *mixture) {
         .row_end = mixture->pairs,
         .items = mixture->items,
     };
-    gemm_multiply_groups(mixture->rows.cpu, mixture->piece, mixture->inner, experts->down, experts->down_bias,
-                         &groups);
+    TRY(multiply(mixture, mixture->piece, mixture->inner, experts->down, experts->down_bias, &groups, err));
     run_rows(mixture, mixture->tokens, (experts->chosen + 1) * mixture->count, sum_tokens);
+    return STATUS_OK;
 }
 
 static int compute(struct mixture *mixture, const struct layout *layout, const int32_t *chosen,
@@ -247,12 +258,12 @@ static int compute(struct mixture *mixture, const struct layout *layout, const i
     TRY(sort_rows(mixture, chosen, err));
     for (mixture->first = 0; mixture->first < mixture->pairs; mixture->first += mixture->count) {
         mixture->count = size_min(layout->piece_rows, mixture->pairs - mixture->first);
-        compute_inner(mixture);
+        TRY(compute_inner(mixture, err));
     }
     size_t hidden = mixture->experts->hidden;
     for (mixture->first = 0; mixture->first < hidden; mixture->first += mixture->count) {
         mixture->count = size_min(layout->down_columns, hidden - mixture->first);
-        compute_out(mixture);
+        TRY(compute_out(mixture, err));
     }
     return STATUS_OK;
 }

@@ -180,7 +180,10 @@ void gemm_store(const struct gemm *matmul, size_t token, size_t count, size_t fe
     size_t first = size_max(feature, matmul->feature);
     size_t columns = size_min(feature + width, matmul->feature_end) - first;
     size_t whole = matmul->feature_end - matmul->feature;
-    const void *bias = matmul->bias == NULL ? NULL : number_of(matmul->bias, first, matmul->dtype);
+    const void *bias =
+        matmul->bias == NULL
+            ? NULL
+            : number_of(matmul->bias, first - matmul->feature + matmul->bias_feature, matmul->dtype);
     size_t stride = whole * dtype_size(matmul->dtype);
     unsigned char *out = number_in(matmul->out, token * whole + first - matmul->feature, matmul->dtype);
     sums += first - feature;

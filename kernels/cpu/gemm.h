@@ -12,9 +12,10 @@ enum { ROW_PADDING = 32 };    // keeps packed rows off each other's cache sets, 
 struct gemm {
     const struct micro_kernels *kernels;
     enum dtype dtype;
-    void *out;        // [tokens, feature_end - feature]
-    const void *x;    // [tokens, columns]
-    const void *bias; // [matrix->rows] or NULL
+    void *out;           // [tokens, feature_end - feature]
+    const void *x;       // [tokens, columns]
+    const void *bias;    // or NULL
+    size_t bias_feature; // which of it is that of `feature`
     const struct device_matrix *matrix;
     size_t feature; // rows [feature, feature_end) of the matrix are multiplied: the columns of out. A panel
                     // at either end may hold others too
@@ -71,11 +72,26 @@ struct gemm_groups {
     size_t row;
     size_t row_end;
     uint32_t *items; // [count + 1], scratch
+    // Where only some groups' parts are in the matrix: whose each is, GEMM_NO_PART where rows are multiplied
+    // another time. A part has part_rows rows, the first of which are rows [first, end) of the group's.
+    const uint16_t *parts; // [count]; NULL: all are there
+    size_t part_rows;
 };
 
-// The bits of cpu_matmul with that part.
+enum { GEMM_NO_PART = UINT16_MAX };
+
+// Rows of group `group` that are there: [*first, *end), none where these are the same.
+void gemm_group_rows(const struct gemm_groups *groups, size_t group, size_t *first, size_t *end);
+
+// The bits of cpu_matmul with that part. bias [count * rows_each] or NULL.
 void gemm_multiply_groups(struct cpu_device *cpu, void *out, const void *x,
                           const struct device_matrix *matrix, const void *bias,
                           const struct gemm_groups *groups);
+
+// ---- gemm_packed.c ----
+
+// The same of a matrix of experts that is kept in another format.
+int gemm_multiply_packed(struct cpu_device *cpu, void *out, const void *x, const struct device_matrix *matrix,
+                         const void *bias, const struct gemm_groups *groups, struct error *err);
 
 #endif

@@ -15,20 +15,28 @@ struct job {
     size_t enough;     // items of a group
 };
 
+void gemm_group_rows(const struct gemm_groups *groups, size_t group, size_t *first, size_t *end) {
+    *first = size_max((size_t)groups->starts[group], groups->row);
+    *end = size_max(size_min((size_t)groups->starts[group + 1], groups->row_end), *first);
+}
+
 // A group's own matmul, not yet cut into items. No tokens: none of the group's rows are there.
 static struct gemm group_of(const struct job *job, size_t group) {
     const struct gemm_groups *groups = job->groups;
-    size_t first = size_max((size_t)groups->starts[group], groups->row);
-    size_t end = size_min((size_t)groups->starts[group + 1], groups->row_end);
+    bool all = groups->parts == NULL;
+    size_t first;
+    size_t end;
     struct gemm matmul = job->whole;
-    matmul.tokens = end > first ? end - first : 0;
+    gemm_group_rows(groups, group, &first, &end);
+    matmul.tokens = all || groups->parts[group] != GEMM_NO_PART ? end - first : 0;
     if (matmul.tokens > 0) {
         size_t row = first - groups->row;
         matmul.x = number_of(matmul.x, row * matmul.matrix->columns, matmul.dtype);
         matmul.out = number_in(matmul.out, row * (groups->end - groups->first), matmul.dtype);
     }
-    matmul.feature = group * groups->rows_each + groups->first;
-    matmul.feature_end = group * groups->rows_each + groups->end;
+    matmul.bias_feature = group * groups->rows_each + groups->first;
+    matmul.feature = all ? matmul.bias_feature : groups->parts[group] * groups->part_rows;
+    matmul.feature_end = matmul.feature + groups->end - groups->first;
     return matmul;
 }
 

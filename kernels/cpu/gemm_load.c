@@ -96,19 +96,20 @@ static void load_panel(const struct gemm_load *load, size_t p) {
     size_t columns = from->matrix->columns;
     size_t width = load->kernels->tile_columns;
     size_t first = size_max(from->row, p * width);
-    size_t end = size_min(from->row + from->source->rows, (p + 1) * width);
+    size_t end = size_min(from->row + from->count, (p + 1) * width);
+    size_t in_source = first - from->row + from->first;
     void *panel = number_in(from->matrix->data, p * width * panel_depth(load->dtype, columns), load->dtype);
     bool as_computed = is_plain(source, load->dtype);
     for (size_t k = 0; k < columns; k += LOAD_DEPTH) { // by depth outside: the panel is written front to back
         size_t length = size_min(LOAD_DEPTH, columns - k);
         if (as_computed) {
-            const void *in = number_of(source->parts[0], (first - from->row) * columns + k, load->dtype);
+            const void *in = number_of(source->parts[0], in_source * columns + k, load->dtype);
             turn_rows(load, panel, p * width, first, end, k, length, in, columns * dtype_size(load->dtype));
             continue;
         }
         for (size_t r = 0; r < end - first; r++) {
-            load->kernels->expand(number_in(converted, r * LOAD_DEPTH, load->dtype), source,
-                                  first - from->row + r, k, length);
+            load->kernels->expand(number_in(converted, r * LOAD_DEPTH, load->dtype), source, in_source + r, k,
+                                  length);
         }
         turn_rows(load, panel, p * width, first, end, k, length, (const unsigned char *)converted,
                   LOAD_DEPTH * dtype_size(load->dtype));
@@ -134,7 +135,7 @@ static void load_rows(struct cpu_device *cpu, const struct cpu_load *from) {
                              .from = from,
                              .dtype = cpu->base.dtype,
                              .panel = from->row / width,
-                             .panel_end = round_up(from->row + from->source->rows, width) / width};
+                             .panel_end = round_up(from->row + from->count, width) / width};
     cpu_team_run(cpu->team, from->order, from->threads, load_share, &load);
 }
 
@@ -145,6 +146,7 @@ int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t 
     const struct cpu_load load = {
         .matrix = matrix,
         .row = row,
+        .count = view->rows,
         .source = view,
         .threads = (size_t)cpu_load_threads(cpu),
         .order = CPU_TEAM_QUEUE,
@@ -178,14 +180,16 @@ int cpu_weights_copy(struct device *device, void *out, const void *source, size_
 }
 
 int cpu_expand(struct device *device, struct device_matrix *out, size_t row, const struct weight_view *view,
-               struct error *err) {
+               size_t first, size_t count, struct error *err) {
     (void)err;
     struct cpu_device *cpu = cpu_of(device);
     double started = clock_seconds();
     const struct cpu_load load = {
         .matrix = out,
         .row = row,
+        .count = count,
         .source = view,
+        .first = first,
         .threads = (size_t)cpu->threads, // nothing else goes on
         .order = CPU_TEAM_SHARES,        // each its own part, as it multiplies
     };

@@ -76,7 +76,8 @@ static void turn_token(const struct turns *turns, size_t token) {
     void *columns = number_in(turns->qkv, token * device_heads_width(heads), cpu->base.dtype);
     float scale = 1;
     if (rope->query_scale != NULL) {
-        scale = dtype_rounded(rope->query_scale[row], cpu->base.dtype);
+        scale = rope->query_scale[row];
+        scale = rope->wide_query_scale ? scale : dtype_rounded(scale, cpu->base.dtype);
     }
     for (size_t h = 0; h < heads.heads; h++) {
         void *head = number_in(columns, h * device_heads_apart(heads), cpu->base.dtype);

@@ -23,6 +23,7 @@ struct block { // in a thread's scratch
     unsigned char panel[DEPTH * TILE_COLUMNS_MOST * sizeof(float)];
     unsigned char even[DEPTH * TILE_COLUMNS_MOST * sizeof(float)]; // the router's rows with an even depth
     float bias[DEVICE_EXPERTS_MOST];
+    float scales[DEVICE_EXPERTS_MOST]; // of experts
 };
 
 size_t cpu_route_scratch(void) {
@@ -249,6 +250,9 @@ static void route_token(const struct route *route, const struct block *block, fl
     const struct device_routing *routing = route->routing;
     int32_t *chosen = route->routes->experts + token * routing->chosen;
     float *weights = route->routes->weights + token * routing->chosen;
+    for (size_t e = 0; routing->logit_scale != 0 && e < routing->experts; e++) {
+        logits[e] *= routing->logit_scale;
+    }
     for (size_t e = 0; route->bias != NULL && e < routing->experts; e++) {
         logits[e] += block->bias[e];
     }
@@ -261,6 +265,9 @@ static void route_token(const struct route *route, const struct block *block, fl
     }
     for (size_t i = 0; i < routing->chosen; i++) {
         weights[i] *= routing->scaling;
+    }
+    for (size_t i = 0; routing->expert_scales != NULL && i < routing->chosen; i++) {
+        weights[i] *= block->scales[chosen[i]];
     }
     if (routing->rounds_weights) {
         round_all(weights, routing->chosen, route->dtype);
@@ -275,6 +282,10 @@ static void route_block(const void *job, size_t piece, size_t member) {
     size_t count = size_min(route->each, route->tokens - token);
     if (route->bias != NULL) {
         dtype_convert(block->bias, DTYPE_F32, route->bias, route->dtype, route->routing->experts);
+    }
+    if (route->routing->expert_scales != NULL) {
+        dtype_convert(block->scales, DTYPE_F32, route->routing->expert_scales, route->dtype,
+                      route->routing->experts);
     }
     micro_kernels_begin(route->kernels);
     multiply(route, block, token, count);

@@ -80,7 +80,7 @@ static void load_half(const struct tile_load *load, uint16_t *half, size_t featu
     const struct weight_view *source = from->source;
     size_t columns = from->matrix->columns;
     size_t first = size_max(from->row, feature);
-    size_t end = size_min(from->row + from->source->rows, feature + PANEL_COLUMNS / 2);
+    size_t end = size_min(from->row + from->count, feature + PANEL_COLUMNS / 2);
     size_t length = size_min(count * STEP_DEPTH, columns - step * STEP_DEPTH);
     if (first >= end) {
         return;
@@ -88,13 +88,13 @@ static void load_half(const struct tile_load *load, uint16_t *half, size_t featu
     uint16_t *out = half + step * PANEL_STEP;
     bool full = end - first == PANEL_COLUMNS / 2;
     if (full && length == count * STEP_DEPTH && is_plain(source, DTYPE_BF16)) {
-        size_t at = (first - from->row) * columns + step * STEP_DEPTH;
+        size_t at = (first - from->row + from->first) * columns + step * STEP_DEPTH;
         load->kernels->tiles->turn(out, number_of(source->parts[0], at, DTYPE_BF16), columns, count);
         return;
     }
     for (size_t row = first; row < end; row++) {
         uint16_t *to = numbers[row - feature];
-        load->kernels->expand(to, source, row - from->row, step * STEP_DEPTH, length);
+        load->kernels->expand(to, source, row - from->row + from->first, step * STEP_DEPTH, length);
         memset(to + length, 0, (count * STEP_DEPTH - length) * sizeof *to);
     }
     if (full) {
@@ -126,7 +126,7 @@ static void load_share(const void *job, size_t piece, size_t member) {
 }
 
 void cpu_tile_matrix_load(struct cpu_device *cpu, const struct cpu_load *from) {
-    size_t end = (from->row + from->source->rows + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
+    size_t end = (from->row + from->count + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
     struct tile_load load = {
         .kernels = cpu->kernels, .from = from, .panel = from->row / PANEL_COLUMNS, .panel_end = end};
     cpu_team_run(cpu->team, from->order, from->threads, load_share, &load);
@@ -148,7 +148,8 @@ struct tile_matmul {
     unsigned char *scratch; // of each member of the team
     uint16_t *out;          // [tokens, feature_end - feature]
     const uint16_t *x;      // [tokens, columns]
-    const uint16_t *bias;   // [rows of the matrix] or NULL
+    const uint16_t *bias;   // or NULL
+    size_t bias_feature;    // which of it is that of `feature`
     const uint16_t *weights;
     size_t tokens;
     size_t feature; // rows [feature, feature_end) of the matrix are multiplied: the columns of out
@@ -253,9 +254,10 @@ static void store_group(const struct tile_matmul *matmul, const struct item *ite
     size_t first = size_max(feature, matmul->feature);
     size_t columns = size_min(feature + PANEL_COLUMNS, matmul->feature_end) - first;
     uint16_t *out = matmul->out + (item->token + group * GROUP_ROWS) * stride + (first - matmul->feature);
-    matmul->tiles->store(out, stride, sums + (first - feature),
-                         matmul->bias == NULL ? NULL : matmul->bias + first, group_rows(item, group), columns,
-                         matmul->store);
+    matmul->tiles->store(
+        out, stride, sums + (first - feature),
+        matmul->bias == NULL ? NULL : matmul->bias + (first - matmul->feature) + matmul->bias_feature,
+        group_rows(item, group), columns, matmul->store);
 }
 
 struct block { // of one panel: steps [step, step + count) of the chunk [chunk, chunk_end)
@@ -375,6 +377,7 @@ static struct tile_matmul of_part(const struct cpu_device *cpu, const struct gem
         .out = part->out,
         .x = part->x,
         .bias = part->bias,
+        .bias_feature = part->bias_feature,
         .weights = part->matrix->data,
         .tokens = part->tokens,
         .feature = part->feature,

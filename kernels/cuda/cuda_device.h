@@ -327,6 +327,10 @@ int cuda_set_algorithms(struct device *device, const char *text, bool binding, s
 BACK_END_OPERATIONS(DECLARATION)
 #undef DECLARATION
 
+// Rows of a view and of its copies to numbers (launch_expand) at `out`.
+int cuda_expand_into(struct cuda_device *cuda, void *out, const struct weight_view *view,
+                     const struct expansion *expansion, struct error *err);
+
 const char *cuda_attention_turn(struct device *device, const struct device_attention *shape);
 int cuda_peak(struct device *device, enum dtype dtype, double *rate, struct error *err);
 

@@ -25,8 +25,22 @@ enum { CUDA_KERNELS_VERSION = 1 };
 // cudaSuccess when this program has code for the current GPU (or code that the driver can compile for it).
 cudaError_t kernels_built(void);
 
-// out: [view->rows, view->columns] numbers of `dtype`; the view's parts lie in device memory.
-cudaError_t launch_expand(cudaStream_t stream, void *out, enum dtype dtype, const struct weight_view *view);
+// Rows [first, first + rows) of a view, and as many of others: copy c is of a view whose parts lie c *
+// bytes_apart behind, from row first + c * rows_apart on, and goes to number c * out_apart. With `starts`
+// only copies whose starts[c] and starts[c + 1] differ.
+struct expansion {
+    size_t first;
+    size_t rows;
+    size_t copies;
+    size_t rows_apart;
+    size_t bytes_apart;
+    size_t out_apart;      // a multiple of a row's columns
+    const int32_t *starts; // [copies + 1] in device memory; NULL: all
+};
+
+// out: [rows, view->columns] numbers of `dtype`; the view's parts lie in device memory.
+cudaError_t launch_expand(cudaStream_t stream, void *out, enum dtype dtype, const struct weight_view *view,
+                          const struct expansion *expansion);
 
 cudaError_t launch_embed(cudaStream_t stream, enum dtype dtype, void *out, const void *table,
                          const int32_t *ids, float scale, enum device_store store, size_t tokens,
@@ -159,16 +173,24 @@ cudaError_t launch_experts_order(cudaStream_t stream, struct experts_tile *tiles
 cudaError_t launch_experts_scale(cudaStream_t stream, enum dtype dtype, void *scaled, const void *x,
                                  const float *weights, size_t pairs, size_t chosen, size_t hidden);
 
+// The experts [first, end) of a matrix, the first of which begins where `weights` points.
+struct experts_part {
+    const void *weights;
+    size_t first;
+    size_t end;
+};
+
 // inner [pairs in the sorted order, width] = activation(gate) * up, or activation(up), of x, in which pair p
-// has row p / pairs_a_row.
+// has row p / pairs_a_row: of pairs whose expert is one of the part's.
 cudaError_t launch_experts_inner(cudaStream_t stream, enum dtype dtype, void *inner, const void *x,
                                  size_t pairs_a_row, const struct device_experts *experts,
-                                 const int32_t *order, const struct experts_tile *tiles, size_t pairs);
+                                 const struct experts_part *part, const int32_t *order,
+                                 const struct experts_tile *tiles, size_t pairs);
 
-// products [pairs, hidden] of inner.
+// products [pairs, hidden] of inner, of the same pairs.
 cudaError_t launch_experts_down(cudaStream_t stream, enum dtype dtype, void *products, const void *inner,
-                                const struct device_experts *experts, const int32_t *order,
-                                const struct experts_tile *tiles, size_t pairs);
+                                const struct device_experts *experts, const struct experts_part *part,
+                                const int32_t *order, const struct experts_tile *tiles, size_t pairs);
 
 // out[t] = the sum of weights * products over t's experts; adds: it is added to out[t]. weights NULL: ones.
 cudaError_t launch_experts_sum(cudaStream_t stream, enum dtype dtype, void *out, const void *products,

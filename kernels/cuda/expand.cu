@@ -1,5 +1,5 @@
 // Weights that are kept in a format of their own into numbers of the computation dtype (weight_decode.h): a
-// thread has 8 numbers of a row, which it stores together.
+// thread has 8 numbers of a row, which it stores together; the grid's second dimension are copies.
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/weight_decode.h"
@@ -9,12 +9,19 @@ static_assert((int)DECODE_RUN == (int)CHUNK, "a run is one group");
 
 template <typename OUT, int KIND>
 static __global__ void __launch_bounds__(EXPAND_THREADS)
-    expand_kernel(OUT *out, struct weight_view view, bool wide) {
+    expand_kernel(OUT *out, struct weight_view view, struct expansion expansion, bool wide) {
     size_t runs = (view.columns + DECODE_RUN - 1) / DECODE_RUN;
     size_t i = blockIdx.x * (size_t)EXPAND_THREADS + threadIdx.x;
-    size_t row = i / runs;
-    if (row >= view.rows) {
+    size_t copy = blockIdx.y;
+    size_t out_row = i / runs;
+    if (out_row >= expansion.rows ||
+        (expansion.starts != NULL && expansion.starts[copy] == expansion.starts[copy + 1])) {
         return;
+    }
+    size_t row = expansion.first + copy * expansion.rows_apart + out_row;
+#pragma unroll
+    for (int part = 0; part < WEIGHT_PARTS; part++) {
+        view.parts[part] += copy * expansion.bytes_apart;
     }
     size_t column = i % runs * DECODE_RUN;
     size_t left = view.columns - column;
@@ -29,33 +36,36 @@ static __global__ void __launch_bounds__(EXPAND_THREADS)
             }
         }
     }
-    OUT *to = out + row * view.columns;
+    OUT *to = out + copy * expansion.out_apart + out_row * view.columns;
     group_store(to, column, view.columns, numbers, wide && left >= CHUNK);
 }
 
 template <typename OUT, int KIND>
-static cudaError_t expand(cudaStream_t stream, OUT *out, const struct weight_view *view) {
+static cudaError_t expand(cudaStream_t stream, OUT *out, const struct weight_view *view,
+                          const struct expansion *expansion) {
     size_t runs = (view->columns + DECODE_RUN - 1) / DECODE_RUN;
-    size_t blocks = (view->rows * runs + EXPAND_THREADS - 1) / EXPAND_THREADS;
-    if (blocks > INT32_MAX) {
+    size_t blocks = (expansion->rows * runs + EXPAND_THREADS - 1) / EXPAND_THREADS;
+    if (blocks > INT32_MAX || expansion->copies > UINT16_MAX) {
         return cudaErrorInvalidValue;
     }
     auto kernel = expand_kernel<OUT, KIND>;
-    return LAUNCH(kernel, dim3((unsigned)blocks), dim3(EXPAND_THREADS), 0, stream, out, *view,
-                  rows_wide<OUT, CHUNK>(out, view->columns));
+    return LAUNCH(kernel, dim3((unsigned)blocks, (unsigned)expansion->copies), dim3(EXPAND_THREADS), 0,
+                  stream, out, *view, *expansion, rows_wide<OUT, CHUNK>(out, view->columns));
 }
 
 #define EXPAND(kind)                                                                                         \
     case kind:                                                                                               \
-        return expand<OUT, kind>(stream, out, view);
+        return expand<OUT, kind>(stream, out, view, expansion);
 
 template <typename OUT>
-static cudaError_t expand_any(cudaStream_t stream, OUT *out, const struct weight_view *view) {
+static cudaError_t expand_any(cudaStream_t stream, OUT *out, const struct weight_view *view,
+                              const struct expansion *expansion) {
     switch (view->format.kind) { WEIGHT_KINDS(EXPAND) }
     return cudaErrorInvalidValue;
 }
 
 extern "C" cudaError_t launch_expand(cudaStream_t stream, void *out, enum dtype dtype,
-                                     const struct weight_view *view) {
-    return with_number(dtype, [&](auto number) { return expand_any(stream, (decltype(number) *)out, view); });
+                                     const struct weight_view *view, const struct expansion *expansion) {
+    return with_number(
+        dtype, [&](auto number) { return expand_any(stream, (decltype(number) *)out, view, expansion); });
 }

@@ -84,7 +84,8 @@ template <typename T, product_kind KIND>
 static __device__ __forceinline__ place place_of(const struct experts_product &product) {
     const struct experts_tile tile = product.tiles[blockIdx.x / product.blocks_across];
     place here = {};
-    if (tile.count > 0) {
+    if (tile.count > 0 && (unsigned)tile.expert >= product.first_expert &&
+        (unsigned)tile.expert < product.expert_end) {
         unsigned count = (unsigned)tile.count;
         unsigned within = blockIdx.x - (unsigned)tile.begin * product.blocks_across;
         here.expert = (unsigned)tile.expert;
@@ -130,7 +131,9 @@ template <typename T, product_kind KIND> struct reader {
 #pragma unroll
         for (unsigned i = 0; i < W_PASSES; i++) {
             unsigned of_expert = matrix_row<T, KIND>(product, here.column, row + i * PASS);
-            w_row[i] = of_expert == NONE ? NONE : here.expert * product.matrix_rows + of_expert;
+            w_row[i] = of_expert == NONE
+                           ? NONE
+                           : (here.expert - product.first_expert) * product.matrix_rows + of_expert;
         }
     }
     static __device__ __forceinline__ void copy(shared_place to, const void *from, unsigned row,
@@ -406,14 +409,12 @@ static cudaError_t launch(cudaStream_t stream, struct experts_product product, s
 }
 
 // Sizes fit the kernel's 32 bits, and rows are whole chunks.
-static bool fits(const struct device_experts *experts, size_t pairs, const void *out, const void *a) {
+static bool fits(const struct device_experts *experts, const struct experts_part *part, size_t pairs,
+                 const void *out, const void *a) {
     return experts->hidden % EXPERTS_STEP == 0 && experts->width % EXPERTS_STEP == 0 &&
            experts->hidden <= INT32_MAX && experts->width <= INT32_MAX / 2 && pairs <= INT32_MAX / 2 &&
            experts->gate_up->rows <= INT32_MAX && experts->down->rows <= INT32_MAX &&
-           ((uintptr_t)out | (uintptr_t)a | (uintptr_t)experts->gate_up->data |
-            (uintptr_t)experts->down->data) %
-                   CHUNK_BYTES ==
-               0;
+           ((uintptr_t)out | (uintptr_t)a | (uintptr_t)part->weights) % CHUNK_BYTES == 0;
 }
 
 template <product_kind KIND>
@@ -425,15 +426,15 @@ static cudaError_t launch_product(cudaStream_t stream, enum dtype dtype, struct 
 
 extern "C" cudaError_t launch_experts_inner(cudaStream_t stream, enum dtype dtype, void *inner, const void *x,
                                             size_t pairs_a_row, const struct device_experts *experts,
-                                            const int32_t *order, const struct experts_tile *tiles,
-                                            size_t pairs) {
-    if (!fits(experts, pairs, inner, x)) {
+                                            const struct experts_part *part, const int32_t *order,
+                                            const struct experts_tile *tiles, size_t pairs) {
+    if (!fits(experts, part, pairs, inner, x)) {
         return cudaErrorInvalidValue;
     }
     struct experts_product product = {
         inner,
         x,
-        experts->gate_up->data,
+        part->weights,
         experts->gate_up_bias,
         order,
         tiles,
@@ -444,6 +445,8 @@ extern "C" cudaError_t launch_experts_inner(cudaStream_t stream, enum dtype dtyp
         0,
         experts->limit,
         experts->activation,
+        (unsigned)part->first,
+        (unsigned)part->end,
     };
     const size_t tile_count = experts_tile_count(pairs, experts->experts);
     return experts->plain ? launch_product<PLAIN>(stream, dtype, product, tile_count)
@@ -452,15 +455,15 @@ extern "C" cudaError_t launch_experts_inner(cudaStream_t stream, enum dtype dtyp
 
 extern "C" cudaError_t launch_experts_down(cudaStream_t stream, enum dtype dtype, void *products,
                                            const void *inner, const struct device_experts *experts,
-                                           const int32_t *order, const struct experts_tile *tiles,
-                                           size_t pairs) {
-    if (!fits(experts, pairs, products, inner)) {
+                                           const struct experts_part *part, const int32_t *order,
+                                           const struct experts_tile *tiles, size_t pairs) {
+    if (!fits(experts, part, pairs, products, inner)) {
         return cudaErrorInvalidValue;
     }
     struct experts_product product = {
         products,
         inner,
-        experts->down->data,
+        part->weights,
         experts->down_bias,
         order,
         tiles,
@@ -471,6 +474,8 @@ extern "C" cudaError_t launch_experts_down(cudaStream_t stream, enum dtype dtype
         0,
         experts->limit,
         experts->activation,
+        (unsigned)part->first,
+        (unsigned)part->end,
     };
     return launch_product<DOWN>(stream, dtype, product, experts_tile_count(pairs, experts->experts));
 }

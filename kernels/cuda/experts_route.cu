@@ -40,7 +40,9 @@ struct choice { // of device_routing and the sizes
     unsigned each; // experts of a group
     float scaling;
     float sum_more;
+    float logit_scale; // 1: they stay
     const float *correction;
+    const void *expert_scales; // numbers
 };
 
 template <int PER> struct build {
@@ -133,7 +135,7 @@ static __device__ __forceinline__ void make_logits(float *shared, const T *x, co
 #pragma unroll
                 for (int i = 0; i < PER; i++) {
                     unsigned token = threadIdx.x / SIDE + (unsigned)i * SIDE;
-                    float logit = sum[i][j] + more;
+                    float logit = sum[i][j] * choice.logit_scale + more;
                     shared[build<PER>::LOGITS_AT + token * choice.experts + number] =
                         choice.rounds_logits ? rounded<T>(logit) : logit;
                 }
@@ -305,6 +307,9 @@ static __device__ __forceinline__ void choose_experts(int32_t *experts, float *w
         if (mine) {
             unsigned place = before + (unsigned)__popc(all & ((1u << lane) - 1));
             float weight = values[first + lane] / total * choice.scaling;
+            if (choice.expert_scales != NULL) {
+                weight *= number_value(((const T *)choice.expert_scales)[first + lane]);
+            }
             experts[place] = (int32_t)(first + lane);
             weights[place] = choice.rounds_weights ? rounded<T>(weight) : weight;
         }
@@ -371,7 +376,9 @@ static struct choice choice_of(const struct device_routing *routing, size_t hidd
     choice.each = (unsigned)(routing->experts / (routing->groups == 0 ? 1 : routing->groups));
     choice.scaling = routing->scaling;
     choice.sum_more = routing->sum_more;
+    choice.logit_scale = routing->logit_scale == 0 ? 1 : routing->logit_scale;
     choice.correction = routing->correction;
+    choice.expert_scales = routing->expert_scales;
     return choice;
 }
 

@@ -37,15 +37,22 @@ bool cuda_supports(const struct device *device, const struct device_shape *shape
     return attention_has(shape->heads.head_dim);
 }
 
+int cuda_expand_into(struct cuda_device *cuda, void *out, const struct weight_view *view,
+                     const struct expansion *expansion, struct error *err) {
+    size_t numbers = (expansion->copies - 1) * expansion->out_apart + expansion->rows * view->columns;
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, numbers, 1)}},
+                                 .reads = {view->parts[0], expansion->starts}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "expand", &use, err));
+    cudaError_t launched = launch_expand(cuda->queue.compute, out, cuda->base.dtype, view, expansion);
+    return cuda_queue_end(cuda, "expand", launched, err);
+}
+
 int cuda_expand(struct device *device, struct device_matrix *out, size_t row, const struct weight_view *view,
-                struct error *err) {
+                size_t first, size_t count, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     unsigned char *rows = (unsigned char *)out->data + bytes_of(cuda, row, out->columns);
-    const struct cuda_use use = {.writes = {{rows, bytes_of(cuda, view->rows, out->columns)}},
-                                 .reads = {view->parts[0]}};
-    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "expand", &use, err));
-    cudaError_t launched = launch_expand(cuda->queue.compute, rows, device->dtype, view);
-    return cuda_queue_end(cuda, "expand", launched, err);
+    return cuda_expand_into(cuda, rows, view, &(struct expansion){.first = first, .rows = count, .copies = 1},
+                            err);
 }
 
 int cuda_embed(struct device *device, void *out, const void *table, const int32_t *ids, float scale,

@@ -121,6 +121,7 @@ template <typename T> struct turning {
     unsigned part;
     enum device_pairing pairing;
     enum device_rope_rounding rounding;
+    bool rounds_scale;
 };
 
 // Number i of the normalised head, turned.
@@ -224,8 +225,8 @@ static __global__ void __launch_bounds__(ROTARY_THREADS) turning_kernel(turning<
         cosine[i] = rounds ? rounded<T>(c) : c;
         sine[i] = rounds ? rounded<T>(s) : s;
     }
-    const bool scales = call.query_scale != NULL;
-    const float scale = scales ? rounded<T>(call.query_scale[row]) : 1.0f;
+    float scale = call.query_scale != NULL ? call.query_scale[row] : 1.0f;
+    scale = call.rounds_scale ? rounded<T>(scale) : scale;
     __syncthreads();
     T *token = call.qkv + (size_t)blockIdx.x * call.width;
     for (unsigned h = warp; h < call.heads + call.kv_heads; h += ROTARY_THREADS / WARP) {
@@ -237,7 +238,7 @@ static __global__ void __launch_bounds__(ROTARY_THREADS) turning_kernel(turning<
             read_head<T, WIDE>(head, place, call.k_norm, call.head_dim);
         }
         __syncwarp();
-        write_head<T, WIDE>(place, call, head, cosine, sine, query && scales, scale);
+        write_head<T, WIDE>(place, call, head, cosine, sine, query && call.query_scale != NULL, scale);
         __syncwarp(); // the next head comes to the same place
     }
 }
@@ -261,7 +262,8 @@ static cudaError_t turn_heads(cudaStream_t stream, T *qkv, const struct device_r
                              (unsigned)rope->first,
                              (unsigned)rope->part,
                              rope->pairing,
-                             rope->rounding};
+                             rope->rounding,
+                             !rope->wide_query_scale};
     bool wide = rows_wide<T, PAIRS>(qkv, heads.head_dim) && heads.gap % PAIRS == 0;
     for (const norm_of<T> *norm : {&call.q_norm, &call.k_norm}) {
         wide = wide && rows_wide<T, PAIRS>(norm->weight, heads.head_dim) &&

@@ -132,7 +132,8 @@ static int time_expansion(struct bench_blocks *blocks, double *rate, struct erro
         (double)layout.bytes + (double)(rows * matrix->columns * dtype_size(device_dtype(blocks->device)));
     for (int i = 0; i < CONVERSIONS && seen; i++) {
         double started = clock_seconds();
-        TRY_TO(done, status = blocks->device->ops->expand(blocks->device, matrix, 0, &view, err));
+        TRY_TO(done,
+               status = blocks->device->ops->expand(blocks->device, matrix, 0, &view, 0, view.rows, err));
         *rate = fmax(*rate, bytes / (clock_seconds() - started));
     }
 done:

@@ -122,7 +122,7 @@ static int time_runs(struct expansion *e, const struct weight_view *view, int ru
     TRY(device_fence(e->device, &fence, err));
     for (int i = 0; i < runs; i++) {
         if (view != NULL) {
-            TRY(e->device->ops->expand(e->device, &e->computed, 0, view, err));
+            TRY(e->device->ops->expand(e->device, &e->computed, 0, view, 0, view->rows, err));
         } else {
             TRY(device_matmul(e->device, e->out, e->x, &e->computed, NULL, e->tokens, DEVICE_STORE, err));
         }
@@ -171,7 +171,7 @@ static int measure_all(struct bench *bench, struct expansion *e, struct error *e
         }
         TRY(load_packed(e, format, &layout, &view, err));
         if (!tuned) { // with weights: zeros prove nothing
-            TRY(e->device->ops->expand(e->device, &e->computed, 0, &view, err));
+            TRY(e->device->ops->expand(e->device, &e->computed, 0, &view, 0, view.rows, err));
             TRY(device_matmul_tune(e->device, e->out, e->x, &e->computed, NULL, DEVICE_STORE, err));
             TRY(fill_x(e, err));
             tuned = true;

@@ -106,11 +106,20 @@ static bool is_unused_key(const char *name, const struct model_config *config) {
     return false;
 }
 
+// What chooses keys where there are more than any text has here.
+static bool is_indexer(const char *name, const struct model_config *config) {
+    static const char part[] = "self_attn.indexer.";
+    unsigned long long block;
+    const char *rest = in_block(name, config, &block);
+    return config->family->has_indexer && rest != NULL && strncmp(rest, part, sizeof part - 1) == 0;
+}
+
 // What sees and hears in a model whose text part is read.
 static bool is_tower(const char *name) {
     static const char *const parts[] = {
-        "visual",       "vision_tower", "vision_model",        "multi_modal_projector", "audio_tower",
-        "embed_vision", "embed_audio",  "vision_embed_tokens", "vision_proj",           "merger"};
+        "visual",      "vision_tower", "vision_model",   "multi_modal_projector",
+        "audio_tower", "embed_vision", "embed_audio",    "vision_embed_tokens",
+        "vision_proj", "merger",       "vision_embedder"};
     for (const char *part = name; part != NULL;
          part = strchr(part, '.') == NULL ? NULL : strchr(part, '.') + 1) {
         for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
@@ -126,7 +135,8 @@ static bool is_tower(const char *name) {
 bool beside_tensor(const char *name, const struct model_config *config) {
     static const char prefix[] = "model.";
     bool prefixed = strncmp(name, prefix, sizeof prefix - 1) == 0;
-    if (is_buffer(name) || beside_later_block(name, config) || is_unused_key(name, config)) {
+    if (is_buffer(name) || beside_later_block(name, config) || is_unused_key(name, config) ||
+        is_indexer(name, config)) {
         return true;
     }
     if (config->is_nested && is_tower(name)) {

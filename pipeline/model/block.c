@@ -1,5 +1,7 @@
 #include "model/block.h"
 
+#include <math.h>
+
 #include "base/size.h"
 #include "kernels/operations.h"
 #include "model/block_branches.h"
@@ -12,6 +14,7 @@ enum block_kind block_step_kind(enum block_step step) {
     case BLOCK_KEY_DOWN:
     case BLOCK_KEY_UP:
     case BLOCK_QKV:
+    case BLOCK_ATTENTION_GATE:
     case BLOCK_OUTPUT:
     case BLOCK_GATE_UP:
     case BLOCK_DOWN:
@@ -28,6 +31,7 @@ enum block_kind block_step_kind(enum block_step step) {
     case BLOCK_KEY_PLACE:
     case BLOCK_ROPE:
     case BLOCK_ATTENTION:
+    case BLOCK_GATING:
     case BLOCK_ATTENTION_ADD:
     case BLOCK_ACTIVATION:
     case BLOCK_EXPERTS:
@@ -124,7 +128,7 @@ static int add_mlp(const struct block_pass *pass, const struct block_weights *w,
     return block_mlp_adds_at_once(pass->config, block) ? STATUS_OK : run_add(pass, w->branch_norm, err);
 }
 
-// Norms of queries and keys, each of `count` groups of columns side by side.
+// Norms of queries and keys, which may have no weights, each of `count` groups of columns side by side.
 static int norm_qk(const struct block_pass *pass, const struct block_weights *w, struct device_heads heads,
                    struct error *err) {
     bool whole = pass->config->qk_norm == QK_NORM_WHOLE;
@@ -161,6 +165,11 @@ static int norm_values(const struct block_pass *pass, size_t block, struct devic
     return device_norm_groups(pass->device, pass->buffers.wide, &groups, &norm, pass->tokens, err);
 }
 
+// What queries are multiplied with by their place.
+static const float *block_query_scale(const struct block_pass *pass, enum block_rope rope) {
+    return pass->config->query_step > 0 && rope != BLOCK_ROPE_NONE ? NULL : pass->query_scale;
+}
+
 // qkv: q | k | v of each token.
 static int run_rope(const struct block_pass *pass, const struct block_weights *w, size_t block,
                     struct device_heads heads, struct error *err) {
@@ -180,7 +189,8 @@ static int run_rope(const struct block_pass *pass, const struct block_weights *w
                                .row = pass->rope_row,
                                .first = config->latent.key > 0 ? config->unrotated : 0,
                                .part = which == BLOCK_ROPE_NONE ? 0 : config_rope_rotated(config, tables),
-                               .query_scale = pass->query_scale,
+                               .query_scale = block_query_scale(pass, which),
+                               .wide_query_scale = config->query_step > 0,
                                .pairing = config->pairing,
                                .rounding = config->rope_rounding};
     if (config->value_norm && !shared) {
@@ -196,7 +206,8 @@ static int run_rope(const struct block_pass *pass, const struct block_weights *w
     if (rope.part > 0 || normed || rope.query_scale != NULL) {
         TRY(device_qk_norm_rope(pass->device, pass->buffers.wide, &rope, heads, pass->tokens, err));
     }
-    return config->qk_norm == QK_NORM_AFTER ? norm_qk(pass, w, heads, err) : STATUS_OK;
+    bool after = config->qk_norm == QK_NORM_AFTER || (config->qk_norm == QK_NORM_TURNED && rope.part > 0);
+    return after ? norm_qk(pass, w, heads, err) : STATUS_OK;
 }
 
 static int run_delta_net(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
@@ -254,6 +265,18 @@ static int run_attention(const struct block_pass *pass, const struct block_weigh
     return device_gate(pass->device, b->inner, first, &gates, pass->tokens, err);
 }
 
+// Gates that a product of their own has given.
+static int run_gating(const struct block_pass *pass, struct device_heads heads, struct error *err) {
+    const struct block_buffers *b = &pass->buffers;
+    const struct device_gates gates = {.stride = heads.heads * heads.head_dim,
+                                       .apart = heads.head_dim,
+                                       .groups = heads.heads,
+                                       .width = heads.head_dim};
+    return pass->config->attention_gate
+               ? device_gate(pass->device, b->inner, b->wide, &gates, pass->tokens, err)
+               : STATUS_OK;
+}
+
 static int run_convolution(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
     const struct block_buffers *b = &pass->buffers;
     struct device_short_convolution convolution = pass->config->convolution;
@@ -307,7 +330,8 @@ static int run_activation(const struct block_pass *pass, const struct block_weig
                                         !config->plain_mlp, pass->tokens, width, err);
 }
 
-static struct device_routing routing_of(const struct expert_config *experts, const struct block_weights *w) {
+static struct device_routing routing_of(const struct expert_config *experts, const struct block_weights *w,
+                                        size_t hidden) {
     return (struct device_routing){.experts = experts->count,
                                    .chosen = experts->chosen,
                                    .scores = experts->scores,
@@ -316,19 +340,52 @@ static struct device_routing routing_of(const struct expert_config *experts, con
                                    .rounds_weights = experts->rounds_weights,
                                    .scaling = (float)experts->scaling,
                                    .sum_more = (float)experts->sum_more,
+                                   .logit_scale = experts->beside_mlp ? 1 / sqrtf((float)hidden) : 0,
                                    .wide_router = experts->wide_router,
                                    .correction = experts->has_correction ? w->correction : NULL,
+                                   .expert_scales = w->expert_scales,
                                    .groups = experts->groups,
                                    .chosen_groups = experts->chosen_groups,
                                    .group_pairs = experts->group_pairs};
+}
+
+static struct device_experts experts_of(const struct model_config *config, const struct block_weights *w) {
+    struct device_experts experts = block_experts(config);
+    experts.gate_up = &w->experts_gate_up;
+    experts.gate_up_bias = w->experts_gate_up_bias;
+    experts.down = &w->experts_down;
+    experts.down_bias = w->experts_down_bias;
+    return experts;
+}
+
+// branch = the norm of branch, which the MLP has come to, and that of the experts' sum. The MLP has no more
+// need of `normed` and `wide`.
+static int run_beside(const struct block_pass *pass, const struct block_weights *w, void *branch,
+                      struct error *err) {
+    const struct model_config *config = pass->config;
+    const struct block_buffers *b = &pass->buffers;
+    struct device_routing routing = routing_of(&config->experts, w, config->hidden);
+    struct device_experts experts = experts_of(config, w);
+    struct device_norm of_router = norm_of(config, w->router_norm, NULL);
+    of_router.kind =
+        DEVICE_NORM_RMS; // the norm itself is without a weight, and is multiplied with one behind
+    TRY(norm_into(pass, branch, branch, w->mlp_branch_norm, NULL, DEVICE_STORE, err));
+    TRY(device_norm(pass->device, b->normed, b->x, &of_router, DEVICE_STORE, pass->tokens, config->hidden,
+                    err));
+    TRY(device_route(pass->device, &b->routes, b->normed, w->router, NULL, &routing, pass->tokens,
+                     config->hidden, err));
+    TRY(block_norm(pass, b->normed, w->experts_norm, NULL, err));
+    TRY(device_experts(pass->device, b->wide, b->normed, &b->routes, &experts, DEVICE_STORE, pass->tokens,
+                       pass->scratch, err));
+    return norm_into(pass, branch, b->wide, w->experts_branch_norm, NULL, DEVICE_ADD, err);
 }
 
 static int run_experts(const struct block_pass *pass, const struct block_weights *w, size_t block,
                        struct error *err) {
     const struct model_config *config = pass->config;
     const struct block_buffers *b = &pass->buffers;
-    struct device_routing routing = routing_of(&config->experts, w);
-    struct device_experts experts = block_experts(config);
+    struct device_routing routing = routing_of(&config->experts, w, config->hidden);
+    struct device_experts experts = experts_of(config, w);
     bool at_once = block_mlp_adds_at_once(config, block);
     bool adds = at_once || block_has_shared(config, block) || config->branches != BRANCHES_SERIAL;
     bool latent = config->experts.latent > 0; // then their sum is a matmul's operand
@@ -337,14 +394,13 @@ static int run_experts(const struct block_pass *pass, const struct block_weights
     if (!config_has_experts(config, block)) {
         return STATUS_OK;
     }
+    if (config->experts.beside_mlp) {
+        return run_beside(pass, w, out, err);
+    }
     if (w->shared_gate != NULL) { // out holds what the MLP beside the experts has come to
         TRY(device_gate_rows(pass->device, out, in, w->shared_gate, pass->tokens, config->hidden,
                              config->hidden, err));
     }
-    experts.gate_up = &w->experts_gate_up;
-    experts.gate_up_bias = w->experts_gate_up_bias;
-    experts.down = &w->experts_down;
-    experts.down_bias = w->experts_down_bias;
     TRY(device_route(pass->device, &b->routes, in, w->router, w->router_bias, &routing, pass->tokens,
                      config->hidden, err));
     return device_experts(pass->device, latent ? b->key_latent : out, latent ? b->latent : in, &b->routes,
@@ -390,6 +446,8 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
         return mixer == MIXER_ATTENTION ? run_rope(pass, weights, block, shape.heads, err) : STATUS_OK;
     case BLOCK_ATTENTION:
         return run_mixer(pass, weights, block, &shape, err);
+    case BLOCK_GATING:
+        return run_gating(pass, shape.heads, err);
     case BLOCK_ATTENTION_ADD:
         return add_attention(pass, weights, block, err);
     // x += down(activation(gate(norm(x))) * up(norm(x))), the sum of some experts that are alike, or both
@@ -422,6 +480,7 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
     case BLOCK_KEY_DOWN:
     case BLOCK_KEY_UP:
     case BLOCK_QKV:
+    case BLOCK_ATTENTION_GATE:
     case BLOCK_OUTPUT:
     case BLOCK_GATE_UP:
     case BLOCK_DOWN:

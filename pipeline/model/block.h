@@ -24,8 +24,10 @@ enum block_step { // the operations of a block, in order; a block passes over th
     BLOCK_KEY_UP,
     BLOCK_KEY_PLACE,
     BLOCK_QKV,
-    BLOCK_ROPE,      // norms of heads, where the model has them, and rotation
-    BLOCK_ATTENTION, // or what stands in its place (enum block_mixer)
+    BLOCK_ROPE,           // norms of heads, where the model has them, and rotation
+    BLOCK_ATTENTION,      // or what stands in its place (enum block_mixer)
+    BLOCK_ATTENTION_GATE, // of what has come of it, from the norm before
+    BLOCK_GATING,
     BLOCK_OUTPUT,
     BLOCK_ATTENTION_ADD, // of a branch that is normalised or scaled before it is added
     BLOCK_MLP_NORM,
@@ -114,7 +116,7 @@ struct block_matmul {
     size_t out;
 };
 
-enum { BLOCK_MATMULS_MOST = 12 }; // in one block
+enum { BLOCK_MATMULS_MOST = 13 }; // in one block
 
 // The matmuls of block number `block`, in the order in which they run: how many.
 size_t block_matmuls(const struct model_config *config, size_t block,

@@ -11,7 +11,8 @@ bool block_adds_at_once(const struct model_config *config) {
 }
 
 bool block_has_shared(const struct model_config *config, size_t block) {
-    return config_has_experts(config, block) && config->experts.shared_width > 0;
+    return config_has_experts(config, block) &&
+           (config->experts.shared_width > 0 || config->experts.beside_mlp);
 }
 
 bool block_mlp_adds_at_once(const struct model_config *config, size_t block) {
@@ -56,7 +57,7 @@ static size_t list_matmuls(const struct model_config *config, size_t block, cons
     return listed;
 }
 
-enum { OF_ATTENTION = 6, OF_MLP = 6 };
+enum { OF_ATTENTION = 7, OF_MLP = 6 };
 _Static_assert(OF_ATTENTION + OF_MLP <= BLOCK_MATMULS_MOST, "more matmuls than a list holds");
 
 // Of what mixes tokens.
@@ -98,6 +99,13 @@ static size_t list_attention(const struct model_config *config, size_t block, st
          .store = DEVICE_STORE,
          .matrix = WEIGHT(qkv),
          .bias = WEIGHT(qkv_bias),
+         .in = block_branch_in(config),
+         .out = BUFFER(wide)},
+        {.step = BLOCK_ATTENTION_GATE,
+         .keys = "'hidden_size' and 'num_attention_heads' times 'head_dim'",
+         .store = DEVICE_STORE,
+         .matrix = WEIGHT(attention_gate),
+         .bias = WEIGHT(no_bias),
          .in = block_branch_in(config),
          .out = BUFFER(wide)},
         {.step = BLOCK_OUTPUT,

@@ -14,6 +14,7 @@ struct device_attention block_attention(const struct model_config *config, size_
         .heads = heads,
         .scale = (float)(config->scale_falls ? scale / (double)(block + 1) : scale),
         .window = config->layer_slides[block] ? config->window : 0,
+        .chunk = config->layer_slides[block] ? config->chunk : 0,
         .softcap = (float)config->softcap,
         .longest = longest,
     };
@@ -26,7 +27,8 @@ struct device_experts block_experts(const struct model_config *config) {
                                    .width = config->experts.width,
                                    .activation = config->activation,
                                    .limit = config->experts.limit,
-                                   .plain = config->experts.plain};
+                                   .plain = config->experts.plain,
+                                   .scales_input = config->experts.scales_input};
 }
 
 size_t block_route_bytes(const struct model_config *config) {
@@ -40,6 +42,9 @@ static size_t buffer_columns(const struct model_config *config, size_t buffer) {
     size_t columns = buffer == BUFFER(normed) ? size_max(config->hidden, config->embedding_width) : 0;
     if (buffer == BUFFER(wide) && config->latent.key > 0) {
         columns = device_heads_width(config_heads(config, 0));
+    }
+    if (buffer == BUFFER(wide) && config->experts.beside_mlp) { // what experts come to
+        columns = config->hidden;
     }
     for (size_t block = 0; block < config->layers; block++) {
         struct block_matmul list[BLOCK_MATMULS_MOST];

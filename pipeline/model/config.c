@@ -332,6 +332,7 @@ int model_config_block(struct model_config *out, const struct model_config *conf
     out->local_rope = (struct rope_config){0};
     out->has_local_rope = false;
     out->query_beta = 0;
+    out->query_step = 0;
     out->has_slopes = false;
     out->position_rows = 0;
     out->embedding_norm = false;

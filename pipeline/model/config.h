@@ -31,6 +31,7 @@ struct rope_config {
     double attention_factor; // multiplies cosine and sine; 1 unless yarn, longrope or a GGUF file says so
     bool truncate;           // yarn: floor and ceil the correction range
     size_t rotated;          // numbers of a head that turn; 0: config_rotated's
+    bool turns_back;         // the other way round
     size_t still;            // frequencies that are zero, the last ones: their numbers stay as they are
     float *divisors;         // [rotated / 2] of the frequencies, whatever their kind; NULL: none
     float *long_divisors;    // longrope: the same of texts longer than original_positions
@@ -52,10 +53,11 @@ enum branch_order {
 
 enum qk_norm { // of queries and keys
     QK_NORM_NONE,
-    QK_NORM_HEADS, // of each head before rotation
-    QK_NORM_AFTER, // of each head after it
-    QK_NORM_WHOLE, // of all heads of queries together, and of keys
-    QK_NORM_EACH,  // of each head before rotation, with weights of its own
+    QK_NORM_HEADS,  // of each head before rotation
+    QK_NORM_AFTER,  // of each head after it
+    QK_NORM_TURNED, // the same without weights, in blocks that rotate (Llama 4)
+    QK_NORM_WHOLE,  // of all heads of queries together, and of keys
+    QK_NORM_EACH,   // of each head before rotation, with weights of its own
 };
 
 enum block_rope { // which tables a block rotates by
@@ -92,12 +94,17 @@ struct expert_config { // of blocks that have experts in place of an MLP
     size_t groups;
     size_t chosen_groups;
     bool group_pairs;
+    bool scales_input;   // struct device_experts
     float limit;         // of the inner activation (struct device_experts); 0: none
     bool has_bias;       // of the router and of every expert
     size_t shared_width; // of an MLP beside them that every token goes to; 0: none
     bool shared_gate;    // which is multiplied with a sigmoid of its own
     bool plain;          // not gated
     size_t latent;       // numbers that they compute with in place of the residual stream's; 0: those
+    // Experts and the block's own MLP are branches of the same x, each with norms of its own before and
+    // behind it, and are added before the norm behind both; the router reads x divided by its root mean
+    // square and multiplied with a weight, and experts have scales (Gemma 4).
+    bool beside_mlp;
 };
 
 // Latent attention (DeepSeek-V2): keys and values of all heads are made from a few numbers of each token. A
@@ -154,15 +161,18 @@ struct model_config {
         embedding_width; // of its rows, and of what the last state is projected to; 0: as wide as the others
     bool has_slopes;     // a key's place times a head's slope is added to its scores (ALiBi)
     double query_beta;   // queries are multiplied with 1 + beta ln(1 + floor(place / original_positions))
+    double query_step;   // > 0: with (place + 1) / query_step in it, in blocks that do not rotate (Llama 4)
     size_t window;       // sliding window in keys, itself included; 0: none
+    size_t chunk;        // > 0: in its place, only keys of a query's own so many tokens of the text are seen
     size_t first_window_layer; // blocks from this one on slide (Qwen: max_window_layers), when no layer_types
                                // list says otherwise
-    unsigned char *layer_slides;  // [layers] 1 where the block uses the window
+    unsigned char *layer_slides;  // [layers] 1 where the block uses the window, or chunks
     unsigned char *layer_ropes;   // [layers] enum block_rope; NULL: all the main one
     unsigned char *layer_experts; // [layers] 1 where the block has experts; NULL: none
     unsigned char *layer_mixers;  // [layers] enum block_mixer; NULL: attention in all
     unsigned char *layer_mlps;    // [layers] 1 where the block has a second branch; NULL: in all
     bool query_gates;             // each head of attention's output is multiplied with sigmoids of its gate
+    bool attention_gate;          // the same by a product of their own
     struct device_delta_net delta_net;           // its sizes, of blocks with MIXER_DELTA_NET
     struct device_short_convolution convolution; // the same of MIXER_CONVOLUTION
     bool convolution_bias;                       // of it and of the products around it
@@ -178,7 +188,10 @@ struct model_config {
     size_t key_sharers;      // the last so many blocks have KEYS_SHARED
     bool double_mlp;         // and an MLP twice as wide as others
     struct latent_config latent;
-    size_t unrotated; // numbers of a head that do not turn, its last ones
+    size_t longest_text; // tokens; of longer texts the class computes what is not computed here, or nothing;
+                         // 0: texts may have any length
+    const char *longest_key; // that says so
+    size_t unrotated;        // numbers of a head that do not turn, its last ones
     enum device_pairing pairing;
     enum device_rope_rounding rope_rounding;
     struct rope_config rope;
@@ -275,8 +288,9 @@ static inline size_t config_mlp_width(const struct model_config *config, size_t 
     if (!config_has_second_branch(config, block)) {
         return 0;
     }
-    return config_has_experts(config, block) ? config->experts.shared_width
-                                             : (doubled ? 2 : 1) * config->intermediate;
+    return config_has_experts(config, block) && !config->experts.beside_mlp
+               ? config->experts.shared_width
+               : (doubled ? 2 : 1) * config->intermediate;
 }
 
 // Reads the shape of a model (place.h). The text of its config.json is appended to `text`; a GGUF file has

@@ -15,13 +15,81 @@ static int read_count(const struct values *values, const char *key, int64_t othe
     return STATUS_OK;
 }
 
+// The same, which has to be there where the class has no number of its own.
+static int need_count(const struct values *values, const char *key, int64_t otherwise, size_t *out,
+                      int64_t most, struct error *err) {
+    if (otherwise == 0 && !values_has(values, key)) {
+        return error_set(err, STATUS_DATA, "'%s' is missing", key);
+    }
+    return read_count(values, key, otherwise, out, most, err);
+}
+
+// A number, or a list of one a block, which have to be equal.
+static int read_equal(const struct values *values, const char *key, int64_t otherwise,
+                      const struct model_config *config, size_t *out, struct error *err) {
+    struct values list = values_member(values, key);
+    int64_t number = 0;
+    if (values_kind(values, key) != VALUE_LIST) {
+        return need_count(values, key, otherwise, out, LARGEST_HEADS, err);
+    }
+    for (size_t i = 0; i < config->layers; i++) {
+        int64_t first = number;
+        if (!values_integer_at(&list, i, &number) || number < 1 || number > LARGEST_HEADS ||
+            (i > 0 && number != first)) {
+            return error_set(err, STATUS_DATA, "'%s' is not one number for all of %zu blocks", key,
+                             config->layers);
+        }
+    }
+    *out = (size_t)number;
+    return STATUS_OK;
+}
+
+// How many experts there are, under the family's key or another.
+static int read_all(const struct values *values, const struct family_experts *row,
+                    struct expert_config *experts, struct error *err) {
+    const char *key = row->count_key;
+    bool has_other = row->other_count_key != NULL && values_has(values, row->other_count_key);
+    size_t first;
+    if (has_other && !values_has(values, key)) {
+        key = row->other_count_key;
+    }
+    TRY(need_count(values, key, row->count, &experts->count, LARGEST_HEADS, err));
+    first = experts->count;
+    TRY(has_other ? read_count(values, row->other_count_key, row->count, &experts->count, LARGEST_HEADS, err)
+                  : STATUS_OK);
+    return experts->count == first ? STATUS_OK
+                                   : error_set(err, STATUS_DATA, "'%s' is %zu, and '%s' is %zu", key, first,
+                                               row->other_count_key, experts->count);
+}
+
+// To how many of them a token goes.
+static int read_chosen(const struct values *values, const struct model_config *config,
+                       struct expert_config *experts, struct error *err) {
+    static const char common[] = "num_experts_per_tok";
+    const struct family_experts *row = config->family->experts;
+    const char *key =
+        row->chosen_key == NULL || !values_has(values, row->chosen_key) ? common : row->chosen_key;
+    size_t other;
+    TRY(read_equal(values, key, row->chosen, config, &experts->chosen, err));
+    if (key != common && values_has(values, common)) {
+        TRY(read_equal(values, common, row->chosen, config, &other, err));
+        if (other != experts->chosen) {
+            return error_set(err, STATUS_DATA, "'%s' is %zu, and '%s' is %zu", key, experts->chosen, common,
+                             other);
+        }
+    }
+    return experts->chosen <= experts->count ? STATUS_OK
+                                             : error_set(err, STATUS_DATA, "'%s' is %zu of %zu experts", key,
+                                                         experts->chosen, experts->count);
+}
+
 // The MLP beside experts.
 static int read_shared(const struct values *values, const struct family_experts *row,
                        struct expert_config *experts, struct error *err) {
     size_t count = 0;
     experts->shared_gate = row->shared_gate;
     if (row->shared_count_key != NULL) {
-        TRY(read_count(values, row->shared_count_key, row->shared_count, &count, LARGEST_HEADS, err));
+        TRY(need_count(values, row->shared_count_key, row->shared_count, &count, LARGEST_HEADS, err));
         experts->shared_width = count * experts->width; // at most 2^40
         return experts->shared_width <= LARGEST_DIMENSION
                    ? STATUS_OK
@@ -31,6 +99,10 @@ static int read_shared(const struct values *values, const struct family_experts 
     return row->shared_key == NULL ? STATUS_OK
                                    : read_count(values, row->shared_key, row->shared_width,
                                                 &experts->shared_width, LARGEST_DIMENSION, err);
+}
+
+static const char *chosen_key(const struct family_experts *row) {
+    return row->chosen_key == NULL ? "num_experts_per_tok" : row->chosen_key;
 }
 
 static int read_latent(const struct values *values, const struct family_experts *row,
@@ -43,21 +115,15 @@ static int read_latent(const struct values *values, const struct family_experts 
 static int read_expert_sizes(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_experts *row = config->family->experts;
     struct expert_config *experts = &config->experts;
-    TRY(read_count(values, row->count_key, row->count, &experts->count, LARGEST_HEADS, err));
-    if (row->other_count_key != NULL && values_has(values, row->other_count_key)) {
-        size_t first = experts->count;
-        TRY(read_count(values, row->other_count_key, row->count, &experts->count, LARGEST_HEADS, err));
-        if (values_has(values, row->count_key) && first != experts->count) {
-            return error_set(err, STATUS_DATA, "'%s' is %zu, and '%s' is %zu", row->count_key, first,
-                             row->other_count_key, experts->count);
-        }
+    TRY(read_all(values, row, experts, err));
+    TRY(read_chosen(values, config, experts, err));
+    TRY(need_count(values, row->width_key, row->width, &experts->width, LARGEST_DIMENSION, err));
+    if (row->has_columns && (experts->width == config->hidden || 2 * experts->width == config->hidden)) {
+        return error_set(err, STATUS_DATA,
+                         "'%s' is %zu and 'hidden_size' %zu: files of %s have columns of experts for rows, "
+                         "which these do not tell apart",
+                         row->width_key, experts->width, config->hidden, config->model_type);
     }
-    TRY(read_count(values, "num_experts_per_tok", row->chosen, &experts->chosen, LARGEST_HEADS, err));
-    if (experts->chosen > experts->count) {
-        return error_set(err, STATUS_DATA, "'num_experts_per_tok' is %zu of %zu experts", experts->chosen,
-                         experts->count);
-    }
-    TRY(read_count(values, row->width_key, row->width, &experts->width, LARGEST_DIMENSION, err));
     double limit = row->limit;
     TRY(row->limit_key == NULL ? STATUS_OK : values_number(values, row->limit_key, &limit, err));
     if (!(limit >= 0 && limit <= 1e6) || (row->limit_key != NULL && limit == 0)) {
@@ -102,7 +168,7 @@ static int read_groups(const struct values *values, const struct family_experts 
     }
     return experts->chosen <= experts->chosen_groups * each
                ? STATUS_OK
-               : error_set(err, STATUS_DATA, "'num_experts_per_tok' is %zu of %zu experts in 'topk_group'",
+               : error_set(err, STATUS_DATA, "'%s' is %zu of %zu experts in 'topk_group'", chosen_key(row),
                            experts->chosen, experts->chosen_groups * each);
 }
 
@@ -114,7 +180,15 @@ static int read_choice(const struct values *values, struct model_config *config,
     experts->normalised = row->normalised_key == NULL || row->normalised;
     experts->wide_router = row->wide_router;
     experts->has_correction = row->has_correction;
+    experts->scales_input = row->scales_input;
+    if (row->correction_key != NULL) {
+        if (values_kind(values, row->correction_key) == VALUE_NULL) { // which Python takes for false
+            return error_set(err, STATUS_DATA, "'%s' is null", row->correction_key);
+        }
+        TRY(values_boolean(values, row->correction_key, &experts->has_correction, err));
+    }
     experts->sum_more = row->sum_more;
+    experts->beside_mlp = row->beside_mlp;
     experts->scaling = row->scaling_key == NULL ? 1 : row->scaling;
     if (row->normalised_key != NULL && row->normalised_key[0] != 0) {
         if (values_kind(values, row->normalised_key) == VALUE_NULL) { // which some classes take for false
@@ -174,6 +248,28 @@ static int read_layer_kinds(const struct values *values, struct model_config *co
     return STATUS_OK;
 }
 
+// moe_layers: the numbers of blocks that have experts.
+static int read_numbers(const struct values *values, struct model_config *config, struct error *err) {
+    struct values list = values_member(values, "moe_layers");
+    if (!values_has(values, "moe_layers")) {
+        return STATUS_OK;
+    }
+    if (values_kind(values, "moe_layers") != VALUE_LIST) {
+        return error_set(err, STATUS_DATA, "'moe_layers' is not a list");
+    }
+    memset(config->layer_experts, 0, config->layers);
+    for (size_t i = 0; i < values_count(&list); i++) {
+        int64_t block;
+        if (!values_integer_at(&list, i, &block)) {
+            return error_set(err, STATUS_DATA, "'moe_layers' entry %zu is not a number", i);
+        }
+        if (block >= 0 && (size_t)block < config->layers) { // others are of no block
+            config->layer_experts[block] = 1;
+        }
+    }
+    return STATUS_OK;
+}
+
 static int has_none(const struct values *values, const struct family_experts *row, bool *none,
                     struct error *err) {
     int64_t count = row->count;
@@ -189,7 +285,9 @@ int config_read_experts(const struct values *values, struct model_config *config
     const struct family_experts *row = config->family->experts;
     int64_t step = 1;
     void *flags;
-    if (row == NULL) {
+    bool has = row != NULL && row->enabled_key == NULL;
+    TRY(row == NULL || has ? STATUS_OK : values_boolean(values, row->enabled_key, &has, err));
+    if (!has) {
         return STATUS_OK;
     }
     if (row->may_be_none) {
@@ -207,6 +305,9 @@ int config_read_experts(const struct values *values, struct model_config *config
     if (row->some_blocks) {
         TRY(values_integer(values, "decoder_sparse_step", 1, LARGEST_LAYERS, &step, err));
     }
+    if (row->numbered_blocks) {
+        TRY(values_integer(values, "interleave_moe_layer_step", 1, LARGEST_LAYERS, &step, err));
+    }
     if (row->dense_key != NULL) {
         TRY(values_integer(values, row->dense_key, 0, LARGEST_LAYERS, &dense, err));
     }
@@ -217,5 +318,6 @@ int config_read_experts(const struct values *values, struct model_config *config
         config->layer_experts[i] = (i + 1) % (size_t)step == 0 && i >= (size_t)dense;
     }
     TRY(row->listed_blocks ? read_layer_kinds(values, config, err) : STATUS_OK);
+    TRY(row->numbered_blocks ? read_numbers(values, config, err) : STATUS_OK);
     return row->some_blocks ? read_mlp_layers(values, config, err) : STATUS_OK;
 }

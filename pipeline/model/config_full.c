@@ -115,14 +115,12 @@ static int read_sharing(const struct values *values, struct model_config *config
 // ---- what is not computed ----
 
 static int refuse(const struct values *values, const struct model_config *config, struct error *err) {
-    bool mixture = false;
     const char *direction = "vision"; // which text alone does not see
-    TRY(values_boolean(values, "enable_moe_block", &mixture, err));
     TRY(values_text(values, "use_bidirectional_attention", &direction, err));
-    if (mixture || strcmp(direction, "vision") != 0) {
-        return error_set(err, STATUS_DATA, "'%s' is %.64s, which is not supported in %s",
-                         mixture ? "enable_moe_block" : "use_bidirectional_attention",
-                         mixture ? "true" : direction, config->model_type);
+    if (strcmp(direction, "vision") != 0) {
+        return error_set(err, STATUS_DATA,
+                         "'use_bidirectional_attention' is %.64s, which is not supported in %s", direction,
+                         config->model_type);
     }
     return config->window == 0 ? error_set(err, STATUS_DATA, "'sliding_window' is null") : STATUS_OK;
 }
@@ -147,7 +145,7 @@ int config_read_full(const struct values *values, struct model_config *config, s
     TRY(refuse(values, config, err));
     TRY(values_boolean(values, "attention_k_eq_v", &config->full_values_are_keys, err));
     TRY(read_sharing(values, config, err));
-    TRY(read_layer_inputs(values, config, err));
+    TRY(config->family->layer_inputs ? read_layer_inputs(values, config, err) : STATUS_OK);
     if (config->attention_bias && (config->full_values_are_keys || config->key_sharers > 0)) {
         return error_set(err, STATUS_DATA, "'attention_bias' is not supported beside '%s'",
                          config->full_values_are_keys ? "attention_k_eq_v" : "num_kv_shared_layers");

@@ -33,14 +33,15 @@ static int read_size(const struct values *values, struct model_config *config, s
         return STATUS_OK;
     }
     TRY(values_integer(values, key, 1, LARGEST_POSITIONS, &window, err));
-    config->window = (size_t)window;
+    *(config->family->windows == WINDOWS_CHUNKED ? &config->chunk : &config->window) = (size_t)window;
     return STATUS_OK;
 }
 
 // The window itself, and the first block that has it by the older keys.
 static int read_window(const struct values *values, struct model_config *config, struct error *err) {
     enum family_windows windows = config->family->windows;
-    bool used = windows == WINDOWS_ALL || windows == WINDOWS_BY_TYPE || windows == WINDOWS_LISTED;
+    bool used = windows == WINDOWS_ALL || windows == WINDOWS_BY_TYPE || windows == WINDOWS_LISTED ||
+                windows == WINDOWS_CHUNKED || windows == WINDOWS_FROM_LAYER;
     if (windows != WINDOWS_NEVER && !used) {
         TRY(values_boolean(values, "use_sliding_window", &used, err));
     }
@@ -48,7 +49,8 @@ static int read_window(const struct values *values, struct model_config *config,
         return STATUS_OK;
     }
     TRY(read_size(values, config, err));
-    if ((windows != WINDOWS_IF_USED && windows != WINDOWS_IN_TURN) || config->window == 0) {
+    if ((windows != WINDOWS_IF_USED && windows != WINDOWS_IN_TURN && windows != WINDOWS_FROM_LAYER) ||
+        config->window == 0) {
         return STATUS_OK;
     }
     int64_t first = config->family->window_layers == 0 ? 28 : config->family->window_layers;
@@ -61,7 +63,13 @@ static int read_window(const struct values *values, struct model_config *config,
 static int read_pattern(const struct values *values, const struct model_config *config, int64_t *every,
                         struct error *err) {
     static const char *const keys[] = {"sliding_window_pattern", "_sliding_window_pattern"};
+    const char *own = config->family->every_key;
     *every = (int64_t)config->family->full_every;
+    if (own != NULL) {
+        return own[0] == 0 || values_has(values, "layer_types")
+                   ? STATUS_OK
+                   : values_integer(values, own, 1, LARGEST_LAYERS, every, err);
+    }
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         if (!values_has(values, "layer_types") && !config->family->full_heads) { // which wins; has none
             TRY(values_integer(values, keys[i], 1, LARGEST_LAYERS, every, err));
@@ -73,7 +81,11 @@ static int read_pattern(const struct values *values, const struct model_config *
 static bool list_is_obeyed(const struct model_config *config) {
     enum family_windows windows = config->family->windows;
     return windows == WINDOWS_IF_USED || windows == WINDOWS_IN_TURN || windows == WINDOWS_BY_TYPE ||
-           windows == WINDOWS_WITHOUT_ROPE;
+           windows == WINDOWS_FROM_LAYER || windows == WINDOWS_WITHOUT_ROPE || windows == WINDOWS_CHUNKED;
+}
+
+static bool has_reach(const struct model_config *config) {
+    return config->window > 0 || config->chunk > 0;
 }
 
 // An explicit list wins where the family has one; elsewhere transformers ignores it, so that a list that
@@ -83,23 +95,26 @@ static int read_layer_types(const struct values *values, struct model_config *co
         return STATUS_OK;
     }
     struct values list = values_member(values, "layer_types");
+    const char *local =
+        config->family->windows == WINDOWS_CHUNKED ? "chunked_attention" : "sliding_attention";
     if (values_kind(values, "layer_types") != VALUE_LIST || values_count(&list) != config->layers) {
         return error_set(err, STATUS_DATA, "'layer_types' is not a list of %zu names", config->layers);
     }
     for (size_t i = 0; i < config->layers; i++) {
         const char *type = values_text_at(&list, i);
-        bool slides = type != NULL && strcmp(type, "sliding_attention") == 0;
+        if (config->family->has_indexer && type != NULL && strcmp(type, "indexed_attention") == 0) {
+            continue;
+        }
+        bool slides = type != NULL && strcmp(type, local) == 0;
         if (!slides && (type == NULL || strcmp(type, "full_attention") != 0)) {
             return error_set(err, STATUS_DATA,
-                             "'layer_types' entry %zu is '%.64s'; supported are full_attention and "
-                             "sliding_attention",
-                             i, type == NULL ? "not a text" : type);
+                             "'layer_types' entry %zu is '%.64s'; supported are full_attention and %s", i,
+                             type == NULL ? "not a text" : type, local);
         }
-        if (slides && config->window == 0) {
-            return error_set(err, STATUS_DATA,
-                             "'layer_types' entry %zu is sliding_attention, but there is no sliding "
-                             "window",
-                             i);
+        if (slides && !has_reach(config)) {
+            return error_set(err, STATUS_DATA, "'layer_types' entry %zu is %s, but there is no %s", i, local,
+                             config->family->windows == WINDOWS_CHUNKED ? "'attention_chunk_size'"
+                                                                        : "sliding window");
         }
         if (!list_is_obeyed(config) && slides != (config->layer_slides[i] != 0)) {
             return error_set(err, STATUS_DATA, "'layer_types' entry %zu contradicts 'sliding_window' of %s",
@@ -220,7 +235,7 @@ static int read_convolutions(const struct values *values, struct model_config *c
     TRY(read_count(values, "conv_L_cache", 3, &config->convolution.taps, DEVICE_TAPS_MOST, err));
     TRY(values_boolean(values, "conv_bias", &config->convolution_bias, err));
     TRY(flags_of(config, &config->layer_mixers, err));
-    if (!values_has(values, "layer_types")) {
+    if (!values_has(values, "layer_types") && config->family->mixers == MIXERS_CONVOLUTION) {
         return read_full_blocks(values, config, err);
     }
     if (values_kind(values, "layer_types") != VALUE_LIST || values_count(&list) != config->layers) {
@@ -274,6 +289,7 @@ static int read_mixers(const struct values *values, struct model_config *config,
     case MIXERS_DELTA_NET:
         return read_delta_nets(values, config, err);
     case MIXERS_CONVOLUTION:
+    case MIXERS_LISTED:
         return read_convolutions(values, config, err);
     case MIXERS_STATE_SPACE:
     case MIXERS_LONE_BRANCHES:
@@ -295,9 +311,11 @@ static int read_sliding(const struct values *values, struct model_config *config
     for (size_t i = 0; i < config->layers; i++) {
         bool slides = i >= config->first_window_layer;
         slides = windows == WINDOWS_IN_TURN ? !slides && i % 2 == 0 : slides;
-        slides = windows == WINDOWS_BY_TYPE ? (i + 1) % (size_t)every != 0 : slides;
+        slides = windows == WINDOWS_BY_TYPE ? (i + (config->family->full_first ? 0 : 1)) % (size_t)every != 0
+                                            : slides;
         slides = windows == WINDOWS_WITHOUT_ROPE ? config->layer_ropes[i] == BLOCK_ROPE_NONE : slides;
-        config->layer_slides[i] = config->window > 0 && slides;
+        slides = windows == WINDOWS_CHUNKED ? config->layer_ropes[i] != BLOCK_ROPE_NONE : slides;
+        config->layer_slides[i] = has_reach(config) && slides;
     }
     if (config->layer_mixers != NULL) {
         return STATUS_OK; // which layer_types is of
@@ -314,15 +332,20 @@ static int read_sliding(const struct values *values, struct model_config *config
 
 static int read_no_rope(const struct values *values, struct model_config *config, struct error *err) {
     struct values list = values_member(values, "no_rope_layers");
+    bool listed = values_has(values, "no_rope_layers");
     int64_t interval = 4;
     TRY(values_integer(values, "no_rope_layer_interval", 1, LARGEST_LAYERS, &interval, err));
-    if (values_has(values, "no_rope_layers") &&
+    if (listed && config->family->ropes == ROPES_LISTED_IF_ANY &&
+        values_kind(values, "no_rope_layers") == VALUE_LIST && values_count(&list) == 0) {
+        listed = false;
+    }
+    if (listed &&
         (values_kind(values, "no_rope_layers") != VALUE_LIST || values_count(&list) != config->layers)) {
         return error_set(err, STATUS_DATA, "'no_rope_layers' is not a list of %zu numbers", config->layers);
     }
     for (size_t i = 0; i < config->layers; i++) {
         int64_t rotates = (i + 1) % (size_t)interval != 0;
-        if (values_has(values, "no_rope_layers") && !values_integer_at(&list, i, &rotates)) {
+        if (listed && !values_integer_at(&list, i, &rotates)) {
             return error_set(err, STATUS_DATA, "'no_rope_layers' entry %zu is not a number", i);
         }
         config->layer_ropes[i] = rotates ? BLOCK_ROPE_MAIN : BLOCK_ROPE_NONE;
@@ -356,8 +379,12 @@ static void choose_ropes(struct model_config *config) {
     }
 }
 
+static bool lists_ropes(const struct model_config *config) {
+    return config->family->ropes == ROPES_LISTED || config->family->ropes == ROPES_LISTED_IF_ANY;
+}
+
 static int refuse_no_rope(const struct values *values, const struct model_config *config, struct error *err) {
-    return config->family->ropes != ROPES_LISTED && values_has(values, "no_rope_layers")
+    return !lists_ropes(config) && values_has(values, "no_rope_layers")
                ? error_set(err, STATUS_DATA, "'no_rope_layers' is not supported in %s", config->model_type)
                : STATUS_OK;
 }
@@ -365,7 +392,7 @@ static int refuse_no_rope(const struct values *values, const struct model_config
 int config_read_layers(const struct values *values, struct model_config *config, struct error *err) {
     TRY(refuse_no_rope(values, config, err));
     TRY(flags_of(config, &config->layer_ropes, err));
-    if (config->family->ropes == ROPES_LISTED) {
+    if (lists_ropes(config)) {
         TRY(read_no_rope(values, config, err));
     }
     if (config->family->ropes == ROPES_IF_NAMED) {

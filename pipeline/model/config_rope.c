@@ -104,8 +104,8 @@ static int read_original(const struct values *values, const struct values *top,
 static int read_llama3(const struct values *values, struct rope_config *rope, struct error *err) {
     TRY(require_positive(values, "low_freq_factor", &rope->low_freq_factor, err));
     TRY(require_positive(values, "high_freq_factor", &rope->high_freq_factor, err));
-    if (!(rope->high_freq_factor > rope->low_freq_factor)) {
-        return error_set(err, STATUS_DATA, "'high_freq_factor' (%g) is not above 'low_freq_factor' (%g)",
+    if (!(rope->high_freq_factor >= rope->low_freq_factor)) {
+        return error_set(err, STATUS_DATA, "'high_freq_factor' (%g) is below 'low_freq_factor' (%g)",
                          rope->high_freq_factor, rope->low_freq_factor);
     }
     return STATUS_OK;
@@ -446,7 +446,8 @@ int config_read_rope(const struct values *values, struct model_config *config, s
     struct rope_config *rope = &config->rope;
     struct values map;
     double part = row->defaults.part == 0 ? 1 : row->defaults.part;
-    *rope = (struct rope_config){.theta = row->defaults.theta, .factor = 1, .attention_factor = 1};
+    *rope = (struct rope_config){
+        .theta = row->defaults.theta, .factor = 1, .attention_factor = 1, .turns_back = row->turns_back};
     rope->original_positions = (double)config->max_positions;
     bool never = row->ropes == ROPES_IF_NAMED && config_block_rope(config, 0) == BLOCK_ROPE_NONE;
     if (row->ropes == ROPES_NONE || never) {

@@ -65,9 +65,22 @@ static int read_head_dim(const struct values *values, struct model_config *confi
     return STATUS_OK;
 }
 
+// What an indexer chooses keys from, and how many: it changes nothing where it takes all of them.
+static int read_indexer(const struct values *values, struct model_config *config, struct error *err) {
+    static const char *const needed[] = {"index_topk", "q_lora_rank"};
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+        if (is_null(values, needed[i])) {
+            return error_set(err, STATUS_DATA, "'%s' is null", needed[i]);
+        }
+    }
+    config->longest_key = "index_topk";
+    return get_size(values, "index_topk", 2048, LARGEST_POSITIONS, &config->longest_text, err);
+}
+
 static int read_latent(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_latent *row = config->family->latent;
     size_t rotated;
+    TRY(config->family->has_indexer ? read_indexer(values, config, err) : STATUS_OK);
     if (!is_null(values, "q_lora_rank")) {
         TRY(get_size(values, "q_lora_rank", row->query, LARGEST_DIMENSION, &config->latent.query, err));
     }
@@ -87,6 +100,24 @@ static int read_latent(const struct values *values, struct model_config *config,
                            config->latent.value, config->head_dim);
 }
 
+// Which Python takes for false.
+static int refuse_null(const struct values *values, const char *key, struct error *err) {
+    return is_null(values, key) ? error_set(err, STATUS_DATA, "'%s' is null", key) : STATUS_OK;
+}
+
+// Falcon's: one head of keys, or as many as of queries; in its newer form, so many.
+static int read_multi_query(const struct values *values, struct model_config *config, struct error *err) {
+    bool is_newer = false;
+    bool is_single = true;
+    TRY(refuse_null(values, "multi_query", err));
+    TRY(values_boolean(values, "multi_query", &is_single, err));
+    TRY(values_boolean(values, "new_decoder_architecture", &is_newer, err));
+    config->kv_heads = is_single ? 1 : config->heads;
+    return is_newer ? get_size(values, "num_kv_heads", (int64_t)config->heads, LARGEST_HEADS,
+                               &config->kv_heads, err)
+                    : STATUS_OK;
+}
+
 static int read_heads(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_defaults *defaults = &config->family->defaults;
     const char *key = key_or(config->family->keys.heads, "num_attention_heads");
@@ -99,9 +130,11 @@ static int read_heads(const struct values *values, struct model_config *config, 
     if (!config->family->ungrouped) {
         TRY(get_size(values, "num_key_value_heads", kv_heads, LARGEST_HEADS, &config->kv_heads, err));
     }
+    TRY(config->family->has_multi_query ? read_multi_query(values, config, err) : STATUS_OK);
     if (config->heads % config->kv_heads != 0) {
-        return error_set(err, STATUS_DATA, "'%s' (%zu) is not a multiple of 'num_key_value_heads' (%zu)", key,
-                         config->heads, config->kv_heads);
+        return error_set(err, STATUS_DATA, "'%s' (%zu) is not a multiple of '%s' (%zu)", key, config->heads,
+                         config->family->has_multi_query ? "num_kv_heads" : "num_key_value_heads",
+                         config->kv_heads);
     }
     return config->family->latent != NULL ? read_latent(values, config, err)
                                           : read_head_dim(values, config, err);
@@ -162,6 +195,10 @@ int config_read_shape(const struct values *values, struct model_config *config, 
     TRY(get_size(values, "vocab_size", defaults->vocabulary, LARGEST_DIMENSION, &config->vocabulary, err));
     TRY(get_named(values, keys->positions, "max_position_embeddings", defaults->positions, LARGEST_POSITIONS,
                   &config->max_positions, err));
+    if (row->ends) {
+        config->longest_text = config->max_positions;
+        config->longest_key = key_or(keys->positions, "max_position_embeddings");
+    }
     TRY(read_heads(values, config, err));
     return read_epsilon(values, config, err);
 }
@@ -219,6 +256,36 @@ static int read_scale(const struct values *values, const char *key, double other
                : error_set(err, STATUS_DATA, "'%s' is %g, outside 1e-6 to 1e6", key, *out);
 }
 
+// Llama 4: a factor of queries that grows with their place.
+static int read_temperature(const struct values *values, struct model_config *config, struct error *err) {
+    bool tempers = true;
+    double beta;
+    size_t step;
+    TRY(values_boolean(values, "attn_temperature_tuning", &tempers, err));
+    TRY(read_scale(values, "attn_scale", 0.1, &beta, err));
+    TRY(get_size(values, "floor_scale", 8192, LARGEST_POSITIONS, &step, err));
+    config->query_beta = tempers ? beta : 0;
+    config->query_step = tempers ? (double)step : 0;
+    return STATUS_OK;
+}
+
+// MPT's keys of attention. Zero stands for no limit.
+static int read_attention_map(const struct values *values, struct model_config *config, struct error *err) {
+    const char *key = config->family->attention_map;
+    struct values map = values_member(values, key);
+    double limit = 0;
+    if (!values_has(values, key)) {
+        return STATUS_OK;
+    }
+    if (values_kind(values, key) != VALUE_MAP) {
+        return error_set(err, STATUS_DATA, "'%s' is not an object", key);
+    }
+    TRY(values_number(&map, "clip_qkv", &limit, err));
+    TRY(limit == 0 ? STATUS_OK : read_scale(&map, "clip_qkv", 1, &config->qkv_limit, err));
+    return values_has(&map, "softmax_scale") ? read_scale(&map, "softmax_scale", 1, &config->score_scale, err)
+                                             : STATUS_OK;
+}
+
 static int read_scales(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_row *row = config->family;
     if (row->scale_key != NULL) {
@@ -241,13 +308,20 @@ static int read_scales(const struct values *values, struct model_config *config,
         values_has(values, row->qkv_limit_key)) {
         TRY(read_scale(values, row->qkv_limit_key, 1, &config->qkv_limit, err));
     }
+    TRY(row->attention_map == NULL ? STATUS_OK : read_attention_map(values, config, err));
     if (row->embedding_root) {
         config->embedding_scale = sqrt((double)config->hidden);
         config->embedding_rounds = true;
     }
+    if (row->embedding_root_key != NULL) {
+        bool has_root = false;
+        TRY(values_boolean(values, row->embedding_root_key, &has_root, err));
+        config->embedding_scale = has_root ? sqrt((double)config->hidden) : 0;
+    }
     if (row->embedding_key != NULL) {
         TRY(read_scale(values, row->embedding_key, 1, &config->embedding_scale, err));
     }
+    TRY(row->tempers_unrotated ? read_temperature(values, config, err) : STATUS_OK);
     return row->residual_key == NULL ? STATUS_OK
                                      : read_scale(values, row->residual_key, 1, &config->residual_scale, err);
 }
@@ -324,6 +398,9 @@ static bool flag_is_read(const struct family_row *row, const char *key) {
             return true;
         }
     }
+    if (strcmp(key, "qk_layernorm") == 0) {
+        return row->qk_norm_key != NULL && strcmp(row->qk_norm_key, key) == 0;
+    }
     if (strcmp(key, "use_qk_norm") == 0) { // HunYuan's heads are normalised whatever it says
         return row->qk_norm == QK_NORM_AFTER ||
                (row->qk_norm_key != NULL && strcmp(row->qk_norm_key, key) == 0);
@@ -373,7 +450,7 @@ static int read_norms(const struct values *values, struct model_config *config, 
     const struct family_row *row = config->family;
     bool before = true;
     bool has_weights = true;
-    bool has_qk_norm = row->qk_norm_key == NULL;
+    bool has_qk_norm = row->qk_norm_key == NULL || row->qk_norm_otherwise;
     config->norm = row->norm;
     config->norms = row->norms;
     if (row->has_old_norms) {
@@ -387,8 +464,30 @@ static int read_norms(const struct values *values, struct model_config *config, 
     }
     config->bare_norms = row->bare_norms || !has_weights;
     config->norm_bias = row->norm_bias && !config->bare_norms;
-    TRY(has_qk_norm ? STATUS_OK : values_boolean(values, row->qk_norm_key, &has_qk_norm, err));
+    if (row->qk_norm_key != NULL) {
+        TRY(values_boolean(values, row->qk_norm_key, &has_qk_norm, err));
+    }
     config->qk_norm = has_qk_norm ? row->qk_norm : QK_NORM_NONE;
+    return STATUS_OK;
+}
+
+// Falcon's branches: one after the other, or side by side with a norm for both or each.
+static int read_branches(const struct values *values, struct model_config *config, struct error *err) {
+    static const char key[] = "num_ln_in_parallel_attn";
+    bool is_newer = false;
+    bool parallel = true;
+    TRY(values_boolean(values, "new_decoder_architecture", &is_newer, err));
+    TRY(refuse_null(values, "parallel_attn", err));
+    TRY(values_boolean(values, "parallel_attn", &parallel, err));
+    int64_t norms = is_newer ? 2 : 1;
+    TRY(values_integer(values, key, 1, 2, &norms, err));
+    if (is_newer && !parallel) {
+        return error_set(err, STATUS_DATA, "'parallel_attn' is false, and 'new_decoder_architecture' true");
+    }
+    if (!is_newer && parallel && norms == 2) {
+        return error_set(err, STATUS_DATA, "'%s' is 2, and 'new_decoder_architecture' false", key);
+    }
+    config->branches = !parallel ? BRANCHES_SERIAL : norms == 2 ? BRANCHES_TWO_NORMS : BRANCHES_ONE_NORM;
     return STATUS_OK;
 }
 
@@ -405,20 +504,20 @@ int config_read_computation(const struct values *values, struct model_config *co
     TRY(read_flag(values, &row->mlp_bias, &config->mlp_bias, err));
     TRY(read_flag(values, &row->parallel, &parallel, err));
     TRY(read_norms(values, config, err));
-    if (interleaved && is_null(values, row->pairing_key)) { // which Python takes for false
-        return error_set(err, STATUS_DATA, "'%s' is null", row->pairing_key);
-    }
+    TRY(interleaved ? refuse_null(values, row->pairing_key, err) : STATUS_OK);
     TRY(interleaved ? values_boolean(values, row->pairing_key, &interleaved, err) : STATUS_OK);
     config->branches = parallel ? row->branches : BRANCHES_SERIAL;
     config->value_norm = row->value_norm;
     config->plain_mlp = row->plain_mlp;
     config->has_sinks = row->has_sinks;
     config->query_gates = row->query_gates;
+    config->attention_gate = row->attention_gate;
     config->pairing = interleaved ? DEVICE_PAIR_NEIGHBOURS : row->pairing;
     config->rope_rounding = row->rope_rounding;
     config->position_rows = row->learned_positions ? config->max_positions + row->position_offset : 0;
     config->position_offset = row->position_offset;
     config->embedding_norm = row->embedding_norm;
+    TRY(row->has_multi_query ? read_branches(values, config, err) : STATUS_OK);
     config->has_slopes = row->has_slopes;
     TRY(read_activation(values, config, err));
     return read_scales(values, config, err);

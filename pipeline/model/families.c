@@ -9,15 +9,20 @@ static const char *const plain_prefixes[] = {"model.", "", NULL};
 const char *const family_text_prefixes[] = {
     "model.language_model.", "language_model.model.", "language_model.", "model.", "", NULL};
 
+// clang-format off
 static const struct family_nest nests[] = {
     {"gemma3", false, "gemma3_text", false},
     {"mistral3", false, "mistral", false},
     {"qwen2_5_vl", true, "qwen2_5_vl_text", false},
     {"qwen3_vl", false, "qwen3_vl_text", false},
+    {"qwen3_vl_moe", false, "qwen3_vl_moe_text", false},
     {"gemma4", false, "gemma4_text", true},
+    {"gemma4_unified", false, "gemma4_unified_text", true},
     {"qwen3_5", false, "qwen3_5_text", false},
     {"qwen3_5_moe", false, "qwen3_5_moe_text", false},
+    {"llama4", false, "llama4_text", false},
 };
+// clang-format on
 
 enum { NESTS = sizeof nests / sizeof nests[0] };
 

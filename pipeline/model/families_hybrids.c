@@ -107,6 +107,25 @@ static const struct family_space bamba_space = {
 
 static const char *const nemotron_prefixes[] = {"backbone.", "model.", "", NULL};
 
+static const struct family_experts lfm2_experts = {
+    .count_key = "num_experts",
+    .count = 32,
+    .chosen = 4,
+    .width_key = "moe_intermediate_size",
+    .width = 1792,
+    .normalised_key = "norm_topk_prob",
+    .normalised = true,
+    .rounds_weights = true,
+    .scores = DEVICE_SCORES_SIGMOID,
+    .dense_key = "num_dense_layers",
+    .dense_blocks = 2,
+    .scaling_key = "routed_scaling_factor",
+    .scaling = 1,
+    .sum_more = 1e-6,
+    .has_correction = true,
+    .correction_key = "use_expert_bias",
+};
+
 // ---- the rows ----
 
 static const struct family_row rows[] = {
@@ -162,6 +181,13 @@ static const struct family_row rows[] = {
      .ropes = ROPES_IF_NAMED,
      .space = &granite_space,
      .experts = &granite_hybrid_experts},
+    {.model_type = "lfm2_moe",
+     .weights = &weight_table_lfm2,
+     .keys = {.epsilon = "norm_eps", .activation = "", .tied = "tie_embedding"},
+     .defaults = {32, 2048, 7168, 32, 8, 0, 65536, 128000, 0, 1e-5, 1e6, 0, true},
+     .qk_norm = QK_NORM_HEADS,
+     .mixers = MIXERS_LISTED,
+     .experts = &lfm2_experts},
     {.model_type = "bamba",
      .weights = &weight_table_bamba,
      .defaults = {32, 4096, 14336, 32, 8, 0, 128000, 262144, 0, 1e-5, 1e4, 0.5, false},

@@ -46,15 +46,17 @@ struct family_flag { // such weights are there: always, where a key says so, or 
     bool otherwise; // where the key is absent
 };
 
-enum family_windows {    // which blocks see a window of keys only
-    WINDOWS_NEVER,       // none, whatever the configuration says
-    WINDOWS_ALL,         // all, unless it says null
-    WINDOWS_ALL_IF_USED, // all, if use_sliding_window (Qwen3-MoE)
-    WINDOWS_IF_USED,     // those from max_window_layers on, if use_sliding_window (Qwen)
-    WINDOWS_IN_TURN,     // every other one of those before it, if use_sliding_window (Qwen2-MoE)
-    WINDOWS_BY_TYPE,     // all but each `full_every`-th one, unless layer_types says otherwise
-    WINDOWS_LISTED,      // where attention_types has "local" (GPT-Neo)
-    WINDOWS_WITHOUT_ROPE // those that do not rotate, if use_sliding_window (SmolLM3)
+enum family_windows {     // which blocks see a window of keys only
+    WINDOWS_NEVER,        // none, whatever the configuration says
+    WINDOWS_ALL,          // all, unless it says null
+    WINDOWS_ALL_IF_USED,  // all, if use_sliding_window (Qwen3-MoE)
+    WINDOWS_IF_USED,      // those from max_window_layers on, if use_sliding_window (Qwen)
+    WINDOWS_FROM_LAYER,   // those from max_window_layers on (dots.llm1)
+    WINDOWS_IN_TURN,      // every other one of those before it, if use_sliding_window (Qwen2-MoE)
+    WINDOWS_BY_TYPE,      // all but each `full_every`-th one, unless layer_types says otherwise
+    WINDOWS_LISTED,       // where attention_types has "local" (GPT-Neo)
+    WINDOWS_WITHOUT_ROPE, // those that do not rotate, if use_sliding_window (SmolLM3)
+    WINDOWS_CHUNKED       // chunks in those that rotate, unless layer_types says otherwise (Llama 4)
 };
 
 enum family_mixers {    // which blocks mix tokens by what
@@ -64,6 +66,7 @@ enum family_mixers {    // which blocks mix tokens by what
     MIXERS_STATE_SPACE, // all by a state space, unless a list says otherwise (Granite 4)
     MIXERS_LONE_BRANCHES, // each block is one branch: a state space, attention, an MLP or experts
                           // (Nemotron-H)
+    MIXERS_LISTED,        // by attention or convolution, as layer_types says (LFM2-MoE)
 };
 
 enum family_ropes {         // which blocks rotate how
@@ -72,6 +75,7 @@ enum family_ropes {         // which blocks rotate how
     ROPES_UNSCALED_WINDOWS, // those with a window have no scaling (OLMo 3)
     ROPES_BY_TYPE,        // those with a window otherwise than those without, as a map of each says (Gemma 4)
     ROPES_LISTED,         // not at all where no_rope_layers has 0, by default each fourth (SmolLM3)
+    ROPES_LISTED_IF_ANY,  // the same, and an empty list is none (Llama 4)
     ROPES_WINDOWS_ONLY,   // not at all without a window (Cohere 2)
     ROPES_WINDOWS_IF_ANY, // the same where some block has a window (EXAONE 4)
     ROPES_IF_NAMED,       // not at all unless position_embedding_type is rope (Granite 4)
@@ -127,6 +131,7 @@ struct family_row {
     struct family_flag parallel;
     enum qk_norm qk_norm;
     const char *qk_norm_key; // says whether they are there; NULL: they are
+    bool qk_norm_otherwise;  // where the key is absent
     struct family_flag qkv_bias;
     struct family_flag output_bias;
     struct family_flag mlp_bias;
@@ -145,27 +150,38 @@ struct family_row {
     const char *softcap_key;
     double softcap_default;
     const char *qkv_limit_key;
-    bool embedding_root;       // embeddings are multiplied with the root of hidden
-    const char *embedding_key; // or with this
-    const char *residual_key;  // what both branches are multiplied with
+    bool embedding_root;            // embeddings are multiplied with the root of hidden
+    const char *embedding_root_key; // if this says so, without rounding that first; NULL: never
+    const char *embedding_key;      // or with this
+    const char *residual_key;       // what both branches are multiplied with
     bool learned_positions;
     size_t position_offset; // rows of their table before position 0
     bool embedding_norm;
     bool has_slopes;
+    bool has_multi_query;       // multi_query, new_decoder_architecture, num_kv_heads, parallel_attn and
+                                // num_ln_in_parallel_attn say which heads and norms there are (Falcon)
+    const char *attention_map;  // a map that holds clip_qkv and softmax_scale (MPT); NULL: there is none
+    bool ends;                  // texts end where max_position_embeddings does
     const char *query_beta_key; // in the map of rotation
+    bool tempers_unrotated;     // attn_temperature_tuning, attn_scale and floor_scale (Llama 4)
 
     enum family_windows windows;
     size_t full_every;
-    bool full_heads; // blocks without a window have heads of their own, and the last block is one (Gemma 4)
+    const char *every_key; // says how many; NULL: sliding_window_pattern; "": it is fixed
+    bool full_first;       // the first of each so many, not the last (CWM)
+    bool full_heads;   // blocks without a window have heads of their own, and the last block is one (Gemma 4)
+    bool layer_inputs; // blocks may have inputs of a token of their own (Gemma 4)
     bool value_norm;
     enum family_mixers mixers;
-    bool rounds_mlp;  // to two thirds of intermediate_size, by block_auto_adjust_ff_dim and others (LFM2)
-    bool query_gates; // behind each query
+    bool rounds_mlp;     // to two thirds of intermediate_size, by block_auto_adjust_ff_dim and others (LFM2)
+    bool query_gates;    // behind each query
+    bool attention_gate; // from a product of their own (AFMoE)
     enum family_ropes ropes;
     size_t rotary_dim;     // > 0: a fixed table; where the key rotary_dim is absent (GPT-J)
     bool part_inside;      // partial_rotary_factor counts in the map of rotation alone (Bamba)
     bool old_rope_keys;    // rotary_pct and rotary_emb_base (GPT-NeoX)
     bool old_long_names;   // longrope is called su or yarn too (Phi-3)
+    bool turns_back;       // the other way round (nanochat)
     bool stretches_base;   // dynamic scaling with alpha is a base stretched once and for all (HunYuan)
     int64_t window_layers; // where max_window_layers is absent; 0: 28
     bool needs_scaling;    // the class has one of its own where the file names none, which is not followed
@@ -173,7 +189,8 @@ struct family_row {
     const char *pairing_key; // neighbours, unless it is false; NULL: as `pairing` says
     enum device_rope_rounding rope_rounding;
 
-    const struct family_latent *latent;       // NULL: attention has none
+    const struct family_latent *latent; // NULL: attention has none
+    bool has_indexer; // which leaves a token index_topk keys to see: of no more, all (DeepSeek-V3.2)
     const struct family_space *space;         // NULL: it has no state spaces
     const struct family_experts *experts;     // NULL: every block has an MLP
     const struct weight_table *other_weights; // of files that have all experts in one tensor; NULL: none
@@ -185,12 +202,14 @@ enum family_groups { // of experts
     GROUPS_BY_METHOD, // where topk_method is group_limited_greedy, ranked by the best (DeepSeek-V2)
 };
 
-struct family_experts { // how a configuration speaks of them
+struct family_experts {      // how a configuration speaks of them
+    const char *enabled_key; // says whether there are any, otherwise none; NULL: there are
     const char *count_key;
     bool may_be_none;            // a count of 0: then no block has experts
     const char *other_count_key; // NULL: there is one name only
     int64_t count;
-    int64_t chosen; // num_experts_per_tok
+    const char *chosen_key; // NULL: num_experts_per_tok, which has to agree where there is another
+    int64_t chosen;         // 0: the key has to be there, as with `count` and `shared_count`
     const char *width_key;
     int64_t width;
     const char *normalised_key; // NULL: weights are always divided by their sum; "": as the next says
@@ -209,15 +228,20 @@ struct family_experts { // how a configuration speaks of them
     const char *dense_key; // how many first blocks have an MLP; NULL: none, or as some_blocks says
     int64_t dense_blocks;
     bool listed_blocks;      // mlp_layer_types says which; where it is absent, dense_blocks
+    bool numbered_blocks;    // moe_layers says which; where it is absent, each interleave_moe_layer_step-th
+    bool scales_input;       // struct device_experts
     const char *scaling_key; // of weights; NULL: they have none
     double scaling;
     double sum_more; // struct device_routing
     bool wide_router;
     const char *latent_key; // what experts compute with in place of the residual stream; NULL: that
     bool has_correction;
+    const char *correction_key; // unless this is false; NULL: whatever is said
+    bool has_columns;           // the file has columns for rows, unless there are as many (Qwen3-VL-MoE)
     enum family_groups groups;
     int64_t group_count; // where the keys are absent
     int64_t group_chosen;
+    bool beside_mlp; // struct expert_config
 };
 
 struct family_nest { // a configuration whose text model lies under text_config

@@ -61,7 +61,7 @@ static bool kept_format(const struct holding *holding, const struct weight_row *
         return false;
     }
     if (holding->quantize != MODEL_QUANTIZE_NONE) {
-        if (row->copies != NULL || row->file != FILE_ROWS) {
+        if (row->file != FILE_ROWS) {
             return false;
         }
         *format = quantise_format(holding->quantize);
@@ -90,10 +90,11 @@ static void add_row(struct footprint_block *sum, const struct holding *holding, 
         sum->held = plus(sum->held, computed);
         return;
     }
-    sum->held = plus(sum->held, layout.bytes);
+    sum->held = plus(sum->held, times(layout.bytes, weight_copies(row, config, block)));
     sum->expanded = plus(sum->expanded, computed);
     if (weights_shape(config, block, row->place, &all, &across)) {
-        sum->largest = most(sum->largest, times(times(all, across), dtype_size(holding->dtype)));
+        size_t matrix = all * across * dtype_size(holding->dtype); // dimensions are bounded (config.c)
+        sum->largest = most(sum->largest, weights_at_once(config, row, block, matrix));
     }
 }
 
@@ -292,8 +293,7 @@ bool footprint_can_quantise(const struct model_config *config) {
     for (size_t i = 0; i < config->weights->count; i++) {
         const struct weight_row *row = &config->weights->rows[i];
         if (row->form == FORM_MATRIX && weight_in_block(row) && some_block_has(config, row) &&
-            ((row->file != FILE_ROWS && row->file != FILE_NOWHERE) ||
-             (row->copies != NULL && config->experts.count > 0))) {
+            row->file != FILE_ROWS && row->file != FILE_NOWHERE) {
             return false;
         }
     }

@@ -235,6 +235,13 @@ static int check_texts(const struct model *model, const struct model_batch *batc
             return error_set(err, STATUS_INTERNAL, "text %zu of the batch has %lld tokens, outside 1 to %zu",
                              i, (long long)length, model->limits.longest);
         }
+        if (model->config.longest_text > 0 && (size_t)length > model->config.longest_text) {
+            return error_set(
+                err, STATUS_DATA,
+                "text %zu of the batch has %lld tokens, and the model is computed of texts of at "
+                "most %zu ('%s')",
+                i, (long long)length, model->config.longest_text, model->config.longest_key);
+        }
     }
     for (size_t t = 0; t < batch->tokens; t++) {
         if (batch->ids[t] < 0 || (size_t)batch->ids[t] >= model->config.vocabulary) {

@@ -101,8 +101,10 @@ static void deal_of(struct arrangement *how, const struct model_config *config, 
     how->heads = config_heads(config, block).heads;
     switch (row->file) {
     case FILE_HEADS:
+        how->heads = config_heads(config, block).kv_heads;
         how->parts = 3;
-        how->part_rows[0] = how->part_rows[1] = how->part_rows[2] = head;
+        how->part_rows[0] = config_heads(config, block).heads / how->heads * head;
+        how->part_rows[1] = how->part_rows[2] = head;
         break;
     case FILE_NET_QKVZ:
         how->heads = net->key_heads;
@@ -393,18 +395,53 @@ struct weight_source *weights_source(const struct weight_match *match, const str
     return &found->source;
 }
 
+// Whether all experts have the row in formats that are alike. Copies lie side by side (compare_bound).
+static bool copies_alike(const struct weight_source *first, size_t copies) {
+    for (size_t copy = 1; copy < copies; copy++) {
+        const char *at = (const char *)first + copy * WEIGHTS_SOURCE_APART;
+        const struct weight_source *other = (const struct weight_source *)(const void *)at;
+        if (!weight_formats_alike(&first->format, &other->format)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool weights_keep(const struct weight_match *match, const struct model_config *config,
                   const struct weight_row *row, size_t block) {
     size_t parts = 0;
     bool packed = false;
-    bool single = true; // no part is of several experts
+    bool alike = true;
+    bool of_all =
+        false; // a part is of all experts: it has them one below the other, so that it is the only one
+    if (row->form != FORM_MATRIX || match->expands) {
+        return false;
+    }
     for (size_t i = 0; i < config->weights->count; i++) {
         const struct weight_row *part = &config->weights->rows[i];
         if (weight_same_place(part, row) && weight_in_file(part, config, block)) {
+            const struct weight_source *source = weights_source(match, part, block, 0);
             parts++;
-            single = single && weight_copies(part, config, block) == 1 && !is_of_experts(part->file);
-            packed = packed || !weight_format_plain(&weights_source(match, part, block, 0)->format);
+            of_all = of_all || is_of_experts(part->file);
+            packed = packed || !weight_format_plain(&source->format);
+            alike = alike && copies_alike(source, weight_copies(part, config, block));
         }
     }
-    return row->form == FORM_MATRIX && packed && single && !match->expands && parts <= DEVICE_PIECES;
+    return packed && alike && parts <= (of_all ? 1 : DEVICE_PIECES);
+}
+
+size_t weights_at_once(const struct model_config *config, const struct weight_row *row, size_t block,
+                       size_t bytes) {
+    size_t experts = weights_experts(config, row, block);
+    size_t one = is_of_experts(row->file) ? bytes / experts : bytes;
+    return experts == 0 ? bytes : one * device_parts_at_once(one, experts);
+}
+
+size_t weights_experts(const struct model_config *config, const struct weight_row *row, size_t block) {
+    if (row->form != FORM_MATRIX || !weight_in_block(row)) {
+        return 0;
+    }
+    return is_of_experts(row->file) ? config->experts.count
+           : row->copies != NULL    ? weight_copies(row, config, block)
+                                    : 0;
 }

@@ -52,8 +52,20 @@ void weights_match_destroy(struct weight_match *match); // accepts zeros; leaves
 struct weight_source *weights_source(const struct weight_match *match, const struct weight_row *row,
                                      size_t block, size_t copy);
 
-// Whether a matrix stays as the checkpoint has it: one of its parts, in a block, is packed.
+// From a copy's source to the next one's, and from its format to the next one's.
+enum { WEIGHTS_SOURCE_APART = sizeof(struct weight_bound) };
+
+// Whether a matrix stays as the checkpoint has it: one of its parts, in a block, is packed, and where experts
+// have it each, in formats that are alike.
 bool weights_keep(const struct weight_match *match, const struct model_config *config,
                   const struct weight_row *row, size_t block);
+
+// Of a kept matrix, `bytes` stored as computed, of which experts have one each or all of them one: bytes that
+// are expanded at a time.
+size_t weights_at_once(const struct model_config *config, const struct weight_row *row, size_t block,
+                       size_t bytes);
+
+// How many experts' matrices the row's is made of; 0: it is none of experts.
+size_t weights_experts(const struct model_config *config, const struct weight_row *row, size_t block);
 
 #endif

@@ -38,7 +38,7 @@ int quantise_matrices(struct weight_match *match, enum model_quantize how, bool 
     for (size_t i = 0; i < match->count; i++) {
         struct weight_bound *bound = &match->bound[i];
         const struct weight_row *row = bound->use.row;
-        if (row->form == FORM_MATRIX && (row->copies != NULL || row->file != FILE_ROWS)) {
+        if (row->form == FORM_MATRIX && row->file != FILE_ROWS) {
             return error_set(err, STATUS_JOB,
                              "model.quantize cannot quantise '%s' as this family has it: leave the key out",
                              row->name);

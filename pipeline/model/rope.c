@@ -41,6 +41,9 @@ static float llama3_frequency(const struct rope_config *rope, float frequency) {
     if (wavelength < shortest) {
         return frequency;
     }
+    if (rope->high_freq_factor == rope->low_freq_factor) { // there is nothing between
+        return frequency / factor;
+    }
     float smooth = ((float)rope->original_positions / wavelength - (float)rope->low_freq_factor) /
                    (float)(rope->high_freq_factor - rope->low_freq_factor);
     return (1.0f - smooth) * frequency / factor + smooth * frequency;
@@ -111,18 +114,19 @@ void rope_frequencies(const struct model_config *config, const struct rope_confi
     size_t rotated = config_rope_rotated(config, rope);
     if (rope->kind == ROPE_LONG) {
         long_frequencies(rope, rotated, length, out);
-        return;
-    }
-    if (rope->kind == ROPE_YARN) {
+    } else if (rope->kind == ROPE_YARN) {
         yarn_frequencies(rope, rotated, out);
     } else {
         other_frequencies(config, rope, length, out);
     }
-    for (size_t i = 0; rope->divisors != NULL && i < rotated / 2; i++) {
+    for (size_t i = 0; rope->kind != ROPE_LONG && rope->divisors != NULL && i < rotated / 2; i++) {
         out[i] /= rope->divisors[i];
     }
     for (size_t i = rotated / 2 - rope->still; i < rotated / 2; i++) {
         out[i] = 0;
+    }
+    for (size_t i = 0; rope->turns_back && i < rotated / 2; i++) {
+        out[i] = -out[i];
     }
 }
 
@@ -140,6 +144,10 @@ void rope_rows(const struct model_config *config, const struct rope_config *rope
 }
 
 float rope_query_scale(const struct model_config *config, size_t position) {
+    if (config->query_step > 0) {
+        float steps = floorf(((float)position + 1.0f) / (float)config->query_step);
+        return (float)log1p((double)steps) * (float)config->query_beta + 1.0f;
+    }
     float turns = floorf((float)position / (float)config->rope.original_positions);
     return 1.0f + (float)config->query_beta * (float)log(1.0 + (double)turns);
 }

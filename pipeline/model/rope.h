@@ -20,7 +20,7 @@ size_t rope_common_positions(const struct model_config *config);
 // True when a text of this length has its own frequencies instead of the common ones.
 bool rope_is_own(const struct model_config *config, size_t length);
 
-// What a query at this place in its text is multiplied with (Ministral 3, after Llama 4).
+// What a query at this place in its text is multiplied with (Llama 4, Ministral 3).
 float rope_query_scale(const struct model_config *config, size_t position);
 
 // The slope of a head (Press and others 2022): powers of 2^(-8/n) for the largest power n of two within

@@ -96,10 +96,10 @@ static void add_weight(const struct model *model, const struct weight_row *row, 
         out->computed += computed;
         return;
     }
-    out->packed += layout.bytes;
+    out->packed += layout.bytes * weight_copies(row, config, block);
     out->expanded += computed;
     if (weights_shape(config, block, row->place, &all, &across)) {
-        uint64_t fused = (uint64_t)all * across * dtype_size(dtype);
+        uint64_t fused = weights_at_once(config, row, block, all * across * dtype_size(dtype));
         out->largest = fused > out->largest ? fused : out->largest;
     }
 }

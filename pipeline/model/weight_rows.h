@@ -34,13 +34,16 @@ WHERE(has_projection, config->embedding_width > 0)
 WHERE(has_norm, !config->bare_norms)
 WHERE(has_final_norm, !config->bare_norms && !config->no_final_norm)
 WHERE(final_norm_bias, config->norm_bias && !config->no_final_norm)
+WHERE(is_serial, config->branches == BRANCHES_SERIAL)
+WHERE(has_apart_norms, config->branches == BRANCHES_TWO_NORMS)
+WHERE(has_no_apart_norms, config->branches != BRANCHES_TWO_NORMS)
 WHERE(two_norms, !config->bare_norms && config->branches != BRANCHES_ONE_NORM)
 WHERE(two_norm_biases, config->norm_bias && config->branches != BRANCHES_ONE_NORM)
 WHERE(head_norms,
       attends(config, block) && (config->qk_norm == QK_NORM_HEADS || config->qk_norm == QK_NORM_AFTER))
 WHERE(whole_norms, config->qk_norm == QK_NORM_WHOLE)
 WHERE(norms_of_each, config->qk_norm == QK_NORM_EACH)
-WHERE(has_mlp, !config_has_experts(config, block))
+WHERE(has_mlp, !config_has_experts(config, block) || config->experts.beside_mlp)
 WHERE(has_experts, config_has_experts(config, block))
 WHERE(has_xielu, config->activation == DEVICE_XIELU)
 WHERE(has_query_latent, config->latent.query > 0)
@@ -52,6 +55,7 @@ WHERE(has_keys, config_keys(config, block) != KEYS_SHARED)
 WHERE(lacks_keys, !has_keys(config, block))
 WHERE(has_values, has_keys(config, block) && !config_values_are_keys(config, block))
 WHERE(lacks_values, !has_values(config, block))
+WHERE(has_correction, config_has_experts(config, block) && config->experts.has_correction)
 WHERE(has_shared, config_has_experts(config, block) && config->experts.shared_width > 0)
 WHERE(has_lone_mlp, config_has_second_branch(config, block) && !config_has_experts(config, block))
 WHERE(lone_mlp_bias, config->mlp_bias &&has_lone_mlp(config, block))
@@ -84,6 +88,8 @@ static inline size_t experts(const struct model_config *config, size_t block) {
     { NAME, FORM_TABLE, DIM_VOCABULARY, DIM_EMBEDDING, GLOBAL(embedding), NULL, NULL, FILE_ROWS }
 #define POSITIONS(NAME)                                                                                      \
     { NAME, FORM_TABLE, DIM_POSITIONS, DIM_HIDDEN, GLOBAL(positions), NULL, NULL, FILE_ROWS }
+#define OF_EXPERTS(NAME, LENGTH, PLACE)                                                                      \
+    { NAME, FORM_VECTOR, LENGTH, DIM_ONE, PLACE, has_experts, NULL, FILE_ROWS }
 #define ROUTER(NAME)                                                                                         \
     { NAME, FORM_TABLE, DIM_EXPERTS, DIM_HIDDEN, BLOCK(router), has_experts, NULL, FILE_ROWS }
 
@@ -145,10 +151,11 @@ static inline size_t experts(const struct model_config *config, size_t block) {
     LINEAR("layers.{i}.mlp." DOWN, DIM_HIDDEN, DIM_INTERMEDIATE, down, NULL, mlp_bias)
 
 // Of one expert after another in tensors of their own, and of all together.
-#define EACH_EXPERT \
-    EXPERT("layers.{i}.mlp.experts.{e}.gate_proj.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)), \
-    EXPERT("layers.{i}.mlp.experts.{e}.up_proj.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)), \
-    EXPERT("layers.{i}.mlp.experts.{e}.down_proj.weight", DIM_HIDDEN, DIM_EXPERT_WIDTH, BLOCK(experts_down))
+#define EACH_EXPERT_OF(AT, GATE, UP, DOWN) \
+    EXPERT("layers.{i}." AT ".experts.{e}." GATE ".weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)), \
+    EXPERT("layers.{i}." AT ".experts.{e}." UP ".weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)), \
+    EXPERT("layers.{i}." AT ".experts.{e}." DOWN ".weight", DIM_HIDDEN, DIM_EXPERT_WIDTH, BLOCK(experts_down))
+#define EACH_EXPERT EACH_EXPERT_OF("mlp", "gate_proj", "up_proj", "down_proj")
 #define ALL_EXPERTS(NAME, ROWS, COLUMNS, PLACE, FILE) {NAME, FORM_MATRIX, ROWS, COLUMNS, PLACE, has_experts, NULL, FILE}
 #define FUSED_EXPERTS \
     ALL_EXPERTS("layers.{i}.mlp.experts.gate_up_proj", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS), \
@@ -174,7 +181,7 @@ static inline size_t experts(const struct model_config *config, size_t block) {
 
 // A router that stays in float32, and what corrects its scores.
 #define WIDE_ROUTER(NAME) {NAME, FORM_FLOAT_TABLE, DIM_EXPERTS, DIM_HIDDEN, BLOCK(router), has_experts, NULL, FILE_ROWS}
-#define CORRECTION(NAME) {NAME, FORM_FLOAT_VECTOR, DIM_EXPERTS, DIM_ONE, BLOCK(correction), has_experts, NULL, FILE_ROWS}
+#define CORRECTION(NAME) {NAME, FORM_FLOAT_VECTOR, DIM_EXPERTS, DIM_ONE, BLOCK(correction), has_correction, NULL, FILE_ROWS}
 
 #define TABLE(ROWS) {ROWS, sizeof ROWS / sizeof ROWS[0]}
 // clang-format on

@@ -1,6 +1,14 @@
 // The tables of weights of families without experts: how their files name them.
 #include "model/weight_rows.h"
 
+static size_t heads(const struct model_config *config, size_t block) {
+    return config_heads(config, block).heads;
+}
+
+static size_t key_heads(const struct model_config *config, size_t block) {
+    return config_heads(config, block).kv_heads;
+}
+
 // clang-format off
 static const struct weight_row dense[] = {
     ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
@@ -42,6 +50,14 @@ static const struct weight_row gemma4[] = {
     MATRIX("layers.{i}.per_layer_projection.weight", DIM_HIDDEN, DIM_LAYER_INPUT, BLOCK(input_down), has_layer_input),
     VECTOR("layers.{i}.post_per_layer_input_norm.weight", DIM_HIDDEN, BLOCK(input_add_norm), has_layer_input),
     VECTOR("layers.{i}.layer_scalar", DIM_ONE, BLOCK(scale), NULL),
+    OF_EXPERTS("layers.{i}.post_feedforward_layernorm_1.weight", DIM_HIDDEN, BLOCK(mlp_branch_norm)),
+    OF_EXPERTS("layers.{i}.pre_feedforward_layernorm_2.weight", DIM_HIDDEN, BLOCK(experts_norm)),
+    OF_EXPERTS("layers.{i}.post_feedforward_layernorm_2.weight", DIM_HIDDEN, BLOCK(experts_branch_norm)),
+    OF_EXPERTS("layers.{i}.router.scale", DIM_HIDDEN, BLOCK(router_norm)),
+    OF_EXPERTS("layers.{i}.router.per_expert_scale", DIM_EXPERTS, BLOCK(expert_scales)),
+    ROUTER("layers.{i}.router.proj.weight"),
+    ALL_EXPERTS("layers.{i}.experts.gate_up_proj", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS),
+    ALL_EXPERTS("layers.{i}.experts.down_proj", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS),
 };
 
 static const struct weight_row norms_after[] = {
@@ -60,6 +76,28 @@ static const struct weight_row glm4[] = {
     ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION,
     NORM_BEHIND("post_self_attn_layernorm", attention_norm), MLP_NORM("post_attention_layernorm"), FUSED_MLP,
     NORM_BEHIND("post_mlp_layernorm", branch_norm),
+};
+
+static const struct weight_row glm[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), FUSED_MLP,
+};
+
+static const struct weight_row vaultgemma[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("pre_feedforward_layernorm"), GATED_MLP,
+};
+
+#define OF_EACH_HEAD(NAME, PLACE, HEADS) \
+    {"layers.{i}.self_attn." NAME ".norms.{e}.weight", FORM_VECTOR, DIM_HEAD, DIM_ONE, BLOCK(PLACE), norms_of_each, HEADS, FILE_ROWS}
+
+static const struct weight_row stablelm[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), Q_K_V("self_attn."),
+    OF_EACH_HEAD("q_layernorm", q_norm, heads), OF_EACH_HEAD("k_layernorm", k_norm, key_heads),
+    O_PROJ("self_attn.o_proj"), MLP_NORM("post_attention_layernorm"), GATED_MLP,
+};
+
+// None of its norms has a weight.
+static const struct weight_row nanochat[] = {
+    EMBEDDING("embed_tokens.weight"), Q_K_V("self_attn."), O_PROJ("self_attn.o_proj"), PLAIN_MLP("fc1", "fc2"),
 };
 
 static const struct weight_row starcoder2[] = {
@@ -174,6 +212,35 @@ static const struct weight_row bloom[] = {
     LINEAR("h.{i}.mlp.dense_4h_to_h", DIM_HIDDEN, DIM_INTERMEDIATE, down, NULL, NULL),
 };
 
+// Norms by two names, as branches are side by side with a norm each, or not.
+#define NORM_OF(NAME, PLACE, PRESENT) \
+    VECTOR("h.{i}." NAME ".weight", DIM_HIDDEN, BLOCK(PLACE), PRESENT), \
+    VECTOR("h.{i}." NAME ".bias", DIM_HIDDEN, BLOCK(PLACE##_bias), PRESENT)
+
+static const struct weight_row falcon[] = {
+    EMBEDDING("word_embeddings.weight"),
+    VECTOR("ln_f.weight", DIM_HIDDEN, GLOBAL(final_norm), NULL),
+    VECTOR("ln_f.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), NULL),
+    NORM_OF("input_layernorm", input_norm, has_no_apart_norms), NORM_OF("ln_attn", input_norm, has_apart_norms),
+    {"h.{i}.self_attention.query_key_value.weight", FORM_MATRIX, DIM_QKV, DIM_HIDDEN, BLOCK(qkv), NULL, NULL, FILE_HEADS},
+    {"h.{i}.self_attention.query_key_value.bias", FORM_VECTOR, DIM_QKV, DIM_ONE, BLOCK(qkv_bias), attention_bias, NULL, FILE_HEADS},
+    LINEAR("h.{i}.self_attention.dense", DIM_HIDDEN, DIM_Q, output, NULL, output_bias),
+    NORM_OF("post_attention_layernorm", mlp_norm, is_serial), NORM_OF("ln_mlp", mlp_norm, has_apart_norms),
+    LINEAR("h.{i}.mlp.dense_h_to_4h", DIM_INTERMEDIATE, DIM_HIDDEN, gate_up, NULL, mlp_bias),
+    LINEAR("h.{i}.mlp.dense_4h_to_h", DIM_HIDDEN, DIM_INTERMEDIATE, down, NULL, mlp_bias),
+};
+
+static const struct weight_row mpt[] = {
+    EMBEDDING("wte.weight"),
+    VECTOR("norm_f.weight", DIM_HIDDEN, GLOBAL(final_norm), NULL),
+    VECTOR("blocks.{i}.norm_1.weight", DIM_HIDDEN, BLOCK(input_norm), NULL),
+    MATRIX("blocks.{i}.attn.Wqkv.weight", DIM_QKV, DIM_HIDDEN, BLOCK(qkv), NULL),
+    MATRIX("blocks.{i}.attn.out_proj.weight", DIM_HIDDEN, DIM_Q, BLOCK(output), NULL),
+    VECTOR("blocks.{i}.norm_2.weight", DIM_HIDDEN, BLOCK(mlp_norm), NULL),
+    MATRIX("blocks.{i}.ffn.up_proj.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), NULL),
+    MATRIX("blocks.{i}.ffn.down_proj.weight", DIM_HIDDEN, DIM_INTERMEDIATE, BLOCK(down), NULL),
+};
+
 const struct weight_table weight_table_dense = TABLE(dense);
 const struct weight_table weight_table_fused = TABLE(fused);
 const struct weight_table weight_table_gemma = TABLE(gemma);
@@ -181,6 +248,10 @@ const struct weight_table weight_table_gemma4 = TABLE(gemma4);
 const struct weight_table weight_table_norms_after = TABLE(norms_after);
 const struct weight_table weight_table_hunyuan = TABLE(hunyuan);
 const struct weight_table weight_table_glm4 = TABLE(glm4);
+const struct weight_table weight_table_glm = TABLE(glm);
+const struct weight_table weight_table_vaultgemma = TABLE(vaultgemma);
+const struct weight_table weight_table_stablelm = TABLE(stablelm);
+const struct weight_table weight_table_nanochat = TABLE(nanochat);
 const struct weight_table weight_table_starcoder2 = TABLE(starcoder2);
 const struct weight_table weight_table_apertus = TABLE(apertus);
 const struct weight_table weight_table_plain = TABLE(plain);
@@ -191,4 +262,6 @@ const struct weight_table weight_table_gptj = TABLE(gptj);
 const struct weight_table weight_table_gpt_neo = TABLE(gpt_neo);
 const struct weight_table weight_table_opt = TABLE(opt);
 const struct weight_table weight_table_bloom = TABLE(bloom);
+const struct weight_table weight_table_falcon = TABLE(falcon);
+const struct weight_table weight_table_mpt = TABLE(mpt);
 // clang-format on

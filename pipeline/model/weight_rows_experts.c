@@ -39,6 +39,44 @@ static const struct weight_row deepseek_v2[] = {
     WIDE_ROUTER("layers.{i}.mlp.gate.weight"), SHARED_EXPERT("shared_experts"), EACH_EXPERT,
 };
 
+static const struct weight_row exaone_moe[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+    WIDE_ROUTER("layers.{i}.mlp.gate.weight"), CORRECTION("layers.{i}.mlp.e_score_correction_bias"),
+    SHARED_EXPERT("shared_experts"), EACH_EXPERT,
+};
+
+static const struct weight_row hy_v3[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+    WIDE_ROUTER("layers.{i}.mlp.router.gate.weight"), CORRECTION("layers.{i}.mlp.expert_bias"),
+    SHARED_EXPERT("shared_mlp"), EACH_EXPERT,
+};
+
+static const struct weight_row hunyuan_moe[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), Q_K_V("self_attn."),
+    QK_NORMS("self_attn.query_layernorm", "self_attn.key_layernorm"), O_PROJ("self_attn.o_proj"),
+    MLP_NORM("post_attention_layernorm"), ROUTER("layers.{i}.mlp.gate.wg.weight"), SHARED_EXPERT("shared_mlp"), EACH_EXPERT,
+};
+
+static const struct weight_row afmoe[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION,
+    MATRIX("layers.{i}.self_attn.gate_proj.weight", DIM_Q, DIM_HIDDEN, BLOCK(attention_gate), NULL),
+    NORM_BEHIND("post_attention_layernorm", attention_norm), MLP_NORM("pre_mlp_layernorm"), GATED_MLP,
+    ROUTER("layers.{i}.mlp.router.gate.weight"), CORRECTION("layers.{i}.mlp.expert_bias"),
+    SHARED_EXPERT("shared_experts"), EACH_EXPERT, NORM_BEHIND("post_mlp_layernorm", branch_norm),
+};
+
+static const struct weight_row flex_olmo[] = {
+    ENDS("norm"), ATTENTION, NORM_BEHIND("post_attention_layernorm", attention_norm),
+    ROUTER("layers.{i}.mlp.gate.weight"), EACH_EXPERT, NORM_BEHIND("post_feedforward_layernorm", branch_norm),
+};
+
+static const struct weight_row qwen3_vl_moe[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+    ROUTER("layers.{i}.mlp.gate.weight"),
+    ALL_EXPERTS("layers.{i}.mlp.experts.gate_up_proj", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS_TRANSPOSED),
+    ALL_EXPERTS("layers.{i}.mlp.experts.down_proj", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS_TRANSPOSED),
+};
+
 static const struct weight_row mixtral[] = {
     ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"),
     ROUTER("layers.{i}.block_sparse_moe.gate.weight"),
@@ -68,12 +106,31 @@ static const struct weight_row granitemoe[] = {
     ALL_EXPERTS("layers.{i}.block_sparse_moe.output_linear.weight", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS),
 };
 
+#define FEED_FORWARD(AT, PRESENT) \
+    MATRIX("layers.{i}.feed_forward." AT "gate_proj.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), PRESENT), \
+    MATRIX("layers.{i}.feed_forward." AT "up_proj.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), PRESENT), \
+    MATRIX("layers.{i}.feed_forward." AT "down_proj.weight", DIM_HIDDEN, DIM_INTERMEDIATE, BLOCK(down), PRESENT)
+
+static const struct weight_row llama4[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), FEED_FORWARD("", has_mlp),
+    ROUTER("layers.{i}.feed_forward.router.weight"), FEED_FORWARD("shared_expert.", has_shared),
+    ALL_EXPERTS("layers.{i}.feed_forward.experts.gate_up_proj", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS_TRANSPOSED),
+    ALL_EXPERTS("layers.{i}.feed_forward.experts.down_proj", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS_TRANSPOSED),
+};
+
 const struct weight_table weight_table_experts = TABLE(of_experts);
 const struct weight_table weight_table_shared_expert = TABLE(shared_expert);
 const struct weight_table weight_table_glm4_moe = TABLE(glm4_moe);
 const struct weight_table weight_table_deepseek_v2 = TABLE(deepseek_v2);
 const struct weight_table weight_table_deepseek_v3 = TABLE(deepseek_v3);
+const struct weight_table weight_table_exaone_moe = TABLE(exaone_moe);
+const struct weight_table weight_table_hy_v3 = TABLE(hy_v3);
+const struct weight_table weight_table_hunyuan_moe = TABLE(hunyuan_moe);
+const struct weight_table weight_table_afmoe = TABLE(afmoe);
+const struct weight_table weight_table_flex_olmo = TABLE(flex_olmo);
+const struct weight_table weight_table_qwen3_vl_moe = TABLE(qwen3_vl_moe);
 const struct weight_table weight_table_mixtral = TABLE(mixtral);
 const struct weight_table weight_table_gpt_oss = TABLE(gpt_oss);
 const struct weight_table weight_table_granitemoe = TABLE(granitemoe);
+const struct weight_table weight_table_llama4 = TABLE(llama4);
 // clang-format on

@@ -2,6 +2,7 @@
 #include "model/weight_rows.h"
 
 // clang-format off
+// With experts or without.
 static const struct weight_row lfm2[] = {
     ENDS("embedding_norm"), INPUT_NORM("operator_norm"),
     MATRIX("layers.{i}.self_attn.q_proj.weight", DIM_Q, DIM_HIDDEN, BLOCK(qkv), attends),
@@ -14,9 +15,11 @@ static const struct weight_row lfm2[] = {
     VECTOR("layers.{i}.conv.conv.bias", DIM_HIDDEN, BLOCK(convolution_bias), convolution_bias),
     LINEAR("layers.{i}.conv.out_proj", DIM_HIDDEN, DIM_HIDDEN, output, convolves, convolution_bias),
     MLP_NORM("ffn_norm"),
-    MATRIX("layers.{i}.feed_forward.w1.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), NULL),
-    MATRIX("layers.{i}.feed_forward.w3.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), NULL),
-    MATRIX("layers.{i}.feed_forward.w2.weight", DIM_HIDDEN, DIM_INTERMEDIATE, BLOCK(down), NULL),
+    MATRIX("layers.{i}.feed_forward.w1.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), has_mlp),
+    MATRIX("layers.{i}.feed_forward.w3.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), has_mlp),
+    MATRIX("layers.{i}.feed_forward.w2.weight", DIM_HIDDEN, DIM_INTERMEDIATE, BLOCK(down), has_mlp),
+    ROUTER("layers.{i}.feed_forward.gate.weight"), CORRECTION("layers.{i}.feed_forward.expert_bias"),
+    EACH_EXPERT_OF("feed_forward", "w1", "w3", "w2"),
 };
 
 // Gates behind the queries, and delta nets.

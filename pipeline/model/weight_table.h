@@ -62,15 +62,16 @@ enum weight_form {
     FORM_FLOAT_TABLE,
 };
 
-enum weight_file {    // how a file has the rows
-    FILE_ROWS,        // in order
-    FILE_TRANSPOSED,  // as columns: [columns, rows] (GPT-2's Conv1D)
-    FILE_HEADS,       // q, k and v of one head after another, where the model has all of q, then k, then v
-    FILE_NET_QKVZ,    // q, k, v and z of one key head after another (Qwen3-Next)
-    FILE_NET_BA,      // b and a of one
-    FILE_SCALAR,      // one number without a dimension
-    FILE_CONVOLUTION, // in order, with a dimension of one between: [rows, 1, columns]
-    FILE_EXPERTS,     // of one expert after another: [experts, rows, columns]
+enum weight_file {   // how a file has the rows
+    FILE_ROWS,       // in order
+    FILE_TRANSPOSED, // as columns: [columns, rows] (GPT-2's Conv1D)
+    FILE_HEADS,    // of one head of keys after another its q, k and v, where the model has all of q, then k,
+                   // then v
+    FILE_NET_QKVZ, // q, k, v and z of one key head after another (Qwen3-Next)
+    FILE_NET_BA,   // b and a of one
+    FILE_SCALAR,   // one number without a dimension
+    FILE_CONVOLUTION,         // in order, with a dimension of one between: [rows, 1, columns]
+    FILE_EXPERTS,             // of one expert after another: [experts, rows, columns]
     FILE_EXPERTS_TRANSPOSED,  // [experts, columns, rows]
     FILE_EXPERTS_ALTERNATING, // the same, gate and up in turn
     FILE_NOWHERE, // not at all: the last rows of their place hold anything, and others are computed into what
@@ -128,10 +129,23 @@ extern const struct weight_table weight_table_deepseek_v3;
 extern const struct weight_table weight_table_mixtral;
 extern const struct weight_table weight_table_gpt_oss;
 extern const struct weight_table weight_table_granitemoe;
+extern const struct weight_table weight_table_llama4;
+extern const struct weight_table weight_table_exaone_moe;
+extern const struct weight_table weight_table_hy_v3;
+extern const struct weight_table weight_table_hunyuan_moe;
+extern const struct weight_table weight_table_afmoe;
+extern const struct weight_table weight_table_flex_olmo;
+extern const struct weight_table weight_table_qwen3_vl_moe;
+extern const struct weight_table weight_table_glm;
+extern const struct weight_table weight_table_stablelm;
+extern const struct weight_table weight_table_vaultgemma;
+extern const struct weight_table weight_table_nanochat;
 extern const struct weight_table weight_table_gptj;
 extern const struct weight_table weight_table_gpt_neo;
 extern const struct weight_table weight_table_opt;
 extern const struct weight_table weight_table_bloom;
+extern const struct weight_table weight_table_falcon;
+extern const struct weight_table weight_table_mpt;
 
 // In block number `block`; what lies beside the blocks is alike for all.
 size_t weight_dimension(const struct model_config *config, size_t block, enum weight_dimension which);

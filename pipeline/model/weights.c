@@ -86,6 +86,8 @@ static void list_pieces(struct device_matrix *matrix, const struct weight_match 
     if (match == NULL || !weights_keep(match, config, use.row, use.block)) {
         return;
     }
+    matrix->copies = weight_copies(use.row, config, use.block);
+    matrix->format_apart = WEIGHTS_SOURCE_APART;
     for (const struct weight_row *row = table->rows; row < table->rows + table->count; row++) {
         size_t rows = weight_dimension(config, use.block, row->rows);
         if (!weight_same_place(row, use.row) || !weight_present(row, config, use.block)) {
@@ -112,7 +114,8 @@ static int lay_out_row(struct layout *layout, struct model_weights *weights,
     if (use.row->form == FORM_MATRIX) {
         struct device_matrix *matrix = place;
         if (!layout->checking) {
-            *matrix = (struct device_matrix){.rows = rows, .columns = columns};
+            size_t experts = weights_experts(config, use.row, use.block);
+            *matrix = (struct device_matrix){.rows = rows, .columns = columns, .parts = experts};
             list_pieces(matrix, weights->match, config, use);
         }
         return layout_matrix(layout, matrix, err);
@@ -320,7 +323,8 @@ bool weights_are_kept(const struct model_weights *weights, const struct model_co
 int weights_put_part(struct device *device, struct model_weights *weights, const struct model_config *config,
                      struct weight_use use, enum weight_part part, size_t offset, const void *source,
                      size_t bytes, struct error *err) {
-    size_t piece = 0;
+    const struct device_matrix *matrix = place_of(weights, use);
+    size_t piece = use.copy * matrix->piece_count;
     for (const struct weight_row *row = config->weights->rows; row < use.row; row++) {
         piece += weight_same_place(row, use.row) && weight_present(row, config, use.block);
     }

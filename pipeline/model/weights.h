@@ -43,10 +43,11 @@ struct block_weights {
     void *space_step_bias;
     void *space_skip;
     void *space_norm;
-    struct device_matrix output; // [hidden, heads * head_dim]
-    void *output_bias;           // [hidden]
-    void *attention_norm;        // [hidden], behind attention
-    void *mlp_norm;              // [hidden], before the MLP or the experts
+    struct device_matrix attention_gate; // [heads * head_dim, hidden], of attention's result
+    struct device_matrix output;         // [hidden, heads * head_dim]
+    void *output_bias;                   // [hidden]
+    void *attention_norm;                // [hidden], behind attention
+    void *mlp_norm;                      // [hidden], before the MLP or the experts
     void *mlp_norm_bias;
     struct device_matrix
         gate_up; // [2 * intermediate, hidden]: gate | up; [intermediate, hidden] without gate
@@ -63,6 +64,11 @@ struct block_weights {
     void *sinks;                      // [heads]
     void *router;                     // [experts, hidden] numbers
     void *router_bias;                // [experts]
+    void *router_norm;                // [hidden], of what it reads, where it reads x itself
+    void *expert_scales;              // [experts] numbers (struct device_routing)
+    void *mlp_branch_norm;            // [hidden], behind the MLP, where experts are a branch beside it
+    void *experts_norm;               // [hidden], before the experts there
+    void *experts_branch_norm;        // [hidden], behind them
     void *correction;                 // [experts] float32 (struct device_routing)
     struct device_matrix latent_down; // [expert_hidden, hidden], where experts have a latent
     void *latent_down_bias;

@@ -9,6 +9,7 @@ import pytest
 import support
 from packed.checkpoints import LINEAR, quantised, write_folder
 from packed.methods import INVERSE_127, NF4, dynamic_map
+from packed.mixtures import EXPERTS, mixture
 from packed.numbers import read_folder, round_to, store
 from packed.runs import same_latents
 from support import JOB, OK, STOPPED, Job, make_model, make_problems, strata
@@ -82,6 +83,18 @@ def test_quantised_when_loaded(way, tmp_path):
     assert f"  weights     {name}\n" in strata("status", job.output).out
     assert json.loads(strata("status", job.output, "--json").out)["weights"] == name
     job.check_finished(PROBLEMS)
+
+
+@pytest.mark.parametrize("way", NAMES)
+def test_experts_are_quantised(way, tmp_path):
+    """Each expert's matrices, and not their router."""
+    model = mixture(tmp_path / "numbers")
+    assert any(LINEAR.fullmatch(name) for name in read_folder(model) if f"experts.{EXPERTS - 1}." in name)
+    job = Job(tmp_path / "job", make_problems(4), model, model={"quantize": way})
+    twin = job.twin(tmp_path / "twin", model={"path": str(exact_twin(tmp_path / "exact", way, model)), "quantize": None})
+    job.run()
+    twin.run()
+    same_latents(job, twin)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

@@ -1,6 +1,6 @@
 // What tests of experts share: a layer of random numbers on a device, and its tokens.
-#ifndef STRATA_TESTS_EXPERTS_TESTING_H
-#define STRATA_TESTS_EXPERTS_TESTING_H
+#ifndef STRATA_TESTS_KERNELS_EXPERTS_TESTING_H
+#define STRATA_TESTS_KERNELS_EXPERTS_TESTING_H
 
 #include "device_testing.h"
 
@@ -91,25 +91,31 @@ struct layer { // weights on a device
     struct device_experts experts;
 };
 
-static inline void put_layer(struct bed *bed, const struct sizes *sizes, const struct numbers *in,
-                             struct layer *layer) {
+static inline struct device_experts layer_of(struct bed *bed, const struct sizes *sizes,
+                                             const struct numbers *in, const struct device_matrix *gate_up,
+                                             const struct device_matrix *down) {
     size_t experts = sizes->experts;
-    layer->gate_up = bed_matrix(bed, in->gate_up, experts * rows_of(sizes), sizes->hidden);
-    layer->down = bed_matrix(bed, in->down, experts * sizes->hidden, sizes->width);
-    layer->experts = (struct device_experts){
+    return (struct device_experts){
         .experts = experts,
         .chosen = sizes->chosen,
         .hidden = sizes->hidden,
         .width = sizes->width,
-        .gate_up = &layer->gate_up,
-        .gate_up_bias = sizes->biased ? bed_put(bed, in->gate_up_bias, 2 * experts * sizes->width) : NULL,
-        .down = &layer->down,
+        .gate_up = gate_up,
+        .gate_up_bias = sizes->biased ? bed_put(bed, in->gate_up_bias, experts * rows_of(sizes)) : NULL,
+        .down = down,
         .down_bias = sizes->biased ? bed_put(bed, in->down_bias, experts * sizes->hidden) : NULL,
         .activation = sizes->activation,
         .limit = sizes->limit,
         .plain = sizes->plain,
         .scales_input = sizes->scales_input,
     };
+}
+
+static inline void put_layer(struct bed *bed, const struct sizes *sizes, const struct numbers *in,
+                             struct layer *layer) {
+    layer->gate_up = bed_matrix(bed, in->gate_up, sizes->experts * rows_of(sizes), sizes->hidden);
+    layer->down = bed_matrix(bed, in->down, sizes->experts * sizes->hidden, sizes->width);
+    layer->experts = layer_of(bed, sizes, in, &layer->gate_up, &layer->down);
 }
 
 // The bytes of out for `tokens` tokens, number order[i] of the case being token i; NULL: as they come.

@@ -314,18 +314,21 @@ struct turn_case {
     enum device_rope_rounding rounding;
     int norm; // of norm_cases; -1: none
     bool scaled;
+    bool wide; // scales are not rounded
 };
 
 static const struct turn_case turns[] = {
-    {{4, 2, 16, 0}, 0, 16, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_ALL, -1, false},
-    {{4, 2, 16, 32}, 0, 16, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, 0, false},
-    {{3, 1, 64, 0}, 0, 16, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ONCE, 4, true},
-    {{3, 3, 80, 5}, 20, 32, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_TABLES, 2, true},
-    {{6, 2, 128, 64}, 64, 64, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_TABLES, 6, false},
-    {{2, 1, 10, 0}, 4, 6, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, 7, true},
-    {{5, 1, 192, 0}, 0, 0, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, 2, false},
-    {{2, 1, 64, 0}, 0, 0, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, -1, true},
-    {{2, 2, 512, 0}, 0, 128, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ONCE, 4, false},
+    {{4, 2, 16, 0}, 0, 16, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_ALL, -1, false, false},
+    {{4, 2, 16, 32}, 0, 16, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, 0, false, false},
+    {{3, 1, 64, 0}, 0, 16, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ONCE, 4, true, false},
+    {{3, 3, 80, 5}, 20, 32, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_TABLES, 2, true, false},
+    {{6, 2, 128, 64}, 64, 64, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_TABLES, 6, false, false},
+    {{2, 1, 10, 0}, 4, 6, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, 7, true, false},
+    {{5, 1, 192, 0}, 0, 0, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, 2, false, false},
+    {{2, 1, 64, 0}, 0, 0, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, -1, true, false},
+    {{2, 2, 512, 0}, 0, 128, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ONCE, 4, false, false},
+    {{5, 1, 128, 0}, 0, 0, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_ONCE, -1, true, true},
+    {{2, 2, 66, 0}, 0, 66, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_ONCE, -1, true, true},
 };
 
 struct turn_numbers {
@@ -362,7 +365,8 @@ static void turn_head(const struct bed *bed, double *out, const double *x, const
             out[i] = left ? along - across : along + across;
         }
         if (query && c->scaled) {
-            out[i] = rounds(bed, out[i]) * rounds(bed, (double)n->scales[row]);
+            double scale = (double)n->scales[row];
+            out[i] = rounds(bed, out[i]) * (c->wide ? scale : rounds(bed, scale));
         }
     }
 }
@@ -426,7 +430,8 @@ static void try_turn(struct bed *bed, const struct turn_case *c) {
         .part = c->part,
         .pairing = c->pairing,
         .rounding = c->rounding,
-        .query_scale = c->scaled ? bed_upload(bed, n.scales, sizeof n.scales) : NULL};
+        .query_scale = c->scaled ? bed_upload(bed, n.scales, sizeof n.scales) : NULL,
+        .wide_query_scale = c->wide};
     for (size_t i = 0; i < TOKENS * width; i++) { // values, and what lies between, stay
         want[i] = (double)n.qkv[i];
     }

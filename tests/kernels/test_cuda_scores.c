@@ -21,7 +21,9 @@ static const struct scores_case cases[] = {
     {{2, 1, 136, 8}, 0, 90, 130, 4, true, true},  {{8, 2, 16, 0}, 1, 33, 65, 0, true, false},
     {{2, 1, 128, 128}, 0, 65, 0, 9, true, false}, {{4, 1, 8, 32}, 0, 0, 7, 0, false, true},
     {{2, 1, 512, 0}, 0, 0, 0, 0, false, false},   {{2, 2, 264, 8}, 0, 75, 100, 6, true, false},
-    {{1, 1, 384, 0}, 0, 0, 0, 0, true, true},
+    {{1, 1, 384, 0}, 0, 0, 0, 0, true, true},     {{5, 1, 128, 0}, 0, 0, 64, 0, false, false},
+    {{2, 1, 64, 0}, 0, 0, 1, 0, false, false},    {{5, 1, 128, 0}, 0, 0, 290, 0, false, false},
+    {{2, 1, 96, 0}, 0, 0, 8192, 0, false, false},
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 

@@ -237,21 +237,26 @@ struct rope_case {
     enum device_rope_rounding rounding;
     int norm; // enum device_norm_kind, or NOT_NORMED
     bool scales;
+    bool wide; // scales are not rounded
 };
 
+// clang-format off
 static const struct rope_case rope_cases[] = {
-    {{2, 1, 64, 0}, 0, 64, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_ALL, NOT_NORMED, false},
-    {{3, 3, 80, 0}, 0, 32, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, NOT_NORMED, false},
-    {{4, 2, 64, 256}, 0, 16, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_TABLES, DEVICE_NORM_RMS_PLUS_ONE, false},
-    {{2, 2, 192, 0}, 128, 64, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_TABLES, NOT_NORMED, false},
-    {{4, 1, 128, 0}, 0, 128, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_TABLES, DEVICE_NORM_RMS, true},
-    {{2, 1, 128, 8}, 0, 128, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_ONCE, NOT_NORMED, true},
-    {{2, 1, 96, 0}, 32, 34, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ONCE, DEVICE_NORM_LAYER, false},
-    {{2, 1, 64, 0}, 0, 0, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, NOT_NORMED, true},
-    {{5, 1, 72, 16}, 0, 0, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, DEVICE_NORM_RMS_ONCE, false},
-    {{3, 1, 10, 6}, 2, 6, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_ALL, DEVICE_NORM_RMS, true},
-    {{1, 1, 34, 0}, 0, 34, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, DEVICE_NORM_RMS_ONCE, false},
+    {{2, 1, 64, 0}, 0, 64, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_ALL, NOT_NORMED, false, false},
+    {{3, 3, 80, 0}, 0, 32, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, NOT_NORMED, false, false},
+    {{4, 2, 64, 256}, 0, 16, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_TABLES, DEVICE_NORM_RMS_PLUS_ONE, false, false},
+    {{2, 2, 192, 0}, 128, 64, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_TABLES, NOT_NORMED, false, false},
+    {{4, 1, 128, 0}, 0, 128, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_TABLES, DEVICE_NORM_RMS, true, false},
+    {{2, 1, 128, 8}, 0, 128, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_ONCE, NOT_NORMED, true, false},
+    {{2, 1, 96, 0}, 32, 34, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ONCE, DEVICE_NORM_LAYER, false, false},
+    {{2, 1, 64, 0}, 0, 0, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, NOT_NORMED, true, false},
+    {{5, 1, 72, 16}, 0, 0, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, DEVICE_NORM_RMS_ONCE, false, false},
+    {{3, 1, 10, 6}, 2, 6, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_ALL, DEVICE_NORM_RMS, true, false},
+    {{1, 1, 34, 0}, 0, 34, DEVICE_PAIR_HALVES, DEVICE_ROPE_ROUNDS_ALL, DEVICE_NORM_RMS_ONCE, false, false},
+    {{3, 1, 64, 0}, 0, 0, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_ONCE, NOT_NORMED, true, true},
+    {{2, 1, 40, 0}, 0, 40, DEVICE_PAIR_NEIGHBOURS, DEVICE_ROPE_ROUNDS_ONCE, NOT_NORMED, true, true},
 };
+// clang-format on
 
 struct rope_numbers {
     float *cosine; // [POSITIONS, part / 2]
@@ -296,7 +301,7 @@ static void head_wanted(const struct bed *bed, const struct rope_case *c, const 
         size_t angle = row * (c->part / 2) + i;
         turn_wanted(bed, c, n->cosine[angle], n->sine[angle], a, b);
     }
-    float scale = round_to(n->scales[row], bed->dtype);
+    float scale = round_to(n->scales[row], c->wide ? DTYPE_F32 : bed->dtype);
     for (size_t i = 0; i < c->heads.head_dim && query && c->scales; i++) {
         out[i].exact *= (double)scale;
         out[i].rounded = round_to(out[i].rounded * scale, bed->dtype);
@@ -311,7 +316,8 @@ static struct device_rope rope_put(struct bed *bed, const struct rope_case *c, c
                                .first = c->first,
                                .part = c->part,
                                .pairing = c->pairing,
-                               .rounding = c->rounding};
+                               .rounding = c->rounding,
+                               .wide_query_scale = c->wide};
     if (c->part > 0) {
         rope.cosine = bed_upload(bed, n->cosine, angles * sizeof(float));
         rope.sine = bed_upload(bed, n->sine, angles * sizeof(float));

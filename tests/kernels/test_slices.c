@@ -32,6 +32,9 @@ static const struct text_case cases[] = {
     {1, 1, 192, 33, .tokens = 250},
     {4, 2, 8, 5000, .tokens = 577},
     {.heads = 2, .kv_heads = 1, .head_dim = 16, .tokens = 583, .chunk = 250, .gap = 24},
+    {5, 1, 128, 0, .tokens = 583, .chunk = 290},
+    {2, 1, 40, 0, .tokens = 577, .chunk = 192},
+    {3, 1, 16, 0, .tokens = 400, .chunk = 1},
     {2, 1, 32, 130, .tokens = 590, .chunk = 100, .sinks = true, .softcap = 3.0f},
     {.heads = 2, .kv_heads = 2, .head_dim = 8, .tokens = 450, .sinks = true, .slopes = true},
 };

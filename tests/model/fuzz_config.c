@@ -23,7 +23,8 @@ static void try_rope(const struct model_config *config, const struct rope_config
     for (int is_long = 0; is_long < 2; is_long++) {
         rope_frequencies(config, rope, is_long ? config->max_positions + 1 : 1, frequencies);
         for (size_t i = 0; i < half; i++) {
-            demand(frequencies[i] >= 0 && isfinite(frequencies[i]));
+            demand(isfinite(frequencies[i]));
+            demand(rope->turns_back ? frequencies[i] <= 0 : frequencies[i] >= 0);
         }
     }
     free(frequencies);
@@ -41,7 +42,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     demand(config.heads > 0 && config.kv_heads > 0 && config.heads % config.kv_heads == 0);
     demand(config.head_dim > 0 && config.head_dim % 2 == 0 && config.max_positions > 0);
     for (size_t i = 0; i < config.layers; i++) {
-        demand(!config.layer_slides[i] || config.window > 0);
+        demand(!config.layer_slides[i] || config.window > 0 || config.chunk > 0);
     }
     demand(config.unrotated < config.head_dim && config.experts.chosen <= config.experts.count);
     try_rope(&config, &config.rope);

@@ -110,7 +110,8 @@ static void steps_are_of_the_kind_that_runs_them(void **state) {
         bool of_latents = step >= BLOCK_QUERY_DOWN && step <= BLOCK_KEY_PLACE;
         matmuls += !of_latents && block_step_kind((enum block_step)step) == BLOCK_KIND_MATMUL;
     }
-    assert_int_equal(matmuls, count + 4); // and those of blocks' own inputs, and of experts' latents
+    assert_int_equal(matmuls,
+                     count + 5); // and those of blocks' own inputs and gates, and of experts' latents
     for (size_t i = 0; i < count; i++) {
         assert_int_equal(block_step_kind(list[i].step), BLOCK_KIND_MATMUL);
     }

@@ -13,6 +13,7 @@
 
 #include "model/config.h"
 #include "model/family.h"
+#include "model/rope.h"
 
 static void parse(struct model_config *config, const char *text) {
     struct error err = {0};
@@ -32,6 +33,9 @@ static void refused(const char *text, const char *said) {
     assert_null(config.layer_ropes);
     assert_null(config.layer_experts);
 }
+
+// What the class of dots.llm1 has no default for.
+#define DOTS " \"n_routed_experts\": 8, \"n_shared_experts\": 2, \"num_experts_per_tok\": 3}"
 
 static void windows_come_in_patterns(void **state) {
     (void)state;
@@ -59,6 +63,24 @@ static void windows_come_in_patterns(void **state) {
         {"{\"model_type\": \"phi3\", \"num_hidden_layers\": 2, \"sliding_window\": 9}", "\1\1", "\0\0"},
         {"{\"model_type\": \"phi3\", \"num_hidden_layers\": 2}", "\0\0", "\0\0"},
         {"{\"model_type\": \"gpt2\", \"n_layer\": 2}", "\0\0", "\2\2"},
+        {"{\"model_type\": \"llama4_text\", \"num_hidden_layers\": 4, \"no_rope_layers\": []}", "\1\1\1\0",
+         "\0\0\0\2"},
+        {"{\"model_type\": \"llama4_text\", \"num_hidden_layers\": 2, \"no_rope_layers\": [0, 1]}", "\0\1",
+         "\2\0"},
+        {"{\"model_type\": \"llama4_text\", \"num_hidden_layers\": 2, \"attention_chunk_size\": null}",
+         "\0\0", "\0\0"},
+        {"{\"model_type\": \"llama4_text\", \"num_hidden_layers\": 2, \"no_rope_layer_interval\": 2,"
+         " \"layer_types\": [\"full_attention\", \"chunked_attention\"]}",
+         "\0\1", "\0\2"},
+        {"{\"model_type\": \"cwm\", \"num_hidden_layers\": 6, \"rope_parameters\": {\"rope_theta\": 9}}",
+         "\0\1\1\1\0\1", "\0\0\0\0\0\0"},
+        {"{\"model_type\": \"afmoe\", \"num_hidden_layers\": 3, \"global_attn_every_n_layers\": 2}", "\1\0\1",
+         "\0\2\0"},
+        {"{\"model_type\": \"dots1\", \"num_hidden_layers\": 3, \"max_window_layers\": 1," DOTS, "\0\1\1",
+         "\0\0\0"},
+        {"{\"model_type\": \"dots1\", \"num_hidden_layers\": 3, \"max_window_layers\": 1,"
+         " \"sliding_window\": null," DOTS,
+         "\0\0\0", "\0\0\0"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct model_config config;
@@ -139,7 +161,7 @@ static void blocks_without_a_window_may_differ_in_more(void **state) {
 static void what_differs_in_other_ways_is_refused(void **state) {
     (void)state;
     static const char *const cases[][2] = {
-        {"\"enable_moe_block\": true", "'enable_moe_block' is true"},
+        {"\"enable_moe_block\": true", "'num_experts' is missing"},
         {"\"use_bidirectional_attention\": \"all\"", "'use_bidirectional_attention' is all"},
         {"\"global_head_dim\": 33", "heads of 33 numbers"},
         {"\"attention_k_eq_v\": true, \"num_global_key_value_heads\": 3", "not a multiple of the 3 heads"},
@@ -178,6 +200,58 @@ static void experts_are_counted(void **state) {
     assert_true(config.experts.normalised && !config.experts.rounds_weights);
     model_config_destroy(&config);
     refused("{\"model_type\": \"mixtral\", \"num_experts_per_tok\": 9}", "'num_experts_per_tok' is 9 of 8");
+}
+
+static void blocks_may_see_chunks_and_temper_queries(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config,
+          "{\"model_type\": \"llama4\", \"text_config\": {\"num_hidden_layers\": 4, \"floor_scale\": 100,"
+          " \"interleave_moe_layer_step\": 2, \"intermediate_size\": 40,"
+          " \"intermediate_size_mlp\": 56, \"attention_chunk_size\": 77}}");
+    assert_memory_equal(config.layer_experts, "\0\1\0\1", 4);
+    assert_true(config.chunk == 77 && config.window == 0 && config.head_dim == 128);
+    assert_true(config_mlp_width(&config, 0) == 56 && config_mlp_width(&config, 1) == 40);
+    assert_true(config.experts.width == 40 && config.experts.count == 16 && config.experts.chosen == 1);
+    assert_true(config.experts.scales_input && !config.experts.normalised && config.experts.rounds_weights);
+    assert_true(config.experts.scores == DEVICE_SCORES_SIGMOID && config.qk_norm == QK_NORM_TURNED);
+    assert_true(rope_query_scale(&config, 98) == 1);
+    assert_true(rope_query_scale(&config, 99) == (float)log1p(1) * 0.1f + 1);
+    assert_true(rope_query_scale(&config, 400) == (float)log1p(4) * 0.1f + 1);
+    model_config_destroy(&config);
+
+    parse(&config,
+          "{\"model_type\": \"llama4_text\", \"num_hidden_layers\": 3, \"moe_layers\": [2, -1, 7],"
+          " \"interleave_moe_layer_step\": 1, \"use_qk_norm\": false, \"attn_temperature_tuning\": false,"
+          " \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 16.0, \"low_freq_factor\": 1.0,"
+          " \"high_freq_factor\": 1.0, \"original_max_position_embeddings\": 8192}}");
+    assert_memory_equal(config.layer_experts, "\0\0\1", 3);
+    assert_true(config.query_beta == 0 && config.query_step == 0 && config.qk_norm == QK_NORM_NONE);
+    float frequencies[64];
+    rope_frequencies(&config, &config.rope, 1, frequencies);
+    assert_true(frequencies[0] == 1); // a short wavelength stays, and the longest is stretched
+    assert_true(frequencies[63] == 1.0f / (float)pow(5e5, (double)(126.0f / 128)) / 16);
+    model_config_destroy(&config);
+
+    static const char *const cases[][2] = {
+        {"\"attention_chunk_size\": 0", "'attention_chunk_size' is 0"},
+        {"\"attention_chunk_size\": null, \"num_hidden_layers\": 1, \"layer_types\": [\"chunked_attention\"]",
+         "there is no 'attention_chunk_size'"},
+        {"\"num_hidden_layers\": 1, \"layer_types\": [\"sliding_attention\"]",
+         "supported are full_attention and chunked_attention"},
+        {"\"no_rope_layers\": [1]", "'no_rope_layers' is not a list of 48 numbers"},
+        {"\"moe_layers\": 3", "'moe_layers' is not a list"},
+        {"\"moe_layers\": [\"3\"]", "'moe_layers' entry 0 is not a number"},
+        {"\"interleave_moe_layer_step\": 0", "'interleave_moe_layer_step' is 0"},
+        {"\"floor_scale\": 0", "'floor_scale' is 0"},
+        {"\"attn_scale\": -0.5", "'attn_scale' is -0.5"},
+        {"\"attn_temperature_tuning\": 4", "'attn_temperature_tuning'"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[512];
+        snprintf(text, sizeof text, "{\"model_type\": \"llama4_text\", %s}", cases[i][0]);
+        refused(text, cases[i][1]);
+    }
 }
 
 static void some_blocks_have_a_delta_net(void **state) {
@@ -256,7 +330,46 @@ static void attention_may_have_latents(void **state) {
             "not a list of 47 names");
     refused("{\"model_type\": \"glm4_moe_lite\", \"num_hidden_layers\": 1, \"mlp_layer_types\": [\"moe\"]}",
             "supported are dense and sparse");
-    refused("{\"model_type\": \"deepseek_v32\"}", "'model_type' is 'deepseek_v32'");
+
+    parse(&config, "{\"model_type\": \"deepseek_v32\", \"num_hidden_layers\": 2, \"index_topk\": 64,"
+                   " \"first_k_dense_replace\": 1, \"rope_interleave\": false,"
+                   " \"layer_types\": [\"indexed_attention\", \"indexed_attention\"]}");
+    assert_int_equal(config.longest_text, 64);
+    assert_int_equal(config.pairing, DEVICE_PAIR_NEIGHBOURS); // whatever the key says
+    assert_memory_equal(config.layer_experts, "\0\1", 2);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"deepseek_v32\", \"q_lora_rank\": null}", "'q_lora_rank' is null");
+    refused("{\"model_type\": \"glm_moe_dsa\", \"index_topk\": 0}", "'index_topk' is 0");
+}
+
+static void older_families_name_heads_and_norms_otherwise(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config, "{\"model_type\": \"falcon\"}");
+    assert_true(config.heads == 71 && config.kv_heads == 1 && config.intermediate == 4 * config.hidden);
+    assert_int_equal(config.branches, BRANCHES_ONE_NORM);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"falcon\", \"hidden_size\": 64, \"num_attention_heads\": 8,"
+                   " \"new_decoder_architecture\": true, \"num_kv_heads\": 2, \"ffn_hidden_size\": 40}");
+    assert_true(config.kv_heads == 2 && config.intermediate == 40);
+    assert_int_equal(config.branches, BRANCHES_TWO_NORMS);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"falcon\", \"multi_query\": false, \"parallel_attn\": false}");
+    assert_true(config.kv_heads == 71 && config.branches == BRANCHES_SERIAL);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"mpt\", \"max_seq_len\": 64,"
+                   " \"attn_config\": {\"clip_qkv\": 6, \"softmax_scale\": 0.5}}");
+    assert_true(config.qkv_limit == 6 && config.score_scale == 0.5 && config.has_slopes);
+    assert_int_equal(config.longest_text, 64);
+    assert_string_equal(config.longest_key, "max_seq_len");
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"stablelm\", \"qk_layernorm\": true}");
+    assert_int_equal(config.qk_norm, QK_NORM_EACH);
+    model_config_destroy(&config);
 }
 
 static void experts_are_chosen_in_groups(void **state) {
@@ -516,6 +629,33 @@ static void what_another_family_has_is_refused(void **state) {
          "'short_factor' is not a list of 48 numbers"},
         {"\"model_type\": \"gpt_oss\"", "neither 'rope_scaling' nor 'rope_parameters' is there"},
         {"\"model_type\": \"granite\", \"attention_multiplier\": 0", "'attention_multiplier' is 0"},
+        {"\"model_type\": \"cwm\"", "neither 'rope_scaling' nor 'rope_parameters' is there"},
+        {"\"model_type\": \"dots1\", \"n_shared_experts\": 1, \"num_experts_per_tok\": 1",
+         "'n_routed_experts' is missing"},
+        {"\"model_type\": \"dots1\", \"n_routed_experts\": 8, \"n_shared_experts\": 1",
+         "'num_experts_per_tok' is missing"},
+        {"\"model_type\": \"dots1\", \"n_routed_experts\": 8, \"num_experts_per_tok\": 1",
+         "'n_shared_experts' is missing"},
+        {"\"model_type\": \"hy_v3\", \"num_experts\": 8, \"num_local_experts\": 9",
+         "'num_experts' is 8, and"},
+        {"\"model_type\": \"hunyuan_v1_moe\", \"num_hidden_layers\": 2, \"num_experts\": 4, \"moe_topk\": "
+         "[1, 2]",
+         "'moe_topk' is not one number for all of 2 blocks"},
+        {"\"model_type\": \"hunyuan_v1_moe\", \"num_experts\": 4, \"moe_topk\": 2, \"num_experts_per_tok\": "
+         "1",
+         "'moe_topk' is 2, and 'num_experts_per_tok' is 1"},
+        {"\"model_type\": \"qwen3_vl_moe_text\", \"moe_intermediate_size\": 1024",
+         "which these do not tell apart"},
+        {"\"model_type\": \"lfm2_moe\"", "'layer_types' is not a list of 32 names"},
+        {"\"model_type\": \"lfm2_moe\", \"use_expert_bias\": null, \"num_hidden_layers\": 1, \"layer_types\":"
+         " [\"conv\"]",
+         "'use_expert_bias' is null"},
+        {"\"model_type\": \"falcon\", \"alibi\": true", "'alibi' is true"},
+        {"\"model_type\": \"falcon\", \"multi_query\": null", "'multi_query' is null"},
+        {"\"model_type\": \"falcon\", \"num_ln_in_parallel_attn\": 2", "'num_ln_in_parallel_attn' is 2"},
+        {"\"model_type\": \"falcon\", \"parallel_attn\": false, \"new_decoder_architecture\": true",
+         "'parallel_attn' is false"},
+        {"\"model_type\": \"mpt\", \"attn_config\": {\"softmax_scale\": 0}", "'softmax_scale' is 0"},
         {"\"model_type\": \"gpt_oss\", \"swiglu_alpha\": 2, \"rope_scaling\": {\"type\": \"default\"}",
          "'swiglu_alpha' is 2"},
         {"\"model_type\": \"phi3\", \"sliding_window\": 0", "'sliding_window' is 0"},
@@ -542,8 +682,10 @@ int main(void) {
         cmocka_unit_test(blocks_without_a_window_may_differ_in_more),
         cmocka_unit_test(what_differs_in_other_ways_is_refused),
         cmocka_unit_test(experts_are_counted),
+        cmocka_unit_test(blocks_may_see_chunks_and_temper_queries),
         cmocka_unit_test(some_blocks_have_a_delta_net),
         cmocka_unit_test(attention_may_have_latents),
+        cmocka_unit_test(older_families_name_heads_and_norms_otherwise),
         cmocka_unit_test(experts_are_chosen_in_groups),
         cmocka_unit_test(some_blocks_have_a_short_convolution),
         cmocka_unit_test(blocks_of_nemotron_h_are_one_branch),

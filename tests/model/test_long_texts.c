@@ -208,7 +208,8 @@ static void slices_have_the_bits_of_the_whole(void **state) {
     }
 }
 
-// What rotates by two tables, by the text's length or not at all, scales queries by their place, adds places
+// What rotates by two tables, by the text's length or not at all, scales queries by their place, sees its own
+// chunk of the text, adds places
 // to scores, learns them, has experts or latents, or a state in place of keys and values.
 static void families_have_the_bits_of_the_whole(void **state) {
     (void)state;
@@ -232,6 +233,8 @@ static void families_have_the_bits_of_the_whole(void **state) {
                  {"mixtral", DTYPE_F16},
                  {"gemma4-shared", DTYPE_BF16},
                  {"gemma4-takers", DTYPE_F32},
+                 {"llama4", DTYPE_BF16},
+                 {"llama4-dense", DTYPE_F32},
                  {"nemotron_h-latent", DTYPE_F16},
                  {"granitemoehybrid-dense", DTYPE_F32}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -58,8 +58,8 @@ static void compare_company(const char *name, enum dtype dtype) {
 
 static void company_threads_and_order_of_load_change_no_bit(void **state) {
     (void)state;
-    static const char *const names[] = {"qwen3",          "qwen3-tied",        "llama-dynamic",
-                                        "mistral-window", "nemotron_h-latent", "granitemoehybrid"};
+    static const char *const names[] = {"qwen3",  "qwen3-tied",        "llama-dynamic",   "mistral-window",
+                                        "llama4", "nemotron_h-latent", "granitemoehybrid"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         compare_company(names[i], DTYPE_F32);
         compare_company(names[i], DTYPE_F16);

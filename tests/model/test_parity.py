@@ -59,7 +59,7 @@ FURTHER = make_goldens.golden_variants.all_variants()
 def live_texts(name, folder, config):
     """Of a mixture of experts, few, of which no token is near another choice of experts."""
     inner = make_goldens.family_tensors.text_config(config)
-    if "num_experts_per_tok" in inner:
+    if make_goldens.family_tensors.is_mixture(config):
         return make_goldens.clear_texts(str(folder), "live " + name, FEW_LENGTHS, inner["vocab_size"])
     return make_goldens.make_ids("live " + name, FURTHER_LENGTHS if name in FURTHER else LENGTHS, inner["vocab_size"])
 
@@ -92,7 +92,7 @@ def test_all_layers(name, tmp_path):
 
 
 # Longer than a batch, so that it runs in slices: 4 of them.
-@pytest.mark.parametrize("name", ["qwen3", "qwen2-layer-types", "llama-dynamic", "llama-yarn", "mistral-window"])
+@pytest.mark.parametrize("name", ["qwen3", "qwen2-layer-types", "llama-dynamic", "llama-yarn", "mistral-window", "llama4-dense"])
 def test_a_text_in_slices(name, tmp_path):
     folder = tmp_path / "model"
     config = make_goldens.write_variant(str(folder), name)

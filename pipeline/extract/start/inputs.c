@@ -174,10 +174,19 @@ static int hold_weights(struct inputs *inputs, struct error *err) {
                                           : STATUS_OK;
 }
 
-// Positions that are learned end where their table does.
+// Positions that are learned end where their table does, and some models are computed of texts of no more
+// than so many tokens.
 static int check_positions(const struct inputs *inputs, struct error *err) {
     const struct model_config *config = model_config_of(inputs->model);
     size_t positions = config->position_rows - config->position_offset;
+    if (config->longest_text > 0 && (size_t)inputs->job.max_tokens > config->longest_text) {
+        return error_set(
+            err, STATUS_JOB,
+            "problems.max_tokens is %lld, and the model is computed of texts of at most %zu tokens "
+            "('%s'): set problems.max_tokens: %zu, which cuts longer texts, or less",
+            (long long)inputs->job.max_tokens, config->longest_text, config->longest_key,
+            config->longest_text);
+    }
     return config->position_rows == 0 || (size_t)inputs->job.max_tokens <= positions
                ? STATUS_OK
                : error_set(err, STATUS_JOB,
