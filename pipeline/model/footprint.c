@@ -235,8 +235,10 @@ void footprint_of_batch(struct footprint_batch *out, const struct model_config *
         uint64_t mixed = times(device_delta_net_mixed(&config->delta_net), sizeof(float));
         out->scratch = most(out->scratch, times(limits->tokens, mixed));
     }
-    if (config->state_space.taps > 0) { // the same
-        uint64_t mixed = times(device_state_space_mixed(&config->state_space), sizeof(float));
+    if (config->state_space.taps > 0) { // the same, and four of each head
+        uint64_t mixed =
+            times(plus(device_state_space_mixed(&config->state_space), 4 * config->state_space.heads),
+                  sizeof(float));
         out->scratch = most(out->scratch, times(limits->tokens, mixed));
     }
     if (has_own_memory) {

@@ -6,7 +6,7 @@ import pytest
 
 import support
 from packed.checkpoints import quantised
-from packed.mixtures import EXPERTS, mixture
+from packed.mixtures import EXPERTS, branches, mixture
 from packed.runs import run_both
 from support import OK, Job, make_problems, strata
 
@@ -44,6 +44,14 @@ def test_equals_its_twin(numbers, name, tmp_path):
 @pytest.mark.parametrize("name", ["gptq", "fp8-ragged", "nf4-double"])
 def test_equals_its_twin_on_a_gpu(numbers, name, tmp_path):
     run_both(tmp_path, made_of(numbers, name), program=support.EMULATED, model={"device": "cuda:0"})
+
+
+@pytest.mark.parametrize("name", ["gptq", "fp8", "nf4"])
+def test_blocks_of_one_branch(name, tmp_path):
+    made = quantised(branches(tmp_path / "numbers"), CASES[name][0], **CASES[name][1])
+    assert {f"backbone.layers.{at}_proj" for at in ("0.mixer.in", "1.mixer.experts.0.up", "1.mixer.fc1_latent", "1.mixer.shared_experts.down",
+                                                    "2.mixer.q", "3.mixer.down")} <= set(made.options)
+    run_both(tmp_path, made)
 
 
 @pytest.mark.parametrize("program, weights", [(None, "disk"), (support.EMULATED, "host")])

@@ -17,7 +17,7 @@ import numpy as np
 from packed.methods import METHODS, config_ct
 from packed.numbers import read_folder, store, write_safetensors
 
-LINEAR = re.compile(r"(model\.layers\.\d+\.(?:self_attn|mlp|mlp\.experts\.\d+)\.\w+_proj)\.weight")
+LINEAR = re.compile(r"((?:model|backbone)\.layers\.\d+\.(?:self_attn|(?:mlp|mixer)(?:\.experts\.\d+|\.shared_experts)?)\.\w+_proj)\.weight")
 
 
 class Checkpoint:
