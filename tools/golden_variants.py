@@ -372,21 +372,21 @@ def llama4_variants():
 def nemotron_h(**changes):
     """A norm follows the scan, whose sums may come near 0: eps keeps it from making a large error of a small one."""
     return {"model_type": "nemotron_h", "hidden_size": 32, "vocab_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2,
-            "head_dim": 16, "intermediate_size": 48, "mlp_hidden_act": "relu2", "layer_norm_epsilon": 1e-3, "mamba_num_heads": 4,
+            "head_dim": 16, "intermediate_size": 48, "mlp_hidden_act": "relu2", "layer_norm_epsilon": 1e-3, "mamba_num_heads": 8,
             "mamba_head_dim": 8, "n_groups": 2, "ssm_state_size": 16, "conv_kernel": 4, "time_step_min": 0.001,
             "tie_word_embeddings": False, "pad_token_id": 0, **changes}
 
 
 def granite_hybrid(**changes):
     granite = dict(embedding_multiplier=6.0, attention_multiplier=0.25, residual_multiplier=0.5, logits_scaling=8.0)
-    return small("granitemoehybrid", **{**granite, "rms_norm_eps": 1e-3, "intermediate_size": 24, "shared_intermediate_size": 20,
+    return small("granitemoehybrid", **{**granite, "rms_norm_eps": 1e-3, "intermediate_size": 24, "shared_intermediate_size": 40,
                                         "mamba_n_heads": 8, "mamba_n_groups": 1, "mamba_d_state": 16, "mamba_d_head": 8,
                                         "mamba_d_conv": 4, "mamba_expand": 2, "position_embedding_type": "nope",
                                         "layer_types": ["mamba", "attention", "mamba"], **changes})
 
 
 def space_variants():
-    experts = dict(n_routed_experts=8, num_experts_per_tok=2, moe_intermediate_size=24, moe_shared_expert_intermediate_size=20,
+    experts = dict(n_routed_experts=8, num_experts_per_tok=2, moe_intermediate_size=24, moe_shared_expert_intermediate_size=40,
                    n_group=2, topk_group=1, routed_scaling_factor=1.5)
     moe = nemotron_h(hybrid_override_pattern="M*E", num_hidden_layers=4, **experts)
     latent = nemotron_h(layers_block_type=["mamba", "moe", "attention", "mlp"], moe_latent_size=16, mlp_bias=True, use_bias=True,
