@@ -80,7 +80,7 @@ enum block_keys { // where a block with attention has its keys and values from
     KEYS_SHARED, // from the last block before of its kind (with a window or without) that has its own
 };
 
-struct expert_config { // of blocks that have experts in place of an MLP
+struct expert_config { // of blocks that have experts, in place of an MLP or beside it
     size_t count;      // 0: no block has
     size_t chosen;
     size_t width;

@@ -94,14 +94,14 @@ static int read_shared(const struct values *values, const struct family_experts 
                        struct expert_config *experts, struct error *err) {
     size_t count = 0;
     experts->shared_gate = row->shared_gate;
-    if (row->shared_count_key != NULL && row->shared_may_lack) {
-        int64_t number = row->shared_count;
-        TRY(values_integer(values, row->shared_count_key, 0, LARGEST_HEADS, &number, err));
-        count = (size_t)number;
-    } else if (row->shared_count_key != NULL) {
-        TRY(need_count(values, row->shared_count_key, row->shared_count, &count, LARGEST_HEADS, err));
-    }
     if (row->shared_count_key != NULL) {
+        int64_t number = row->shared_count;
+        if (number == 0 && !row->shared_may_lack && !values_has(values, row->shared_count_key)) {
+            return error_set(err, STATUS_DATA, "'%s' is missing", row->shared_count_key);
+        }
+        TRY(values_integer(values, row->shared_count_key, row->shared_may_lack ? 0 : 1, LARGEST_HEADS,
+                           &number, err));
+        count = (size_t)number;
         experts->shared_width = count * experts->width; // at most 2^40
         return experts->shared_width <= LARGEST_DIMENSION
                    ? STATUS_OK

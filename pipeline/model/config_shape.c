@@ -409,9 +409,8 @@ static bool flag_is_read(const struct family_row *row, const char *key) {
     if (strcmp(key, "qk_layernorm") == 0) {
         return row->qk_norm_key != NULL && strcmp(row->qk_norm_key, key) == 0;
     }
-    if (strcmp(key, "use_qk_norm") == 0) { // HunYuan's and MiniMax-M2's are normalised whatever it says
-        return row->qk_norm == QK_NORM_AFTER || row->rotary_part ||
-               (row->qk_norm_key != NULL && strcmp(row->qk_norm_key, key) == 0);
+    if (strcmp(key, "use_qk_norm") == 0) {
+        return row->qk_norm_always || (row->qk_norm_key != NULL && strcmp(row->qk_norm_key, key) == 0);
     }
     if (strcmp(key, "use_bidirectional_attention") == 0) {
         return row->full_heads; // it is a word there

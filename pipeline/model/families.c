@@ -27,7 +27,7 @@ static const struct family_nest nests[] = {
 enum { NESTS = sizeof nests / sizeof nests[0] };
 
 static const struct family_list *const lists[] = {&family_list_dense, &family_list_mixtures,
-                                                  &family_list_hybrids};
+                                                  &family_list_latent, &family_list_hybrids};
 
 enum { LISTS = sizeof lists / sizeof lists[0] };
 

@@ -130,6 +130,7 @@ struct family_row {
     enum branch_order branches; // where `parallel` holds; otherwise serial
     struct family_flag parallel;
     enum qk_norm qk_norm;
+    bool qk_norm_always;     // whatever use_qk_norm says
     const char *qk_norm_key; // says whether they are there; NULL: they are
     bool qk_norm_otherwise;  // where the key is absent
     struct family_flag qkv_bias;

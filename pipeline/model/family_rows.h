@@ -12,6 +12,7 @@ struct family_list {
 
 extern const struct family_list family_list_dense;
 extern const struct family_list family_list_mixtures; // of experts
+extern const struct family_list family_list_latent;   // the same, of latent attention
 extern const struct family_list family_list_hybrids;  // of attention with other mixers
 
 extern const char *const family_text_prefixes[]; // of nested text models: what is saved now, and before
@@ -23,5 +24,13 @@ extern const char *const family_text_prefixes[]; // of nested text models: what 
 #define ALWAYS                                                                                               \
     { .always = true }
 #define LAYER_NORM_EPS .keys = {.epsilon = "layer_norm_eps"}
+
+// As DeepSeek-V3 chooses experts and has some beside them.
+#define SIGMOID_EXPERTS                                                                                      \
+    .count_key = "n_routed_experts", .other_count_key = "num_local_experts",                                 \
+    .width_key = "moe_intermediate_size", .normalised_key = "norm_topk_prob", .normalised = true,            \
+    .scores = DEVICE_SCORES_SIGMOID, .shared_count_key = "n_shared_experts", .shared_count = 1,              \
+    .scaling_key = "routed_scaling_factor", .sum_more = 1e-20, .wide_router = true, .has_correction = true,  \
+    .groups = GROUPS_BY_PAIRS
 
 #endif

@@ -82,6 +82,12 @@ static int check_tensor(const struct tensor *tensor, const struct model_config *
     bool plain = weight_is_vector(row);
     if (tensor->format == NULL || (plain && !weight_format_plain(tensor->format))) {
         char names[WEIGHT_FORMAT_NAMES];
+        if (!plain && tensor->format == NULL && is_of_experts(row->file)) {
+            return error_set(err, STATUS_DATA,
+                             "tensor '%s' has dtype %s; all experts of a block are one tensor here, which is "
+                             "read only of numbers and of MXFP4",
+                             tensor->name, tensor->type->name);
+        }
         return error_set(err, STATUS_DATA, "tensor '%s' has dtype %s; supported are %s", tensor->name,
                          tensor->type->name, weight_format_names(plain, names));
     }

@@ -72,9 +72,11 @@ struct block_weights {
     void *correction;                 // [experts] float32 (struct device_routing)
     struct device_matrix latent_down; // [expert_hidden, hidden], where experts have a latent
     void *latent_down_bias;
-    struct device_matrix experts_gate_up; // [experts * 2 * width, hidden]: gate | up of one after another
+    // [experts * 2 * width, expert_hidden]: gate | up of one after another; without a gate [experts * width,
+    // ..]. expert_hidden is that of their latent, or hidden.
+    struct device_matrix experts_gate_up;
     void *experts_gate_up_bias;
-    struct device_matrix experts_down; // [experts * hidden, width]
+    struct device_matrix experts_down; // [experts * expert_hidden, width]
     void *experts_down_bias;
     struct device_matrix latent_up; // [hidden, expert_hidden], behind them
     void *latent_up_bias;
