@@ -6,7 +6,7 @@ import pytest
 
 import support
 from packed.checkpoints import quantised
-from packed.mixtures import EXPERTS, branches, mixture
+from packed.mixtures import EXPERTS, branches, mixture, together
 from packed.runs import run_both
 from support import OK, Job, make_problems, strata
 
@@ -83,3 +83,11 @@ def test_what_they_take(numbers, name, each, tmp_path):
     assert loaded["expansion"] == 0
     assert kept["expansion"] == 2 * max(EXPERTS * weight.size * (2 if module.endswith("gate_proj") else 1)
                                         for module, weight in packed.items() if module.endswith("gate_proj"))
+
+
+def test_all_experts_in_one_packed_tensor_are_refused_by_name(tmp_path):
+    job = Job(tmp_path, make_problems(3), together(tmp_path / "model", "F8_E4M3"))
+    done = job.run(expect=None)
+    assert done.code == support.DATA and "all experts of a block are one tensor here" in done.err, done
+    job = Job(tmp_path / "numbers", make_problems(3), together(tmp_path / "plain", "BF16"))
+    job.run()

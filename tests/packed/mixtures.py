@@ -27,10 +27,19 @@ def branches(folder):
                             "mamba_num_heads": 8, "mlp_bias": False, "use_bias": False})
 
 
-def written(folder, config):
+def together(folder, dtype):
+    """Granite's, whose experts are one tensor a block, of that dtype."""
+    return written(folder, golden_variants.mixture_variants()["granitemoe"][0], {"_linear.weight": dtype})
+
+
+def written(folder, config, dtypes=()):
     base = make_model("packed", hidden=64, layers=2, intermediate=128)
     vocabulary = json.loads((base / "config.json").read_text())["vocab_size"]
     config = {**config, "dtype": "bfloat16", "vocab_size": vocabulary}
-    tensors = {tensor.name: store(np.asarray(tensor.values(), np.float32).reshape(tensor.shape), "BF16")
+    tensors = {tensor.name: store(np.asarray(tensor.values(), np.float32).reshape(tensor.shape), dtype_of(tensor.name, dtypes))
                for tensor in family_tensors.list_tensors(config, 7)}
     return write_folder(folder, (base / "tokenizer.json").read_text(encoding="utf-8"), config, tensors, 2)
+
+
+def dtype_of(name, dtypes):
+    return next((dtype for end, dtype in dict(dtypes).items() if name.endswith(end)), "BF16")
