@@ -102,7 +102,7 @@ def find_row(family, c):
         "youtu": Row(qkv_bias=bias, out_bias=bias),
         "lfm2_moe": Row(norms=("operator_norm", "ffn_norm"), qk_norms="head", qk_names=("q_layernorm", "k_layernorm"), out="out_proj",
                         mlp_names=("w1", "w3", "w2"), final="embedding_norm", mixture="lfm2"),
-        "qwen3_vl_moe_text": Row(qk_norms="head", mixture="qwen_columns"),
+        "qwen3_vl_moe_text": Row(qk_norms="head", mixture="qwen_rows" if c.get("has_fused_experts") else "qwen_columns"),
         "dots1": Row(qk_norms="head", mixture="deepseek"),
         "exaone_moe": Row(qk_norms="head", mixture="exaone"),
         "solar_open": Row(qkv_bias=bias, mixture="deepseek"),

@@ -442,6 +442,8 @@ def tower_variants():
                      {"text_config": {**qwen3, "rope_parameters": {**interleaved, "rope_theta": 100.0}}}),
         "qwen3_vl_moe": (nested("qwen3_vl_moe", sparse3, {**tower3, "model_type": "qwen3_vl_moe"}), "BF16", 1, FEWEST,
                          {"text_config": {**sparse3, "rope_parameters": {**interleaved, "rope_theta": 100.0}}}),
+        "qwen3_vl_moe-saved": (nested("qwen3_vl_moe", {**sparse3, "has_fused_experts": True}, {**tower3, "model_type": "qwen3_vl_moe"}),
+                               "F32", 1, FEWEST, {"text_config": {**sparse3, "has_fused_experts": True, "num_experts_per_tok": 3}}),
         "qwen3_5": (nested("qwen3_5", qwen35, {**QWEN_TOWER, "model_type": "qwen3_5", "num_position_embeddings": 16}), "BF16", 1,
                     [1, 7, 70], {"text_config": {**qwen35, "rms_norm_eps": 1e-1}}),
         "qwen3_5-text": ({**qwen35, "linear_num_value_heads": 2}, "F32", 1, TEXTS, {"rms_norm_eps": 1e-6}),

@@ -22,12 +22,16 @@ def mixture_qwen(m, at, width=None):
         glu(m, at + f"mlp.experts.{expert}.", width or m.config["moe_intermediate_size"])
 
 
-def mixture_qwen_fused(m, at):
+def mixture_qwen_rows(m, at):
     """All experts in one tensor, gates above ups."""
     experts, width = m.config["num_experts"], m.config["moe_intermediate_size"]
     m.matrix(at + "mlp.gate.weight", experts, m.hidden, ROUTER_GAIN)
     m.fused(at + "mlp.experts.gate_up_proj", experts, 2 * width, m.hidden, m.hidden)
     m.fused(at + "mlp.experts.down_proj", experts, m.hidden, width, width, m.damping)
+
+
+def mixture_qwen_fused(m, at):
+    mixture_qwen_rows(m, at)
     shared_expert(m, at)
 
 
@@ -159,5 +163,5 @@ MIXTURES = {"gemma4": mixture_gemma4, "llama4": mixture_llama4, "qwen": mixture_
             "exaone": lambda m, at: mixture_sigmoid(m, at, correction="mlp.e_score_correction_bias"),
             "afmoe": lambda m, at: mixture_sigmoid(m, at, "mlp.router.gate.weight", "mlp.expert_bias"),
             "hy_v3": lambda m, at: mixture_sigmoid(m, at, "mlp.router.gate.weight", "mlp.expert_bias", "mlp.shared_mlp."),
-            "qwen_columns": mixture_qwen_columns, "lfm2": mixture_lfm2, "hunyuan": mixture_hunyuan,
+            "qwen_columns": mixture_qwen_columns, "qwen_rows": mixture_qwen_rows, "lfm2": mixture_lfm2, "hunyuan": mixture_hunyuan,
             "olmoe": lambda m, at: mixture_qwen(m, at, m.config["intermediate_size"])}

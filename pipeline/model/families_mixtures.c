@@ -369,6 +369,7 @@ static const struct family_row rows[] = {
      .experts = &flex_olmo_experts},
     {.model_type = "qwen3_vl_moe_text",
      .weights = &weight_table_qwen3_vl_moe,
+     .other_weights = &weight_table_qwen3_vl_moe_rows,
      .prefixes = family_text_prefixes,
      .defaults = {24, 2048, 5632, 16, 16, 0, 151936, 128000, 0, 1e-6, 5e5, 0, true},
      .qkv_bias = ATTENTION_BIAS,

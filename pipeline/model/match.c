@@ -333,16 +333,27 @@ static const char *find_prefix(const struct model_config *config, const struct c
     return prefixes[0];
 }
 
+// Whether the checkpoint has the tensor of a row, and in its shape where that tells it from the same tensor
+// of another table.
+static bool has_row(const struct model_config *config, const struct checkpoint *checkpoint,
+                    const struct weight_row *row, size_t block) {
+    char name[WEIGHT_NAME];
+    size_t shape[SHAPE_MOST];
+    weight_name(name, find_prefix(config, checkpoint), row, block, 0);
+    const struct tensor *tensor = tensors_find(&checkpoint->tensors, name);
+    size_t rank = shape_of(config, row, block, shape);
+    return tensor != NULL &&
+           (!config->family->experts->has_columns ||
+            (tensor->rank == rank && memcmp(tensor->shape, shape, rank * sizeof shape[0]) == 0));
+}
+
 const struct weight_table *weights_table_of(const struct model_config *config,
                                             const struct checkpoint *checkpoint) {
     const struct weight_table *other = config->family == NULL ? NULL : config->family->other_weights;
-    const char *prefix = find_prefix(config, checkpoint);
     for (size_t i = 0; other != NULL && i < other->count; i++) {
         const struct weight_row *row = &other->rows[i];
         for (size_t block = 0; row->file == FILE_EXPERTS && block < config->layers; block++) {
-            char name[WEIGHT_NAME];
-            weight_name(name, prefix, row, block, 0);
-            if (weight_present(row, config, block) && tensors_find(&checkpoint->tensors, name) != NULL) {
+            if (weight_present(row, config, block) && has_row(config, checkpoint, row, block)) {
                 return other;
             }
         }

@@ -76,6 +76,14 @@ static const struct weight_row qwen3_vl_moe[] = {
     ALL_EXPERTS("layers.{i}.mlp.experts.gate_up_proj", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS_TRANSPOSED),
     ALL_EXPERTS("layers.{i}.mlp.experts.down_proj", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS_TRANSPOSED),
 };
+
+// As transformers saves them.
+static const struct weight_row qwen3_vl_moe_rows[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+    ROUTER("layers.{i}.mlp.gate.weight"),
+    ALL_EXPERTS("layers.{i}.mlp.experts.gate_up_proj", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS),
+    ALL_EXPERTS("layers.{i}.mlp.experts.down_proj", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS),
+};
 #define NUMBERED_EXPERTS \
     EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w1.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)), \
     EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w3.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)), \
@@ -154,6 +162,7 @@ const struct weight_table weight_table_hunyuan_moe = TABLE(hunyuan_moe);
 const struct weight_table weight_table_afmoe = TABLE(afmoe);
 const struct weight_table weight_table_flex_olmo = TABLE(flex_olmo);
 const struct weight_table weight_table_qwen3_vl_moe = TABLE(qwen3_vl_moe);
+const struct weight_table weight_table_qwen3_vl_moe_rows = TABLE(qwen3_vl_moe_rows);
 const struct weight_table weight_table_mixtral = TABLE(mixtral);
 const struct weight_table weight_table_gpt_oss = TABLE(gpt_oss);
 const struct weight_table weight_table_granitemoe = TABLE(granitemoe);

@@ -136,6 +136,7 @@ extern const struct weight_table weight_table_hunyuan_moe;
 extern const struct weight_table weight_table_afmoe;
 extern const struct weight_table weight_table_flex_olmo;
 extern const struct weight_table weight_table_qwen3_vl_moe;
+extern const struct weight_table weight_table_qwen3_vl_moe_rows;
 extern const struct weight_table weight_table_glm;
 extern const struct weight_table weight_table_stablelm;
 extern const struct weight_table weight_table_vaultgemma;

@@ -132,6 +132,7 @@ static const char *const golden_families[] = {
     "qwen3_next-bias",
     "qwen3_vl",
     "qwen3_vl_moe",
+    "qwen3_vl_moe-saved",
     "seed_oss",
     "smollm3",
     "smollm3-interval",
