@@ -93,8 +93,8 @@ static void add_row(struct footprint_block *sum, const struct holding *holding, 
     sum->held = plus(sum->held, times(layout.bytes, weight_copies(row, config, block)));
     sum->expanded = plus(sum->expanded, computed);
     if (weights_shape(config, block, row->place, &all, &across)) {
-        size_t matrix = all * across * dtype_size(holding->dtype); // dimensions are bounded (config.c)
-        sum->largest = most(sum->largest, weights_at_once(config, row, block, matrix));
+        size_t row_bytes = across * dtype_size(holding->dtype); // dimensions are bounded (config.c)
+        sum->largest = most(sum->largest, weights_at_once(config, row, block, all, row_bytes));
     }
 }
 
