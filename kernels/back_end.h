@@ -25,9 +25,9 @@ struct device_candidate { // a way to compute a matmul
 // members of struct device_ops, the declarations cpu_NAME (cpu_device.h) and cuda_NAME (cuda_device.h), and
 // the rows of both tables. operations.h documents them; here a matrix is stored as computed.
 //
-// - expand: rows [first, first + count) of what is kept in another format, on the device, into rows [row, row
-// +
-//   count) of a matrix that is stored as computed, to the bits that matrix_load makes of the same numbers.
+// - expand: rows [first, first + count) of what is kept in another format, on the device, into as many rows
+//   from number `row` on of a matrix that is stored as computed, to the bits that matrix_load makes of the
+//   same numbers.
 // - supports: beside what device_supports refuses on every device.
 // clang-format off
 #define BACK_END_OPERATIONS(X) \

@@ -165,8 +165,8 @@ static bool expanded_bytes(const struct device *device, const struct device_matr
     size_t rows = shape->rows;
     if (shape->parts > 0) {
         size_t part;
-        if (!size_round_up(rows / shape->parts, DEVICE_PART_STEP, &rows) ||
-            !device->ops->matrix_bytes(device, rows, shape->columns, &part) ||
+        rows = device_part_rows(rows / shape->parts);
+        if (!device->ops->matrix_bytes(device, rows, shape->columns, &part) ||
             !size_mul(rows, device_parts_at_once(part, shape->parts), &rows)) {
             return false;
         }

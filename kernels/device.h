@@ -191,11 +191,19 @@ static inline const struct weight_format *device_piece_format(const struct devic
 
 // How many parts of a matrix of experts are expanded at a time, where one takes `part_bytes`: scratch is
 // planned for so many, at least one.
-enum { DEVICE_EXPANDED_PARTS = 128 << 20, DEVICE_PART_STEP = 64 }; // bytes; rows that a part is padded to
+enum { DEVICE_EXPANDED_PARTS = 128 << 20 }; // bytes
 static inline size_t device_parts_at_once(size_t part_bytes, size_t parts) {
     size_t fit = DEVICE_EXPANDED_PARTS / (part_bytes > 0 ? part_bytes : 1);
     fit = fit > 0 ? fit : 1;
     return fit < parts ? fit : parts;
+}
+
+// Rows that a part of a matrix of experts has where it is expanded: padded so that each part begins a panel
+// of every back end. SIZE_MAX on overflow, of which no matrix has a size.
+enum { DEVICE_PART_STEP = 64 };
+static inline size_t device_part_rows(size_t rows) {
+    size_t more = (DEVICE_PART_STEP - rows % DEVICE_PART_STEP) % DEVICE_PART_STEP;
+    return rows > SIZE_MAX - more ? SIZE_MAX : rows + more;
 }
 
 // `shape` of these two: a matrix whose memory does not count. STATUS_INTERNAL when it cannot be held.

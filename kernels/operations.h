@@ -181,9 +181,8 @@ bool device_experts_scratch(const struct device *device, const struct device_exp
 // Halves: the products are rounded where matmuls' are, the activation as device_activate does. What comes out
 // of down, times a float32 weight, is not rounded, and the sum, in float32, once before it is added to out:
 // so do all of transformers' ways to compute experts for which the weights are float32. A row's bits depend
-// neither on the other rows nor on its place among those of its expert. Weights are stored
-// as computed, or kept as matrices of experts: those that have tokens are expanded then, some at a time. out
-// is not x.
+// neither on the other rows nor on its place among those of its expert. Weights are stored as computed, or
+// kept as matrices of experts: those that have tokens are expanded then, some at a time. out is not x.
 int device_experts(struct device *device, void *out, const void *x, const struct device_routes *routes,
                    const struct device_experts *experts, enum device_store store, size_t tokens,
                    void *scratch, struct error *err);

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/size.h"
+
 struct device_matrix; // device.h
 
 // The texts of a packed batch, one after another without padding: text i is tokens starts[i]..starts[i + 1].
@@ -160,8 +162,7 @@ enum device_scores {       // what becomes of a router's logits
     // The greatest logit m is chosen, then the greatest of the others, and so on. The score of each is its
     // softmax over the logits l that are not chosen before it and for which (m - l) / max(|l|, m) is at most
     // `spread`; halves: the difference, the quotient and the bound are rounded. (SparseMixer: Liu, Gao and
-    // Chen,
-    // arXiv 2310.00811, as PhiMoE has it.) Without groups.
+    // Chen, arXiv 2310.00811, as PhiMoE has it.) Without groups.
     DEVICE_SCORES_IN_TURN,
 };
 
@@ -310,6 +311,23 @@ static inline size_t device_state_space_width(const struct device_state_space *s
 static inline size_t device_state_space_state(const struct device_state_space *space, size_t number_size) {
     return space->heads * space->head_dim * space->state * sizeof(float) +
            (space->taps - 1) * device_state_space_mixed(space) * number_size;
+}
+
+// Scratch on a GPU, in float32: of every token B | C of each group, gates of each head, and x, whose rows are
+// padded to multiples of QUAD; x twice where a state has more than CHUNK numbers, which one launch of the
+// scan has in registers.
+enum { DEVICE_STATE_SPACE_QUAD = 4, DEVICE_STATE_SPACE_GATES = 4, DEVICE_STATE_SPACE_CHUNK = 256 };
+
+// False on overflow. device_state_space_scratch asks the back end itself; this is for plans without a device.
+static inline bool device_state_space_gpu_scratch(const struct device_state_space *space, size_t tokens,
+                                                  size_t *bytes) {
+    size_t dim, state, keys, gates, x, all;
+    return size_round_up(space->head_dim, DEVICE_STATE_SPACE_QUAD, &dim) &&
+           size_round_up(space->state, DEVICE_STATE_SPACE_QUAD, &state) &&
+           size_mul(space->groups, 2, &keys) && size_mul(keys, state, &keys) &&
+           size_mul(space->heads, DEVICE_STATE_SPACE_GATES, &gates) && size_mul(space->heads, dim, &x) &&
+           size_mul(x, space->state > DEVICE_STATE_SPACE_CHUNK ? 2 : 1, &x) && size_add(keys, gates, &all) &&
+           size_add(all, x, &all) && size_mul(all, tokens, &all) && size_mul(all, sizeof(float), bytes);
 }
 
 // ---- short convolutions ----

@@ -33,7 +33,7 @@ int gemm_multiply_packed(struct cpu_device *cpu, void *out, const void *x, const
     struct gemm_groups some = *groups;
     size_t one;
     some.parts = parts;
-    some.part_rows = round_up(groups->end - groups->first, DEVICE_PART_STEP);
+    some.part_rows = device_part_rows(groups->end - groups->first);
     if (!cpu_matrix_bytes(&cpu->base, some.part_rows, matrix->columns, &one) ||
         one > cpu->base.expansion_bytes) {
         return error_set(err, STATUS_INTERNAL,

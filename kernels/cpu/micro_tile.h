@@ -8,6 +8,7 @@
 enum { TILE_COLUMNS = LANES * TILE_VECTORS };
 
 _Static_assert(DEVICE_SLICE % TILE_ROWS == 0, "slices of a text begin with a tile");
+_Static_assert((int)DEVICE_PART_STEP % (int)TILE_COLUMNS == 0, "expanded experts begin with a panel");
 
 // What a tile asks the memory for while it multiplies: from `at` on, each step the next `bytes`. lines: that
 // a step asks for, 0: none; it and near are constants where this is inlined. Requests go into the

@@ -12,6 +12,7 @@ _Static_assert((int)STEP_DEPTH == (int)TILE_DEPTH && (int)GROUP_ROWS == 2 * (int
                    (int)PANEL_COLUMNS == 2 * (int)TILE_LINES,
                "groups and panels are two tiles wide");
 _Static_assert((int)DEVICE_SLICE % (int)GROUP_ROWS == 0, "slices of a text begin with a group");
+_Static_assert((int)DEVICE_PART_STEP % (int)PANEL_COLUMNS == 0, "expanded experts begin with a panel");
 
 // ---- products ----
 

@@ -233,9 +233,6 @@ cudaError_t launch_delta_net_norm(cudaStream_t stream, enum dtype dtype, void *o
 
 // ---- state spaces ----
 
-// Numbers of a state that one launch of the scan has in registers: larger ones take several.
-enum { STATE_SPACE_CHUNK = 256 };
-
 // Of all tokens: x, B, C and gates into scratch, which is laid out as state_space.h says. tail: the rows
 // before a slice, as launch_causal_tail left them; NULL: zeros.
 cudaError_t launch_state_space_rows(cudaStream_t stream, enum dtype dtype, void *scratch, const void *in,

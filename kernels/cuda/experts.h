@@ -15,10 +15,9 @@ enum {
     EXPERTS_GROUP = 16, // tiles of an expert that are multiplied with the same columns side by side
 };
 
-// A matmul of all experts: out[.., rows] = A [.., columns] W^T, W [experts * matrix_rows, columns], of
-// some experts at a time. Of
-// gate_up A is row pair / pairs_a_row for each pair, W has gate | up, or up alone, and out [pair in the
-// sorted order] is the inner activation. Of down A is in the sorted order and out [pair].
+// A matmul of all experts: out[.., rows] = A [.., columns] W^T, W [experts * matrix_rows, columns], of some
+// experts at a time. Of gate_up A is row pair / pairs_a_row for each pair, W has gate | up, or up alone, and
+// out [pair in the sorted order] is the inner activation. Of down A is in the sorted order and out [pair].
 struct experts_product {
     void *out;
     const void *a;

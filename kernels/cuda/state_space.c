@@ -5,7 +5,7 @@
 bool cuda_state_space_scratch(const struct device *device, const struct device_state_space *space,
                               size_t tokens, size_t *bytes) {
     (void)device;
-    return state_space_scratch_bytes(space, tokens, bytes);
+    return device_state_space_gpu_scratch(space, tokens, bytes);
 }
 
 struct call {

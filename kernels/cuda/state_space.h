@@ -4,10 +4,13 @@
 #ifndef STRATA_KERNELS_CUDA_STATE_SPACE_H
 #define STRATA_KERNELS_CUDA_STATE_SPACE_H
 
-#include "base/size.h"
 #include "kernels/cuda/cuda_kernels.h"
 
-enum { SPACE_QUAD = 4, SPACE_GATES = 4 };
+enum {
+    SPACE_QUAD = DEVICE_STATE_SPACE_QUAD,
+    SPACE_GATES = DEVICE_STATE_SPACE_GATES,
+    STATE_SPACE_CHUNK = DEVICE_STATE_SPACE_CHUNK,
+};
 
 struct state_space_sizes {
     unsigned heads;
@@ -36,24 +39,13 @@ static inline struct state_space_sizes state_space_sizes_of(const struct device_
     return sizes;
 }
 
+// Of device_state_space_gpu_scratch bytes.
 struct state_space_scratch {
     float *keys;  // [tokens, groups, 2, padded_state]: B | C
     float *gates; // [tokens, heads, SPACE_GATES]: what the state is multiplied by, the step, D, and 0
     float *x;     // [tokens, heads, padded_dim]
     float *y;     // the same; where a state is one chunk, in the place of x
 };
-
-// False on overflow.
-static inline bool state_space_scratch_bytes(const struct device_state_space *space, size_t tokens,
-                                             size_t *bytes) {
-    size_t dim, state, keys, gates, x, all;
-    return size_round_up(space->head_dim, SPACE_QUAD, &dim) &&
-           size_round_up(space->state, SPACE_QUAD, &state) && size_mul(space->groups, 2, &keys) &&
-           size_mul(keys, state, &keys) && size_mul(space->heads, SPACE_GATES, &gates) &&
-           size_mul(space->heads, dim, &x) && size_mul(x, space->state > STATE_SPACE_CHUNK ? 2 : 1, &x) &&
-           size_add(keys, gates, &all) && size_add(all, x, &all) && size_mul(all, tokens, &all) &&
-           size_mul(all, sizeof(float), bytes);
-}
 
 // Of tokens for which there is a scratch.
 static inline struct state_space_scratch

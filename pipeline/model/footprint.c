@@ -93,8 +93,8 @@ static void add_row(struct footprint_block *sum, const struct holding *holding, 
     sum->held = plus(sum->held, times(layout.bytes, weight_copies(row, config, block)));
     sum->expanded = plus(sum->expanded, computed);
     if (weights_shape(config, block, row->place, &all, &across)) {
-        size_t matrix = all * across * dtype_size(holding->dtype); // dimensions are bounded (config.c)
-        sum->largest = most(sum->largest, weights_at_once(config, row, block, matrix));
+        size_t row_bytes = across * dtype_size(holding->dtype); // dimensions are bounded (config.c)
+        sum->largest = most(sum->largest, weights_at_once(config, row, block, all, row_bytes));
     }
 }
 
@@ -212,6 +212,14 @@ static uint64_t slot_bytes(const struct model_config *config, const struct model
                 times(pooled_bytes(config, limits, limits->rows), limits->layer_count));
 }
 
+static uint64_t space_scratch(const struct device_state_space *space, size_t tokens, bool has_own_memory) {
+    size_t bytes;
+    if (has_own_memory) {
+        return device_state_space_gpu_scratch(space, tokens, &bytes) ? bytes : UINT64_MAX;
+    }
+    return times(tokens, times(plus(device_state_space_mixed(space), 4 * space->heads), sizeof(float)));
+}
+
 void footprint_of_batch(struct footprint_batch *out, const struct model_config *config, enum dtype dtype,
                         const struct model_limits *limits, bool has_own_memory) {
     size_t slices = model_batch_members(limits, limits->longest);
@@ -236,10 +244,8 @@ void footprint_of_batch(struct footprint_batch *out, const struct model_config *
         out->scratch = most(out->scratch, times(limits->tokens, mixed));
     }
     if (config->state_space.taps > 0) { // the same, and four of each head
-        uint64_t mixed =
-            times(plus(device_state_space_mixed(&config->state_space), 4 * config->state_space.heads),
-                  sizeof(float));
-        out->scratch = most(out->scratch, times(limits->tokens, mixed));
+        out->scratch =
+            most(out->scratch, space_scratch(&config->state_space, limits->tokens, has_own_memory));
     }
     if (has_own_memory) {
         out->scratch = plus(out->scratch, GPU_SCRATCH);

@@ -429,8 +429,7 @@ bool weights_keep(const struct weight_match *match, const struct model_config *c
     size_t parts = 0;
     bool packed = false;
     bool alike = true;
-    bool of_all =
-        false; // a part is of all experts: it has them one below the other, so that it is the only one
+    bool of_all = false; // a part has all experts one below the other, so that it is the only one
     if (row->form != FORM_MATRIX || match->expands) {
         return false;
     }
@@ -448,10 +447,13 @@ bool weights_keep(const struct weight_match *match, const struct model_config *c
 }
 
 size_t weights_at_once(const struct model_config *config, const struct weight_row *row, size_t block,
-                       size_t bytes) {
+                       size_t rows, size_t row_bytes) {
     size_t experts = weights_experts(config, row, block);
-    size_t one = is_of_experts(row->file) ? bytes / experts : bytes;
-    return experts == 0 ? bytes : one * device_parts_at_once(one, experts);
+    if (experts == 0) {
+        return rows * row_bytes;
+    }
+    size_t one = device_part_rows(is_of_experts(row->file) ? rows / experts : rows) * row_bytes;
+    return one * device_parts_at_once(one, experts);
 }
 
 size_t weights_experts(const struct model_config *config, const struct weight_row *row, size_t block) {

@@ -60,10 +60,10 @@ enum { WEIGHTS_SOURCE_APART = sizeof(struct weight_bound) };
 bool weights_keep(const struct weight_match *match, const struct model_config *config,
                   const struct weight_row *row, size_t block);
 
-// Of a kept matrix, `bytes` stored as computed, of which experts have one each or all of them one: bytes that
-// are expanded at a time.
+// Of a kept matrix of `rows`, each `row_bytes` stored as computed, of which experts have one each or all of
+// them one: bytes that are expanded at a time, as device_plan_matrix has them.
 size_t weights_at_once(const struct model_config *config, const struct weight_row *row, size_t block,
-                       size_t bytes);
+                       size_t rows, size_t row_bytes);
 
 // How many experts' matrices the row's is made of; 0: it is none of experts.
 size_t weights_experts(const struct model_config *config, const struct weight_row *row, size_t block);

@@ -39,9 +39,11 @@ int quantise_matrices(struct weight_match *match, enum model_quantize how, bool 
         struct weight_bound *bound = &match->bound[i];
         const struct weight_row *row = bound->use.row;
         if (row->form == FORM_MATRIX && row->file != FILE_ROWS) {
+            char name[WEIGHT_NAME];
+            weight_name(name, "", row, bound->use.block, bound->use.copy);
             return error_set(err, STATUS_JOB,
                              "model.quantize cannot quantise '%s' as this family has it: leave the key out",
-                             row->name);
+                             name);
         }
         if (weight_in_block(bound->use.row) && bound->use.row->form == FORM_MATRIX) {
             bound->source.format = quantise_format(how);

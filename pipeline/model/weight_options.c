@@ -99,7 +99,7 @@ static void add_weight(const struct model *model, const struct weight_row *row, 
     out->packed += layout.bytes * weight_copies(row, config, block);
     out->expanded += computed;
     if (weights_shape(config, block, row->place, &all, &across)) {
-        uint64_t fused = weights_at_once(config, row, block, all * across * dtype_size(dtype));
+        uint64_t fused = weights_at_once(config, row, block, all, across * dtype_size(dtype));
         out->largest = fused > out->largest ? fused : out->largest;
     }
 }

@@ -9,6 +9,8 @@ import pytest
 import support
 from adapters import Adapter
 from packed.cases import case, gguf_case
+from packed.checkpoints import quantised
+from packed.mixtures import mixture
 from packed.numbers import store
 from packed.runs import same_latents
 from support import DATA, JOB, OK, STOPPED, Job, make_model, make_problems
@@ -180,6 +182,23 @@ def test_packed_weights(tmp_path, name):
         done = job.run(expect=JOB)
         assert "'layers.0.self_attn.q_proj.weight', which lies beside or in packed weights (" in done.last() and "expand: load" in done.last()
         job.change(model={"expand": "load"})
+    job.run()
+    merged = job.twin(tmp_path / "merged", model={"path": str(adapter.merged(tmp_path / "whole")), "adapter": None, "expand": "matmul"})
+    merged.run()
+    same_latents(job, merged)
+
+
+def test_packed_experts(tmp_path):
+    made = quantised(mixture(tmp_path / "numbers"), "bnb4")
+    adapter = Adapter(made.write_twin(tmp_path / "exact"), ("mlp.experts.1.gate_proj", "mlp.experts.4.down_proj"))
+    adapter.config["target_modules"] = ["experts.1.gate_proj", "experts.4.down_proj"]
+    assert len(adapter.parts) == 4
+    adapter.write(tmp_path / "adapter")
+    job = Job(tmp_path / "job", make_problems(4, seed=3), made.write(tmp_path / "packed"), model={"adapter": str(tmp_path / "adapter")})
+    done = job.run(expect=JOB)
+    assert "'layers.0.mlp.experts.1.gate_proj.weight', which lies beside or in packed weights (" in done.last()
+    assert "model.expand: load" in done.last()
+    job.change(model={"expand": "load"})
     job.run()
     merged = job.twin(tmp_path / "merged", model={"path": str(adapter.merged(tmp_path / "whole")), "adapter": None, "expand": "matmul"})
     merged.run()

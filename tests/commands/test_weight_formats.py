@@ -9,7 +9,7 @@ import pytest
 import support
 from packed.checkpoints import LINEAR, quantised, write_folder
 from packed.methods import INVERSE_127, NF4, dynamic_map
-from packed.mixtures import EXPERTS, mixture
+from packed.mixtures import EXPERTS, golden_variants, mixture, written
 from packed.numbers import read_folder, round_to, store
 from packed.runs import same_latents
 from support import JOB, OK, STOPPED, Job, make_model, make_problems, strata
@@ -154,6 +154,20 @@ def test_another_way_is_another_run(before, now, tmp_path):
     assert "model.quantize" in done.err and "different identity" in done.err, done
     checked = strata("check", job.file)
     assert checked.code == JOB and "model.quantize" in checked.out, checked
+
+
+@pytest.mark.parametrize("variant, named", [("granitemoe", "layers.0.block_sparse_moe.input_linear.weight"),
+                                            ("llama4-steps", "layers.1.feed_forward.experts.gate_up_proj")])
+def test_experts_in_one_tensor(variant, named, tmp_path):
+    """Nobody has quantised these: the first of them is named."""
+    model = written(tmp_path / "model", {**golden_variants.mixture_variants(), **golden_variants.llama4_variants()}[variant][0])
+    job = Job(tmp_path / "job", make_problems(2), model)
+    for way in NAMES:
+        job.change(model={"quantize": way})
+        done = job.run(expect=JOB)
+        assert f"model.quantize cannot quantise '{named}' as this family has it: leave the key out" in done.last(), done
+    job.change(model={"quantize": None})
+    job.run()
 
 
 def test_keys_for_another_kind_of_checkpoint(tmp_path):

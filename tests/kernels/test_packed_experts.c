@@ -3,8 +3,17 @@
 // or one piece has all of them, and memory as planned.
 #include "experts_testing.h"
 #include "formats_testing.h"
+#include "kernels/back_end.h"
 
 enum { EACH = 3 }; // formats of every expert that differ in what alike ones may differ in
+
+struct way { // to keep a layer's matrices
+    const struct weight_format *format;
+    const struct weight_format *up; // of the second piece, where it is another; NULL: the same
+    bool fused;                     // all experts in one piece, instead of pieces of each
+    size_t expansion;               // scratch for some experts at a time; 0: what is planned
+    bool idle;                      // the first experts, and some in the middle, have no tokens
+};
 
 struct packed { // the two matrices of a layer, packed, in host memory
     struct device_matrix shape[2];
@@ -18,7 +27,8 @@ static size_t copies_of(const struct device_matrix *shape) {
 
 // A matrix of experts with `rows` each, in pieces of each expert, or in one of all.
 static void pack_matrix(struct packed *packed, size_t which, const struct sizes *sizes, size_t rows,
-                        size_t columns, size_t pieces, const struct weight_format *format, bool fused) {
+                        size_t columns, size_t pieces, const struct way *way) {
+    bool fused = way->fused;
     struct device_matrix *shape = &packed->shape[which];
     *shape = (struct device_matrix){.rows = sizes->experts * rows,
                                     .columns = columns,
@@ -31,7 +41,7 @@ static void pack_matrix(struct packed *packed, size_t which, const struct sizes 
                                                  fused ? shape->rows : rows / shape->piece_count, NULL};
         for (size_t copy = 0; copy < copies_of(shape); copy++) {
             struct weight_format *own = &packed->formats[which][i][copy];
-            *own = *format;
+            *own = i > 0 && way->up != NULL ? *way->up : *way->format;
             own->lookups.offset += (float)(copy % EACH) / 8;
             packed->bytes[which][i][copy] =
                 random_piece(own, shape->pieces[i].rows, columns, 100 * which + 10 * i + copy);
@@ -39,11 +49,11 @@ static void pack_matrix(struct packed *packed, size_t which, const struct sizes 
     }
 }
 
-static struct packed *take_packed(const struct sizes *sizes, const struct weight_format *format, bool fused) {
+static struct packed *take_packed(const struct sizes *sizes, const struct way *way) {
     struct packed *packed = calloc(1, sizeof *packed);
     assert_non_null(packed);
-    pack_matrix(packed, 0, sizes, rows_of(sizes), sizes->hidden, sizes->plain ? 1 : 2, format, fused);
-    pack_matrix(packed, 1, sizes, sizes->hidden, sizes->width, 1, format, fused);
+    pack_matrix(packed, 0, sizes, rows_of(sizes), sizes->hidden, sizes->plain ? 1 : 2, way);
+    pack_matrix(packed, 1, sizes, sizes->hidden, sizes->width, 1, way);
     return packed;
 }
 
@@ -123,14 +133,41 @@ static void put_packed(struct bed *bed, const struct packed *packed, const struc
     layer->experts = layer_of(bed, sizes, in, &layer->gate_up, &layer->down);
 }
 
+// Scratch that no expert was expanded into holds no numbers: those that the call leaves out are seen.
+static void poison(struct bed *bed) {
+    struct device_fence fence;
+    size_t bytes = bed->device->expansion_bytes;
+    assert_true(bytes <= POOL_BYTES / 4);
+    memset(bed->staging, 0xff, bytes); // NaN in every computation dtype
+    must(bed, device_upload(bed->device, bed->device->expansion, bed->staging, bytes, &bed->error));
+    must(bed, device_fence(bed->device, &fence, &bed->error));
+    must(bed, device_wait(bed->device, fence, NULL, &bed->error));
+}
+
+// Each token has two of these experts; the others have no tokens.
+static void route_to_some(const struct sizes *sizes, struct numbers *in) {
+    static const int32_t busy[] = {2, 3, 6};
+    assert_true(sizes->chosen == 2 && sizes->experts > 6);
+    for (size_t t = 0; t < sizes->tokens; t++) {
+        in->experts[2 * t] = busy[t % 2];
+        in->experts[2 * t + 1] = busy[t % 2 + 1];
+    }
+}
+
 static unsigned char *bytes_of_packed(const char *path, enum dtype dtype, int threads,
                                       const struct sizes *sizes, const struct packed *packed, bool kept,
-                                      size_t expansion) {
-    struct bed bed = packed_bed(path, dtype, threads, packed, kept, sizes->tokens, expansion);
+                                      const struct way *way) {
+    struct bed bed = packed_bed(path, dtype, threads, packed, kept, sizes->tokens, way->expansion);
     struct numbers in = take_numbers(sizes, dtype);
     struct layer layer;
+    if (way->idle) {
+        route_to_some(sizes, &in);
+    }
     put_packed(&bed, packed, sizes, &in, &layer, kept);
     void *scratch = take_scratch(&bed, &layer, sizes->tokens);
+    if (kept) {
+        poison(&bed);
+    }
     unsigned char *bytes = run_tokens(&bed, sizes, &in, &layer, NULL, sizes->tokens, scratch);
     struct device_residency report;
     device_residency(bed.device, &report);
@@ -141,21 +178,27 @@ static unsigned char *bytes_of_packed(const char *path, enum dtype dtype, int th
 }
 
 // Kept, and expanded when loaded; the latter once, since threads change nothing.
-static void same_bits(const char *path, enum dtype dtype, const struct sizes *sizes,
-                      const struct weight_format *format, bool fused, size_t expansion) {
-    struct packed *packed = take_packed(sizes, format, fused);
+static void same_bits(const char *path, enum dtype dtype, const struct sizes *sizes, const struct way *way) {
+    struct packed *packed = take_packed(sizes, way);
     size_t bytes = sizes->tokens * sizes->hidden * dtype_size(dtype);
-    unsigned char *wanted = bytes_of_packed(path, dtype, 2, sizes, packed, false, 0);
-    unsigned char *got = bytes_of_packed(path, dtype, 3, sizes, packed, true, expansion);
+    unsigned char *wanted = bytes_of_packed(path, dtype, 2, sizes, packed, false, way);
+    unsigned char *got = bytes_of_packed(path, dtype, 3, sizes, packed, true, way);
     for (size_t i = 0; i < bytes; i++) {
         if (got[i] != wanted[i]) {
             fail_msg("path %s, %s, %s%s: byte %zu differs", path != NULL ? path : "chosen", dtype_name(dtype),
-                     format->name, fused ? ", all experts in one piece" : "", i);
+                     way->format->name, way->fused ? ", all experts in one piece" : "", i);
         }
     }
     free(got);
     free(wanted);
     packed_free(packed);
+}
+
+// Scratch for one expert of these sizes at a time.
+static size_t room_for_one(const struct sizes *sizes, enum dtype dtype) {
+    return size_max(device_part_rows(rows_of(sizes)) * sizes->hidden,
+                    device_part_rows(sizes->hidden) * sizes->width) *
+           dtype_size(dtype);
 }
 
 // Some experts have no tokens; scratch has room for one of them, or for the planned ones, which are all. On
@@ -164,13 +207,90 @@ static void test_each_format(void **state) {
     (void)state;
     static const struct sizes deep = {2, 3, 1, 256, 256, 0, false, DEVICE_ADD, 0, DEVICE_SILU, true, false};
     static const struct sizes sizes = {11, 6, 2, 64, 32, 0, true, DEVICE_ADD, 3, DEVICE_SILU, false, false};
+    static const enum dtype dtypes[] = {DTYPE_BF16, DTYPE_F16, DTYPE_F32};
     for (size_t i = 0; i < CHOSEN + NAMED; i++) {
         const struct weight_format *format = format_number(i);
         const struct sizes *own = format->block > 32 ? &deep : &sizes;
-        size_t one = own->hidden * size_max(rows_of(own), 64) * sizeof(uint16_t);
-        same_bits(NULL, DTYPE_BF16, own, format, false, i % 2 == 0 ? 0 : one);
-        same_bits(NULL, DTYPE_BF16, own, format, true, i % 2 == 1 ? 0 : one);
+        for (size_t d = 0; d < sizeof dtypes / sizeof dtypes[0]; d++) {
+            size_t one = room_for_one(own, dtypes[d]);
+            const struct way each = {.format = format, .expansion = i % 2 == 0 ? 0 : one};
+            const struct way all = {.format = format, .fused = true, .expansion = i % 2 == 1 ? 0 : one};
+            same_bits(NULL, dtypes[d], own, &each);
+            same_bits(NULL, dtypes[d], own, &all);
+        }
     }
+}
+
+// The first experts and some in the middle have no tokens; one or three at a time.
+static void idle_experts(const char *path, enum dtype dtype) {
+    static const struct sizes sizes = {9, 8, 2, 64, 32, 0, true, DEVICE_STORE, 0, DEVICE_SILU, false, false};
+    size_t one = room_for_one(&sizes, dtype);
+    for (size_t fused = 0; fused < 2; fused++) {
+        const struct way alone = {.format = &grouped_4, .fused = fused == 1, .expansion = one, .idle = true};
+        const struct way some = {
+            .format = &looked_up_twice, .fused = fused == 1, .expansion = 3 * one, .idle = true};
+        same_bits(path, dtype, &sizes, &alone);
+        same_bits(path, dtype, &sizes, &some);
+    }
+}
+
+static void test_idle_experts(void **state) {
+    (void)state;
+    on_every_path(idle_experts);
+}
+
+// Gate in numbers or of 8 bits, up of 4; for some or for all experts at a time.
+static void pieces_unlike(const char *path, enum dtype dtype) {
+    static const struct sizes sizes = {9, 8, 2, 64, 32, 0, true, DEVICE_STORE, 0, DEVICE_SILU, false, false};
+    const struct way numbers = {.format = weight_format_find("BF16"), .up = &grouped_4};
+    const struct way codes = {
+        .format = &grouped_8, .up = &looked_up_twice, .expansion = 2 * room_for_one(&sizes, dtype)};
+    same_bits(path, dtype, &sizes, &numbers);
+    same_bits(path, dtype, &sizes, &codes);
+}
+
+static void test_pieces_unlike(void **state) {
+    (void)state;
+    on_every_path(pieces_unlike);
+}
+
+// One expert is expanded into what is planned for it, though its rows end within a panel.
+static void one_planned(const char *path, enum dtype dtype) {
+    static const struct sizes sizes = {3, 1, 1, 72, 40, 0, true, DEVICE_STORE, 0, DEVICE_SILU, false, false};
+    static const struct sizes more = {7, 5, 2, 72, 40, 0, true, DEVICE_STORE, 0, DEVICE_SILU, false, false};
+    for (size_t fused = 0; fused < 2; fused++) {
+        const struct way way = {.format = &grouped_8, .fused = fused == 1};
+        same_bits(path, dtype, &sizes, &way);
+        same_bits(path, dtype, &more, &way);
+    }
+}
+
+static void test_planned(void **state) {
+    (void)state;
+    on_every_path(one_planned);
+}
+
+// Experts so large that two do not fit: planned, and not taken.
+static void one_large(const char *path, enum dtype dtype) {
+    enum { EXPERTS = 3, ROWS = 5000, COLUMNS = 16384 };
+    struct bed bed = {.dtype = dtype, .path = path};
+    struct device_options options = {.dtype = dtype, .threads = 1, .cpu_path = test_on_cpu() ? path : NULL};
+    struct device_matrix shape = {.rows = EXPERTS * ROWS, .columns = COLUMNS, .parts = EXPERTS};
+    struct device_matrix one = {.rows = 5056, .columns = COLUMNS}; // 79 times 64
+    struct device_plan plan = {.tokens = 1};
+    size_t bytes;
+    shape.piece_count = 1;
+    shape.pieces[0] = (struct device_piece){&grouped_8, shape.rows, NULL};
+    must(&bed, device_open(&bed.device, test_device(), &options, &bed.error));
+    must(&bed, device_plan_matrix(&plan, bed.device, &shape, &bed.error));
+    assert_true(device_matrix_bytes(bed.device, &one, &bytes));
+    assert_int_equal(plan.expansion, bytes);
+    device_close(bed.device);
+}
+
+static void test_one_large(void **state) {
+    (void)state;
+    on_every_path(one_large);
 }
 
 // Experts that end within panels, groups of rows that end within none, and runs that go on from row to row.
@@ -178,8 +298,10 @@ static void odd_sizes(const char *path, enum dtype dtype) {
     static const struct sizes sizes = {30, 5, 3, 71, 35, 0, true, DEVICE_STORE, 0, DEVICE_SILU, false, false};
     const struct weight_format *const formats[] = {&grouped_indexed, &grouped_float4, &looked_up_twice};
     for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
-        same_bits(path, dtype, &sizes, formats[i], false, 96 << 10);
-        same_bits(path, dtype, &sizes, formats[i], true, 96 << 10);
+        for (size_t fused = 0; fused < 2; fused++) {
+            same_bits(path, dtype, &sizes,
+                      &(struct way){.format = formats[i], .fused = fused == 1, .expansion = 96 << 10});
+        }
     }
 }
 
@@ -197,8 +319,10 @@ static void larger_batches(const char *path, enum dtype dtype) {
         {60, 5, 3, 64, 72, 0, true, DEVICE_ADD, 2, DEVICE_RELU_SQUARED, true, true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        same_bits(path, dtype, &cases[i], &looked_up_twice, false, 160 << 10);
-        same_bits(path, dtype, &cases[i], &grouped_float8, true, 160 << 10);
+        const struct way each = {.format = &looked_up_twice, .expansion = 160 << 10};
+        const struct way all = {.format = &grouped_float8, .fused = true, .expansion = 160 << 10};
+        same_bits(path, dtype, &cases[i], &each);
+        same_bits(path, dtype, &cases[i], &all);
     }
 }
 
@@ -212,7 +336,7 @@ static void test_larger_batches(void **state) {
 static void test_refusals(void **state) {
     (void)state;
     static const struct sizes sizes = {4, 4, 2, 64, 64, 0, false, DEVICE_STORE, 0, DEVICE_SILU, false, false};
-    struct packed *packed = take_packed(&sizes, &grouped_8, false);
+    struct packed *packed = take_packed(&sizes, &(struct way){.format = &grouped_8});
     struct bed bed = packed_bed("portable", DTYPE_F32, 1, packed, true, sizes.tokens, DEVICE_ALIGNMENT);
     struct numbers in = take_numbers(&sizes, DTYPE_F32);
     struct layer layer;
@@ -250,10 +374,10 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_format),
-        cmocka_unit_test(test_odd_sizes),
-        cmocka_unit_test(test_larger_batches),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_each_format),    cmocka_unit_test(test_idle_experts),
+        cmocka_unit_test(test_pieces_unlike),  cmocka_unit_test(test_planned),
+        cmocka_unit_test(test_one_large),      cmocka_unit_test(test_odd_sizes),
+        cmocka_unit_test(test_larger_batches), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

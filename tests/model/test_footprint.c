@@ -191,6 +191,68 @@ static void keys_and_values_are_of_one_block(void **state) {
     model_config_destroy(&config);
 }
 
+// Kept experts are expanded some at a time, each padded: their width ends within a panel.
+static void experts_are_expanded_as_a_device_plans(void **state) {
+    (void)state;
+    struct golden golden;
+    struct error err = {0};
+    struct device *device;
+    struct model_plan plan;
+    struct model_weight_bytes bytes;
+    struct footprint footprint;
+    struct model *model = open_golden(&golden, "qwen3_moe");
+    const struct device_options options = {.dtype = DTYPE_F32, .threads = 1, .cpu_path = "portable"};
+    must(footprint_of_model(&footprint, model, golden.layers, DTYPE_F32, MODEL_QUANTIZE_INT8, &err), &err);
+    must(model_set_weight_options(model, &(struct model_weight_options){.quantize = MODEL_QUANTIZE_INT8},
+                                  &err),
+         &err);
+    must(device_open(&device, "cpu", &options, &err), &err);
+    must(model_add_device(model, device, "cpu", &err), &err);
+    const size_t layers[] = {golden.layers};
+    const struct model_limits limits = {.layers = layers,
+                                        .layer_count = 1,
+                                        .tokens = 70,
+                                        .texts = 3,
+                                        .rows = 9,
+                                        .longest = 50,
+                                        .stored = DTYPE_F16,
+                                        .slots = 3};
+    must(model_plan(model, &limits, &plan, &err), &err);
+    model_weight_bytes(model, golden.layers, DTYPE_F32, &bytes);
+    assert_true(2 * model_config_of(model)->experts.width % DEVICE_PART_STEP != 0);
+    assert_int_equal(bytes.largest, plan.devices[0].expansion);
+    assert_int_equal(footprint.most.largest, plan.devices[0].expansion);
+    footprint_destroy(&footprint);
+    model_close(model);
+    golden_close(&golden);
+}
+
+// Of a token, where no row is whole 16 bytes and a state has more numbers than one launch takes: B and C of 2
+// groups, 4 gates of each of 4 heads, and x twice.
+static void a_state_space_on_a_gpu(void **state) {
+    (void)state;
+    struct model_config config;
+    struct footprint_batch batch;
+    const size_t layer = 1;
+    const struct model_limits limits = {.layers = &layer,
+                                        .layer_count = 1,
+                                        .tokens = 100,
+                                        .texts = 3,
+                                        .rows = 9,
+                                        .longest = 50,
+                                        .stored = DTYPE_F32,
+                                        .slots = 3};
+    shape_of(&config, "llama", 3, 4096, 32, 8, 14336, 1000);
+    config.state_space = (struct device_state_space){
+        .heads = 4, .head_dim = 6, .groups = 2, .state = 258, .taps = 4, .norm_groups = 1};
+    footprint_of_batch(&batch, &config, DTYPE_BF16, &limits, true);
+    assert_int_equal(batch.scratch, (40 << 20) + 100 * (2 * 2 * 260 + 4 * 4 + 2 * 4 * 8) * sizeof(float));
+    config.state_space.state = 254;
+    footprint_of_batch(&batch, &config, DTYPE_BF16, &limits, true);
+    assert_int_equal(batch.scratch, (40 << 20) + 100 * (2 * 2 * 256 + 4 * 4 + 4 * 8) * sizeof(float));
+    model_config_destroy(&config);
+}
+
 // No sum wraps around: what no memory holds is UINT64_MAX.
 static void the_largest_sizes_stay_at_the_top(void **state) {
     (void)state;
@@ -225,6 +287,8 @@ int main(void) {
         cmocka_unit_test(families_take_what_they_hold),
         cmocka_unit_test(a_batch_is_what_a_device_plans),
         cmocka_unit_test(keys_and_values_are_of_one_block),
+        cmocka_unit_test(experts_are_expanded_as_a_device_plans),
+        cmocka_unit_test(a_state_space_on_a_gpu),
         cmocka_unit_test(the_largest_sizes_stay_at_the_top),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
