@@ -4,7 +4,7 @@
 #include "kernels/cuda/numbers.h"
 #include "kernels/weight_decode.h"
 
-enum { EXPAND_THREADS = 256 };
+enum { EXPAND_THREADS = 128 };
 static_assert((int)DECODE_RUN == (int)CHUNK, "a run is one group");
 
 template <typename OUT, int KIND>
