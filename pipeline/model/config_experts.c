@@ -7,21 +7,13 @@
 #include "model/config_space.h"
 #include "model/family.h"
 
-static int read_count(const struct values *values, const char *key, int64_t otherwise, size_t *out,
-                      int64_t most, struct error *err) {
-    int64_t value = otherwise;
-    TRY(values_integer(values, key, 1, most, &value, err));
-    *out = (size_t)value;
-    return STATUS_OK;
-}
-
 // The same, which has to be there where the class has no number of its own.
 static int need_count(const struct values *values, const char *key, int64_t otherwise, size_t *out,
                       int64_t most, struct error *err) {
     if (otherwise == 0 && !values_has(values, key)) {
         return error_set(err, STATUS_DATA, "'%s' is missing", key);
     }
-    return read_count(values, key, otherwise, out, most, err);
+    return config_read_count(values, key, otherwise, out, most, err);
 }
 
 // A number, or a list of one a block, which have to be equal.
@@ -55,8 +47,9 @@ static int read_all(const struct values *values, const struct family_experts *ro
     }
     TRY(need_count(values, key, row->count, &experts->count, LARGEST_HEADS, err));
     first = experts->count;
-    TRY(has_other ? read_count(values, row->other_count_key, row->count, &experts->count, LARGEST_HEADS, err)
-                  : STATUS_OK);
+    TRY(has_other
+            ? config_read_count(values, row->other_count_key, row->count, &experts->count, LARGEST_HEADS, err)
+            : STATUS_OK);
     return experts->count == first ? STATUS_OK
                                    : error_set(err, STATUS_DATA, "'%s' is %zu, and '%s' is %zu", key, first,
                                                row->other_count_key, experts->count);
@@ -109,15 +102,15 @@ static int read_shared(const struct values *values, const struct family_experts 
                                experts->width);
     }
     return row->shared_key == NULL ? STATUS_OK
-                                   : read_count(values, row->shared_key, row->shared_width,
-                                                &experts->shared_width, LARGEST_DIMENSION, err);
+                                   : config_read_count(values, row->shared_key, row->shared_width,
+                                                       &experts->shared_width, LARGEST_DIMENSION, err);
 }
 
 static int read_latent(const struct values *values, const struct family_experts *row,
                        struct expert_config *experts, struct error *err) {
     return row->latent_key == NULL || !values_has(values, row->latent_key)
                ? STATUS_OK
-               : read_count(values, row->latent_key, 1, &experts->latent, LARGEST_DIMENSION, err);
+               : config_read_count(values, row->latent_key, 1, &experts->latent, LARGEST_DIMENSION, err);
 }
 
 static int read_expert_sizes(const struct values *values, struct model_config *config, struct error *err) {
@@ -166,8 +159,9 @@ static int read_groups(const struct values *values, const struct family_experts 
         return STATUS_OK;
     }
     experts->group_pairs = row->groups == GROUPS_BY_PAIRS;
-    TRY(read_count(values, "n_group", row->group_count, &experts->groups, LARGEST_HEADS, err));
-    TRY(read_count(values, "topk_group", row->group_chosen, &experts->chosen_groups, LARGEST_HEADS, err));
+    TRY(config_read_count(values, "n_group", row->group_count, &experts->groups, LARGEST_HEADS, err));
+    TRY(config_read_count(values, "topk_group", row->group_chosen, &experts->chosen_groups, LARGEST_HEADS,
+                          err));
     size_t each = experts->count / experts->groups;
     if (experts->groups > DEVICE_EXPERT_GROUPS_MOST || experts->count % experts->groups != 0 ||
         experts->chosen_groups > experts->groups || (experts->group_pairs && each < 2)) {

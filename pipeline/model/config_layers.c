@@ -16,14 +16,6 @@ static int flags_of(const struct model_config *config, unsigned char **out, stru
     return STATUS_OK;
 }
 
-static int read_count(const struct values *values, const char *key, int64_t otherwise, size_t *out,
-                      int64_t most, struct error *err) {
-    int64_t value = otherwise;
-    TRY(values_integer(values, key, 1, most, &value, err));
-    *out = (size_t)value;
-    return STATUS_OK;
-}
-
 // ---- windows ----
 
 static int read_size(const struct values *values, struct model_config *config, struct error *err) {
@@ -190,7 +182,7 @@ static int read_delta_net(const struct values *values, struct model_config *conf
                  {"linear_value_head_dim", 128, LARGEST_HEADS, &net->value_dim},
                  {"linear_conv_kernel_dim", 4, 64, &net->taps}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        TRY(read_count(values, sizes[i].key, sizes[i].otherwise, sizes[i].out, sizes[i].most, err));
+        TRY(config_read_count(values, sizes[i].key, sizes[i].otherwise, sizes[i].out, sizes[i].most, err));
     }
     if (net->value_heads % net->key_heads != 0) {
         return error_set(err, STATUS_DATA,
@@ -232,7 +224,7 @@ static int read_full_blocks(const struct values *values, struct model_config *co
 static int read_convolutions(const struct values *values, struct model_config *config, struct error *err) {
     struct values list = values_member(values, "layer_types");
     config->convolution.width = config->hidden;
-    TRY(read_count(values, "conv_L_cache", 3, &config->convolution.taps, DEVICE_TAPS_MOST, err));
+    TRY(config_read_count(values, "conv_L_cache", 3, &config->convolution.taps, DEVICE_TAPS_MOST, err));
     TRY(values_boolean(values, "conv_bias", &config->convolution_bias, err));
     TRY(flags_of(config, &config->layer_mixers, err));
     if (!values_has(values, "layer_types") && config->family->mixers == MIXERS_CONVOLUTION) {

@@ -535,3 +535,11 @@ int config_read_computation(const struct values *values, struct model_config *co
     TRY(read_activation(values, config, err));
     return read_scales(values, config, err);
 }
+
+int config_read_count(const struct values *values, const char *key, int64_t otherwise, size_t *out,
+                      int64_t most, struct error *err) {
+    int64_t value = otherwise;
+    TRY(values_integer(values, key, 1, most, &value, err));
+    *out = (size_t)value;
+    return STATUS_OK;
+}

@@ -2,6 +2,8 @@
 #ifndef STRATA_MODEL_CONFIG_SHAPE_H
 #define STRATA_MODEL_CONFIG_SHAPE_H
 
+#include <stdint.h>
+
 #include "model/config.h"
 #include "model/values.h"
 
@@ -18,5 +20,9 @@ int config_read_shape(const struct values *values, struct model_config *config, 
 // What blocks compute: biases, norms, activation, scalars; refuses keys that would change it and that the
 // family does not have. After config_read_shape.
 int config_read_computation(const struct values *values, struct model_config *config, struct error *err);
+
+// A number of at least 1, `otherwise` where the key is absent.
+int config_read_count(const struct values *values, const char *key, int64_t otherwise, size_t *out,
+                      int64_t most, struct error *err);
 
 #endif

@@ -6,43 +6,18 @@ static const struct family_experts glm4_lite_experts = {
     .listed_blocks = true, .scaling = 1.8, .group_count = 1, .group_chosen = 1,
 };
 
-static const struct family_experts deepseek_v3_experts = {
-    SIGMOID_EXPERTS,
-    .count = 256,
-    .chosen = 8,
-    .width = 2048,
-    .dense_key = "first_k_dense_replace",
-    .dense_blocks = 3,
-    .scaling = 2.5,
-    .group_count = 8,
-    .group_chosen = 4,
-};
+// As DeepSeek-V3 has them, but for their groups.
+#define LARGE_EXPERTS                                                                                        \
+    SIGMOID_EXPERTS, .count = 256, .chosen = 8, .width = 2048, .dense_key = "first_k_dense_replace",         \
+                     .dense_blocks = 3, .scaling = 2.5
 
-static const struct family_experts deepseek_v32_experts = {
-    SIGMOID_EXPERTS,
-    .count = 256,
-    .chosen = 8,
-    .width = 2048,
-    .dense_key = "first_k_dense_replace",
-    .dense_blocks = 3,
-    .listed_blocks = true,
-    .scaling = 2.5,
-    .group_count = 8,
-    .group_chosen = 4,
-};
+static const struct family_experts deepseek_v3_experts = {LARGE_EXPERTS, .group_count = 8, .group_chosen = 4};
 
-static const struct family_experts glm_dsa_experts = {
-    SIGMOID_EXPERTS,
-    .count = 256,
-    .chosen = 8,
-    .width = 2048,
-    .dense_key = "first_k_dense_replace",
-    .dense_blocks = 3,
-    .listed_blocks = true,
-    .scaling = 2.5,
-    .group_count = 1,
-    .group_chosen = 1,
-};
+static const struct family_experts deepseek_v32_experts = {LARGE_EXPERTS, .listed_blocks = true,
+                                                           .group_count = 8, .group_chosen = 4};
+
+static const struct family_experts glm_dsa_experts = {LARGE_EXPERTS, .listed_blocks = true, .group_count = 1,
+                                                      .group_chosen = 1};
 
 static const struct family_experts deepseek_v2_experts = {
     .count_key = "n_routed_experts",

@@ -192,14 +192,10 @@ static void test_odd_sizes(void **state) {
     on_every_path(check_odd_cases);
 }
 
-// What a token's experts come to is added up in ascending order: (2^24 + 1) - 2^24 is 0 in float32, and 1 the
-// other way round.
-static void check_order(const char *path, enum dtype dtype) {
-    static const struct sizes sizes = {5, 3, 3, 8, 8, 0, true, DEVICE_STORE, 0, DEVICE_RELU, false, false};
-    static const float biases[] = {0x1p24f, 1, -0x1p24f};
-    if (dtype == DTYPE_F16) { // which has no 2^24
-        return;
-    }
+// Three experts that come to `biases` whatever a token is, times `weights`.
+static void check_sum(const char *path, enum dtype dtype, const float biases[3], const float weights[3],
+                      float wanted) {
+    static const struct sizes sizes = {5, 3, 3, 8, 8, 0, true, DEVICE_STORE, 0, DEVICE_RELU, true, false};
     struct bed bed = bed_open_rows(path, dtype, 2, sizes.tokens);
     struct numbers in = take_numbers(&sizes, dtype);
     memset(in.down, 0, sizes.experts * sizes.hidden * sizes.width * sizeof in.down[0]);
@@ -207,7 +203,7 @@ static void check_order(const char *path, enum dtype dtype) {
         in.down_bias[i] = biases[i / sizes.hidden];
     }
     for (size_t i = 0; i < sizes.tokens * sizes.chosen; i++) {
-        in.weights[i] = 1;
+        in.weights[i] = weights[i % sizes.chosen];
     }
     struct layer layer;
     put_layer(&bed, &sizes, &in, &layer);
@@ -215,11 +211,19 @@ static void check_order(const char *path, enum dtype dtype) {
     float *got = numbers_widen(run_tokens(&bed, &sizes, &in, &layer, NULL, sizes.tokens, scratch), dtype,
                                sizes.tokens * sizes.hidden);
     for (size_t i = 0; i < sizes.tokens * sizes.hidden; i++) {
-        assert_true(got[i] == 0);
+        assert_true(got[i] == wanted);
     }
     free(got);
     numbers_free(&in);
     bed_close(&bed);
+}
+
+// What a token's experts come to is added up in ascending order: (2^24 + 1) - 2^24 is 0 in float32, and 1 the
+// other way round.
+static void check_order(const char *path, enum dtype dtype) {
+    if (dtype != DTYPE_F16) { // which has no 2^24
+        check_sum(path, dtype, (const float[3]){0x1p24f, 1, -0x1p24f}, (const float[3]){1, 1, 1}, 0);
+    }
 }
 
 static void test_order(void **state) {
@@ -230,31 +234,9 @@ static void test_order(void **state) {
 // The sum is float32, of products that are not rounded: 256 + 0.5 (1 + 2^-10) + 0.5 is above the middle of
 // 256 and 258, bfloat16's next; it comes to 256 where a product or a step is rounded.
 static void check_rounded_once(const char *path, enum dtype dtype) {
-    static const struct sizes sizes = {5, 3, 3, 8, 8, 0, true, DEVICE_STORE, 0, DEVICE_RELU, true, false};
-    static const float biases[] = {256, 1, 1};
-    if (dtype != DTYPE_BF16) {
-        return;
+    if (dtype == DTYPE_BF16) {
+        check_sum(path, dtype, (const float[3]){256, 1, 1}, (const float[3]){1, 0x1.004p-1f, 0.5f}, 258);
     }
-    struct bed bed = bed_open_rows(path, dtype, 2, sizes.tokens);
-    struct numbers in = take_numbers(&sizes, dtype);
-    memset(in.down, 0, sizes.experts * sizes.hidden * sizes.width * sizeof in.down[0]);
-    for (size_t i = 0; i < sizes.experts * sizes.hidden; i++) {
-        in.down_bias[i] = biases[i / sizes.hidden];
-    }
-    for (size_t i = 0; i < sizes.tokens * sizes.chosen; i++) {
-        in.weights[i] = i % sizes.chosen == 1 ? 0x1.004p-1f : i % sizes.chosen == 2 ? 0.5f : 1;
-    }
-    struct layer layer;
-    put_layer(&bed, &sizes, &in, &layer);
-    void *scratch = take_scratch(&bed, &layer, sizes.tokens);
-    float *got = numbers_widen(run_tokens(&bed, &sizes, &in, &layer, NULL, sizes.tokens, scratch), dtype,
-                               sizes.tokens * sizes.hidden);
-    for (size_t i = 0; i < sizes.tokens * sizes.hidden; i++) {
-        assert_true(got[i] == 258);
-    }
-    free(got);
-    numbers_free(&in);
-    bed_close(&bed);
 }
 
 static void test_rounded_once(void **state) {
