@@ -290,11 +290,7 @@ static int write_all(int descriptor, const char *bytes, size_t size, const char 
     return STATUS_OK;
 }
 
-int file_write_atomic(const char *path, const void *bytes, size_t size, struct error *err) {
-    char aside[PATH_SIZE];
-    if (snprintf(aside, sizeof aside, "%s.tmp", path) >= (int)sizeof aside) {
-        return error_set(err, STATUS_WRITE, "path too long: %s", path);
-    }
+static int write_aside(const char *aside, const void *bytes, size_t size, struct error *err) {
     int descriptor;
     TRY(file_create(&descriptor, aside, err));
     int status = write_all(descriptor, bytes, size, aside, err);
@@ -304,8 +300,46 @@ int file_write_atomic(const char *path, const void *bytes, size_t size, struct e
     if (close(descriptor) != 0 && status == STATUS_OK) {
         status = error_set_errno(err, STATUS_WRITE, "cannot close %s", aside);
     }
-    TRY(status);
+    return status;
+}
+
+int file_write_atomic(const char *path, const void *bytes, size_t size, struct error *err) {
+    char aside[PATH_SIZE];
+    if (snprintf(aside, sizeof aside, "%s.tmp", path) >= (int)sizeof aside) {
+        return error_set(err, STATUS_WRITE, "path too long: %s", path);
+    }
+    TRY(write_aside(aside, bytes, size, err));
     return file_publish(aside, path, err);
+}
+
+// A file system without hard links may know the other way.
+static int link_first(const char *aside, const char *path) {
+    int result = link(aside, path);
+    if (result != 0 && errno != EEXIST) {
+        result = renameat2(AT_FDCWD, aside, AT_FDCWD, path, RENAME_NOREPLACE);
+    }
+    return result;
+}
+
+int file_write_first(const char *path, const void *bytes, size_t size, bool *first, struct error *err) {
+    char aside[PATH_SIZE];
+    char folder[PATH_SIZE];
+    char host[64] = "";
+    *first = false;
+    gethostname(host, sizeof host - 1);
+    if (snprintf(aside, sizeof aside, "%s.%s.%ld.tmp", path, host, (long)getpid()) >= (int)sizeof aside) {
+        return error_set(err, STATUS_WRITE, "path too long: %s", path);
+    }
+    TRY(path_folder(folder, sizeof folder, path, err));
+    int status = write_aside(aside, bytes, size, err);
+    if (status == STATUS_OK) {
+        *first = link_first(aside, path) == 0;
+        if (!*first && errno != EEXIST) {
+            status = error_set_errno(err, STATUS_WRITE, "cannot make %s", path);
+        }
+    }
+    unlink(aside);
+    return status == STATUS_OK ? file_sync_folder(folder, err) : status;
 }
 
 static int sync_opened(const char *path, int flags, struct error *err) {

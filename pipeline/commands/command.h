@@ -35,6 +35,7 @@ struct command {
 
 // Defined in commands/NAME.c; commands.c lists those that exist.
 extern const struct command command_run;
+extern const struct command command_survey;
 extern const struct command command_import;
 extern const struct command command_check;
 extern const struct command command_plan;

@@ -20,6 +20,7 @@ static const struct command *const commands[] = {
     &command_import,
     &command_check,
     &command_plan,
+    &command_survey,
     &command_status,
     &command_log,
     &command_show,

@@ -94,6 +94,13 @@ int64_t argument_integer(const struct arguments *arguments, const char *name, in
         .minimum = 1, .maximum = 1024                                                                        \
     }
 
+#define JOB_OPTION_PART                                                                                      \
+    {                                                                                                        \
+        .name = "--part", .kind = OPTION_TEXT, .value = "I/N",                                               \
+        .help = "run part I of N (0/N to N-1/N), a run in a folder of its own under run.output; auto: as "   \
+                "the batch system's array says"                                                              \
+    }
+
 // Sets in *options what was given of these; one that the command does not take stays as it is.
 void job_arguments(struct inputs_options *options, const struct arguments *arguments);
 

@@ -2,6 +2,7 @@
 
 #include "base/printable.h"
 #include "commands/command.h"
+#include "commands/part_option.h"
 #include "run/runner.h"
 
 static void print_failures(FILE *out, const struct runner_summary *summary, bool asked) {
@@ -50,6 +51,7 @@ static int run(struct command_context *context, struct error *err) {
                                      .display = argument_given(arguments, "--quiet") ? NULL : stderr};
     struct runner_summary summary;
     job_arguments(&options.inputs, arguments);
+    TRY(part_option_parse(&options.inputs.part, argument_text(arguments, "--part", NULL), err));
     int status = runner_run(&options, &summary, err);
     if (status == STATUS_OK || summary.problems > 0) {
         print_summary(context->out, &summary, options.retry.asked);
@@ -65,6 +67,7 @@ static const struct option options[] = {
     JOB_OPTION_OUTPUT,
     JOB_OPTION_LIMIT("; counts as a separate run"),
     JOB_OPTION_THREADS,
+    JOB_OPTION_PART,
     {.name = "--stop-after",
      .kind = OPTION_INTEGER,
      .value = "BATCHES",

@@ -1,4 +1,4 @@
-#include "problems/source.h"
+#include "problems/source_internal.h"
 
 #include <errno.h>
 #include <math.h>
@@ -12,37 +12,11 @@
 #include "base/file.h"
 #include "base/first_bytes.h"
 #include "base/memory.h"
-#include "base/utf8.h"
-#include "problems/patience.h"
-#include "problems/repeatable.h"
 #include "problems/shortage.h"
 
-enum { NUMBER_TEXT = 32, TABLES = 4, TABLE_NAME = 128 };
 enum { OPERATIONS = 100000 };     // of SQLite's machine between two looks at the watch
 enum { VALUE_BYTES = 256 << 20 }; // of one value
-enum { ROWS_BETWEEN_WORDS = 1024 };
-#define FIRST_WORD 10.0 // seconds
-
-struct source {
-    sqlite3 *connection;
-    sqlite3_stmt *statement;
-    char *path;
-    struct source_column *columns; // names fixed, values of the row at hand
-    struct {
-        char text[NUMBER_TEXT];
-    } * numbers; // [column_count] reals that SQLite's 15 digits would change
-    size_t column_count;
-    uint64_t next;  // ordinal of the next row
-    uint64_t limit; // UINT64_MAX: none
-    bool ended;
-    uint64_t found;   // rows that source_check_ids saw
-    double asked;     // when the row at hand was asked for
-    double next_word; // seconds without a row until somebody is told
-    struct patience patience;
-    struct repeatable *repeatable;
-    char tables[TABLES][TABLE_NAME]; // that the query reads, as far as there is room
-    size_t table_count;
-};
+#define FIRST_WORD 10.0           // seconds
 
 static void remember_table(struct source *source, const char *name) {
     for (size_t i = 0; i < source->table_count; i++) {
@@ -299,6 +273,7 @@ void source_close(struct source *source) {
     sqlite3_finalize(source->statement);
     sqlite3_close(source->connection);
     repeatable_destroy(source->repeatable);
+    part_destroy(source->part);
     free(source->path);
     free(source);
 }
@@ -332,9 +307,21 @@ done:
 
 // ---- rows ----
 
+static int lacks_rows(const struct source *source, struct error *err) {
+    return error_set(err, STATUS_DATA, "%s: the query has only %llu rows; the survey of the parts found %llu",
+                     source->path, (unsigned long long)source->next,
+                     (unsigned long long)source->part->blocks.rows);
+}
+
+static int has_more_rows(const struct source *source, struct error *err) {
+    return error_set(err, STATUS_DATA,
+                     "%s: the query has a row behind row %llu that the survey of the parts did not find",
+                     source->path, (unsigned long long)source->next);
+}
+
 static int step(struct source *source, bool *found, struct error *err) {
     *found = false;
-    if (source->ended || source->next >= source->limit) {
+    if (source->ended || (source->next >= source->limit && !source->bounded)) {
         return STATUS_OK;
     }
     source->asked = clock_seconds();
@@ -342,7 +329,11 @@ static int step(struct source *source, bool *found, struct error *err) {
     int code = sqlite3_step(source->statement);
     if (code == SQLITE_DONE) {
         source->ended = true;
-        return STATUS_OK;
+        return source->part == NULL || source->next >= source->part->end ? STATUS_OK
+                                                                         : lacks_rows(source, err);
+    }
+    if (code == SQLITE_ROW && source->next >= source->limit) {
+        return has_more_rows(source, err);
     }
     if (code != SQLITE_ROW) {
         char what[64];
@@ -395,6 +386,7 @@ static int read_column(const struct source *source, int index, struct source_col
 }
 
 int source_next(struct source *source, struct row *row, bool *found, struct error *err) {
+    TRY(source_skip_to(source, source_first(source), err));
     TRY(step(source, found, err));
     if (!*found) {
         return STATUS_OK;
@@ -402,21 +394,28 @@ int source_next(struct source *source, struct row *row, bool *found, struct erro
     for (size_t i = 0; i < source->column_count; i++) {
         TRY(read_column(source, (int)i, &source->columns[i], err));
     }
-    *row = (struct row){
-        .ordinal = source->next - 1, .columns = source->columns, .column_count = source->column_count};
-    return STATUS_OK;
+    *row = (struct row){.ordinal = source->next - 1,
+                        .is_first = source->next - 1 == source_first(source),
+                        .columns = source->columns,
+                        .column_count = source->column_count};
+    return source->part == NULL ? STATUS_OK : part_check(source->part, row, source->path, err);
 }
 
 int source_rewind(struct source *source, struct error *err) {
     (void)err;
     sqlite3_reset(source->statement); // its code repeats the last step's, which was reported then
-    source->next = 0;
+    source->next = source->entered ? source->part->first : 0;
     source->ended = false;
+    if (source->part != NULL) {
+        part_restart(source->part);
+    }
     return STATUS_OK;
 }
 
 int source_skip_to(struct source *source, uint64_t ordinal, struct error *err) {
-    TRY(ordinal < source->next ? source_rewind(source, err) : STATUS_OK);
+    if (ordinal < source->next && ordinal != source_first(source)) {
+        TRY(source_rewind(source, err));
+    }
     while (source->next < ordinal) {
         bool found;
         TRY(step(source, &found, err));
@@ -428,160 +427,88 @@ int source_skip_to(struct source *source, uint64_t ordinal, struct error *err) {
     return STATUS_OK;
 }
 
-// ---- ids ----
+// ---- a part of the rows ----
 
-// A set of byte strings in an SQLite database of its own that has no name: it spills to disk and goes with
-// its connection.
-struct id_set {
-    sqlite3 *connection;
-    sqlite3_stmt *insert;
-};
-
-static int id_set_fail(const struct id_set *set, const char *what, struct error *err) {
-    int code = set->connection == NULL ? SQLITE_NOMEM : sqlite3_extended_errcode(set->connection);
-    return error_set(err, sqlite_is_shortage(set->connection, code) ? STATUS_INTERNAL : STATUS_WRITE,
-                     "%s a temporary database: %s", what, sqlite3_errmsg(set->connection));
+uint64_t source_first(const struct source *source) {
+    return source->part == NULL ? 0 : source->part->first;
 }
 
-static int id_set_open(struct id_set *set, struct error *err) {
-    static const char schema[] = "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16384;"
-                                 "CREATE TABLE ids (id BLOB PRIMARY KEY) WITHOUT ROWID; BEGIN";
-    if (sqlite3_open_v2("", &set->connection,
-                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-                        NULL) != SQLITE_OK ||
-        sqlite3_exec(set->connection, schema, NULL, NULL, NULL) != SQLITE_OK ||
-        sqlite3_prepare_v2(set->connection, "INSERT OR IGNORE INTO ids VALUES (?)", -1, &set->insert, NULL) !=
-            SQLITE_OK) {
-        return id_set_fail(set, "cannot make", err);
-    }
+// The same query through another view of its table.
+static int exchange(struct source *source, sqlite3_stmt *statement) {
+    sqlite3_finalize(source->statement);
+    source->statement = statement;
     return STATUS_OK;
 }
 
-static void id_set_close(struct id_set *set) {
-    sqlite3_finalize(set->insert);
-    sqlite3_close(set->connection);
+int source_follow(struct source *source, bool *can, struct error *err) {
+    sqlite3_stmt *statement = NULL;
+    *can = false;
+    if (source->table_count == 1) {
+        TRY(part_follow(&statement, source->connection, source->tables[0], sqlite3_sql(source->statement),
+                        &source->rowid, err));
+    }
+    *can = statement != NULL;
+    return statement == NULL ? STATUS_OK : exchange(source, statement);
 }
 
-static int id_set_add(struct id_set *set, const char *bytes, size_t size, bool *is_new, struct error *err) {
-    sqlite3_bind_blob64(set->insert, 1, bytes, size, SQLITE_STATIC);
-    int code = sqlite3_step(set->insert);
-    *is_new = sqlite3_changes(set->connection) > 0;
-    sqlite3_reset(set->insert);
-    if (code != SQLITE_DONE) {
-        return id_set_fail(set, "cannot write to", err);
-    }
-    return STATUS_OK;
+int64_t source_rowid(const struct source *source) {
+    return source->rowid;
 }
 
-static int check_id(struct source *source, struct id_set *set, const struct row *row, size_t index,
-                    struct error *err) {
-    const struct source_column *column = &row->columns[index];
-    unsigned long long number = (unsigned long long)row->ordinal + 1;
-    if (column->size == 0) {
-        return error_set(err, STATUS_DATA, "%s: row %llu of the query: the id '%s' is %s", source->path,
-                         number, column->name, column->type == COLUMN_NULL ? "NULL" : "empty");
+// By rowid where the survey says that it can be done, and it can.
+static int enter(struct source *source, const struct row_blocks *blocks, struct error *err) {
+    const struct part *part = source->part;
+    size_t first = (size_t)(part->first / blocks->per_block);
+    size_t end = (size_t)((part->end + blocks->per_block - 1) / blocks->per_block);
+    bool bounded = end < blocks->count;
+    sqlite3_stmt *statement = NULL;
+    if (!blocks->enters || source->table_count != 1 || part->first == part->end) {
+        return STATUS_OK;
     }
-    // An id is written into JSON: one that is no text would make a finished run impossible to export.
-    size_t bad = 0;
-    if (column->type == COLUMN_BLOB) {
-        return error_set(err, STATUS_DATA, "%s: row %llu of the query: the id '%s' is a blob, not a text",
-                         source->path, number, column->name);
-    }
-    if (!utf8_valid(column->bytes, column->size, &bad)) {
-        return error_set(err, STATUS_DATA,
-                         "%s: row %llu of the query: the id '%s' is not valid UTF-8 (byte %zu)", source->path,
-                         number, column->name, bad);
-    }
-    bool is_new = false;
-    TRY(id_set_add(set, column->bytes, column->size, &is_new, err));
-    if (!is_new) {
-        int shown = (int)(column->size < 200 ? column->size : 200);
-        return error_set(err, STATUS_DATA,
-                         "%s: row %llu of the query: the id '%s' has the value '%.*s' a second time",
-                         source->path, number, column->name, shown, column->bytes);
-    }
-    return STATUS_OK;
+    TRY(part_enter(&statement, source->connection, source->tables[0], sqlite3_sql(source->statement),
+                   blocks->blocks[first].rowid, bounded, bounded ? blocks->blocks[end].rowid : 0, err));
+    source->entered = statement != NULL;
+    return statement == NULL ? STATUS_OK : exchange(source, statement);
 }
 
-static int check_rows(struct source *source, struct id_set *set, size_t index, struct error *err) {
-    const struct watch *watch = source->patience.watch;
-    struct row row;
-    bool found = true;
-    int status;
-    while (found) {
-        TRY_TO(done, status = source_next(source, &row, &found, err));
-        if (found) {
-            TRY_TO(done, status = check_id(source, set, &row, index, err));
-        }
-        if (watch != NULL && watch->reading != NULL && source->next % ROWS_BETWEEN_WORDS == 0) {
-            watch->reading(watch->context, source->next);
-        }
-    }
-done:
-    source->found = source->next;
-    return status;
-}
-
-int source_check_ids(struct source *source, const char *id_column, struct error *err) {
-    struct id_set set = {0};
-    size_t index = 0;
-    int status;
-    TRY_TO(done, status = source_column(source, id_column, &index, err));
-    TRY_TO(done, status = source_rewind(source, err));
-    TRY_TO(done, status = id_set_open(&set, err));
-    TRY_TO(done, status = check_rows(source, &set, index, err));
-done:
-    id_set_close(&set);
-    TRY(status);
+int source_confine(struct source *source, const struct row_blocks *blocks, uint64_t first, uint64_t end,
+                   struct error *err) {
+    void *block;
+    TRY(memory_zeroed(&block, 1, sizeof *source->part, err));
+    source->part = block;
+    *source->part = (struct part){.blocks = *blocks, .first = first, .end = end, .checks = true};
+    TRY(enter(source, blocks, err));
+    bool is_limited = source->limit != UINT64_MAX;
+    source->limit = end;
+    source->found = end - first;
+    source->bounded = first < end && !is_limited && (source->entered || end == blocks->rows);
     return source_rewind(source, err);
 }
 
-uint64_t source_rows(const struct source *source) {
-    return source->found;
-}
-
-// "problems has 24 rows": of a table, not of a view, which may take long.
-static int count_table(struct source *source, const char *name, struct buffer *out, struct error *err) {
-    sqlite3_stmt *statement = NULL;
-    char *sql =
-        sqlite3_mprintf("SELECT (SELECT count(*) FROM \"%w\") WHERE (SELECT type FROM sqlite_schema WHERE "
-                        "name = %Q) = 'table'",
-                        name, name);
-    int status = STATUS_OK;
-    if (sql != NULL && sqlite3_prepare_v2(source->connection, sql, -1, &statement, NULL) == SQLITE_OK &&
-        sqlite3_step(statement) == SQLITE_ROW) {
-        status = buffer_printf(out, err, "%s%s has %lld rows", out->size == 0 ? " (" : ", ", name,
-                               (long long)sqlite3_column_int64(statement, 0));
+void source_accept_changes(struct source *source) {
+    if (source->part != NULL) {
+        source->part->checks = false;
     }
-    sqlite3_finalize(statement);
-    sqlite3_free(sql);
-    return status;
-}
-
-int source_refuse_empty(struct source *source, struct error *err) {
-    struct buffer tables = {0};
-    const char *query = sqlite3_sql(source->statement);
-    int status;
-    for (size_t i = 0; i < source->table_count; i++) {
-        TRY_TO(done, status = count_table(source, source->tables[i], &tables, err));
-    }
-    bool counted = tables.size > 0;
-    status = error_set(err, STATUS_DATA, "%s: the query returns no rows: %.800s%.600s%s", source->path,
-                       query == NULL ? "" : query, counted ? tables.data : "", counted ? ")" : "");
-done:
-    buffer_destroy(&tables);
-    return status;
 }
 
 // ---- the problem set's name ----
 
-int source_digest_row(struct digest *digest, const struct row *row, struct error *err) {
-    if (row->ordinal == 0) { // the columns' names belong to the set, once
-        TRY(digest_number(digest, row->column_count, err));
-        for (size_t i = 0; i < row->column_count; i++) {
-            TRY(digest_field(digest, row->columns[i].name, strlen(row->columns[i].name), err));
-        }
+int source_digest_names(struct digest *digest, const struct row *row, struct error *err) {
+    TRY(digest_number(digest, row->column_count, err));
+    for (size_t i = 0; i < row->column_count; i++) {
+        TRY(digest_field(digest, row->columns[i].name, strlen(row->columns[i].name), err));
     }
+    return STATUS_OK;
+}
+
+int source_digest_row(struct digest *digest, const struct row *row, struct error *err) {
+    if (row->is_first) { // the columns' names belong to the set, once
+        TRY(source_digest_names(digest, row, err));
+    }
+    return source_digest_values(digest, row, err);
+}
+
+int source_digest_values(struct digest *digest, const struct row *row, struct error *err) {
     for (size_t i = 0; i < row->column_count; i++) {
         TRY(digest_number(digest, row->columns[i].type, err));
         TRY(digest_field(digest, row->columns[i].bytes, row->columns[i].size, err));

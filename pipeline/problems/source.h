@@ -9,6 +9,7 @@
 
 #include "base/digest.h"
 #include "base/error.h"
+#include "base/row_block.h"
 #include "problems/watch.h"
 
 struct source;
@@ -25,6 +26,7 @@ struct source_column {
 
 struct row {
     uint64_t ordinal; // of the query's result, from 0
+    bool is_first;    // of those that the source gives
     const struct source_column *columns;
     size_t column_count;
 };
@@ -62,8 +64,32 @@ uint64_t source_rows(const struct source *source);
 // STATUS_DATA: that the query finds no rows, with what is in the tables that it reads.
 int source_refuse_empty(struct source *source, struct error *err);
 
-// Adds every column of a row to a digest: summed over all rows it names the problem set.
+// Adds every column of a row to a digest, and at the first row their names: summed over all rows it names the
+// problem set. Its two parts alone, for digests of other rows.
 int source_digest_row(struct digest *digest, const struct row *row, struct error *err);
+int source_digest_names(struct digest *digest, const struct row *row, struct error *err);
+int source_digest_values(struct digest *digest, const struct row *row, struct error *err);
+
+// ---- a part of the rows, by a survey of all ----
+
+// Before the first row: has the source tell the rowid of every row, where the query may be entered by them
+// (*can): it reads one table in their order, with nothing but conditions.
+int source_follow(struct source *source, bool *can, struct error *err);
+int64_t source_rowid(const struct source *source);
+
+// Confines a source that stands before its first row to the rows [first, end), which begin with a block and
+// end with one. Where blocks->enters says so it begins there; otherwise the rows before are stepped over,
+// without their text. Every block that is read from its first row on must be what it was, and nothing may
+// have come in between or behind: STATUS_DATA, also later. source_rows is that of the part. blocks->blocks is
+// the caller's and outlives the source.
+int source_confine(struct source *source, const struct row_blocks *blocks, uint64_t first, uint64_t end,
+                   struct error *err);
+
+// From now on rows of the part may be other ones than the survey's.
+void source_accept_changes(struct source *source);
+
+// The ordinal of the first row: 0, unless the source is confined.
+uint64_t source_first(const struct source *source);
 
 // Version of the SQLite library.
 const char *source_library(void);

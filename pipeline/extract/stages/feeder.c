@@ -163,7 +163,7 @@ int feeder_start(struct feeder *feeder, const struct feeder_limits *limits, stru
     queue_open(&feeder->free_windows);
     queue_open(&feeder->ready);
     TRY(create_pools(feeder, err));
-    if (position->window == 0) {
+    if (position->window <= source_first(source)) {
         TRY(digest_create(&feeder->reader.digest, err));
     } else {
         TRY(source_skip_to(source, position->window, err));

@@ -50,7 +50,7 @@ struct feeder_limits {
 
 struct feeder {
     struct feeder_limits limits;
-    struct window_reader reader; // its digest, if any, is of all rows: the feeder began at row 0
+    struct window_reader reader; // its digest, if any, is of all rows: the feeder began at the first
     struct window windows[FEEDER_WINDOWS_MOST]; // limits.windows of them
     struct work *works;                         // [limits.works]
     struct feeder_buffers *buffers;             // [limits.works] of the work with that slot

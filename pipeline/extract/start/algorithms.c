@@ -51,6 +51,13 @@ done:
     return status;
 }
 
+// As the other parts of the job compute them.
+static int take_from_parts(struct inputs *inputs, bool *found, struct error *err) {
+    const struct buffer *text = &inputs->part.shared.algorithms;
+    *found = text->size > 0;
+    return *found ? model_set_algorithms(inputs->model, text->data, true, err) : STATUS_OK;
+}
+
 // One entry a shape.
 static void log_choice(struct log *log, const char *text, const char *source) {
     while (*text != 0) {
@@ -83,6 +90,9 @@ int algorithms_tune(struct inputs *inputs, struct ledger *ledger, const struct m
     struct buffer suggested = {0};
     bool from_ledger = false;
     TRY(take_from_ledger(inputs, ledger, &from_ledger, err));
+    if (!from_ledger) {
+        TRY(take_from_parts(inputs, &from_ledger, err));
+    }
     bool uses_profile = !from_ledger && inputs->job.profile != NULL;
     profile_key(inputs, limits, key);
     if (uses_profile) {
@@ -101,6 +111,15 @@ int algorithms_tune(struct inputs *inputs, struct ledger *ledger, const struct m
         }
     }
     buffer_destroy(&suggested);
+    buffer_destroy(&chosen);
+    return status;
+}
+
+int algorithms_adopt(struct inputs *inputs, struct guard *guard, struct error *err) {
+    struct buffer chosen = {0};
+    bool found = false;
+    TRY(take_from_parts(inputs, &found, err));
+    int status = found ? tune(inputs, guard, &chosen, err) : STATUS_OK;
     buffer_destroy(&chosen);
     return status;
 }

@@ -15,6 +15,10 @@ struct guard;
 int algorithms_tune(struct inputs *inputs, struct ledger *ledger, const struct model_limits *limits,
                     struct guard *guard, struct log *log, struct error *err);
 
+// Takes those that another part of the job settled meanwhile (inputs->part.shared), in place of the chosen
+// ones.
+int algorithms_adopt(struct inputs *inputs, struct guard *guard, struct error *err);
+
 #define IDENTITY_ALGORITHMS "device.algorithms" // of a run's identity: the digest
 
 // SHA-256 of what was chosen, or "" where there is nothing to choose.

@@ -35,7 +35,10 @@ static int set_tokenizer(struct job *job, struct error *err) {
 }
 
 int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err) {
-    *inputs = (struct inputs){.limit = options->limit, .watch = options->watch, .phases = options->phases};
+    *inputs = (struct inputs){.limit = options->limit,
+                              .watch = options->watch,
+                              .phases = options->phases,
+                              .part.number = options->part};
     TRY(job_read(&inputs->job, options->job_path, err));
     if (options->output != NULL) {
         TRY(override_output(&inputs->job, options->output, err));
@@ -48,9 +51,20 @@ int inputs_read_job(struct inputs *inputs, const struct inputs_options *options,
     return STATUS_OK;
 }
 
+// The ids were looked at by the survey, and its blocks tell whether the rows are still those.
+static int open_part(struct inputs *inputs, struct error *err) {
+    const struct part_of_set *part = &inputs->part;
+    size_t id;
+    TRY(source_column(inputs->source, inputs->job.id, &id, err));
+    return source_confine(inputs->source, &part->survey.blocks, part->first, part->end, err);
+}
+
 static int open_problems(struct inputs *inputs, struct error *err) {
     const struct job *job = &inputs->job;
     TRY(source_open(&inputs->source, job->database, job->query, inputs->limit, &inputs->watch, err));
+    if (inputs->part.number.count > 0) {
+        return open_part(inputs, err);
+    }
     TRY(source_check_ids(inputs->source, job->id, err));
     bool empty = source_rows(inputs->source) == 0;
     return empty && !job->allow_empty ? source_refuse_empty(inputs->source, err) : STATUS_OK;
@@ -237,7 +251,7 @@ static int open_in(struct inputs *inputs, const char *name, int (*open)(struct i
     return status;
 }
 
-static int open_part(struct inputs *inputs, unsigned part, struct ledger *ledger, struct error *err) {
+static int open_one(struct inputs *inputs, unsigned part, struct ledger *ledger, struct error *err) {
     switch (part) {
     case INPUTS_PROBLEMS: // whose waits are told by the watch
         return open_problems(inputs, err);
@@ -261,7 +275,7 @@ int inputs_open(struct inputs *inputs, unsigned parts, struct ledger *ledger, st
         if (begun) {
             TRY(heed_stop(inputs, err));
         }
-        TRY(open_part(inputs, part, ledger, err));
+        TRY(open_one(inputs, part, ledger, err));
         begun = true;
     }
     return STATUS_OK;
@@ -279,6 +293,8 @@ void inputs_close(struct inputs *inputs) {
     buffer_destroy(&inputs->adapter);
     survey_destroy(&inputs->survey);
     survey_destroy(&inputs->retry);
+    survey_file_destroy(&inputs->part.survey);
+    run_set_shared_destroy(&inputs->part.shared);
     free(inputs->layers);
     job_destroy(&inputs->job);
     *inputs = (struct inputs){0};
@@ -309,9 +325,20 @@ size_t inputs_shape_tokens(size_t unit, size_t tokens, size_t longest) {
     return longest <= shape ? shape : round_up(shape, unit > 1 ? INPUTS_SLICE_UNIT : DEVICE_SLICE);
 }
 
+// A device that queues computes at one shape, on which the choice of its matmuls depends: the parts' is one
+// and the same, whatever texts each has.
+static void shape_of_all_parts(const struct inputs *inputs, size_t *most, size_t *longest) {
+    const struct ledger_survey *all = &inputs->part.survey.totals;
+    *most = size_max(*most, all->batches > 1 ? inputs->limits.tokens : at_least_one(all->tokens));
+    *longest = size_max(*longest, (size_t)all->longest);
+}
+
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {
     size_t most = largest(inputs->survey.largest_tokens, inputs->retry.largest_tokens);
     size_t longest = largest(inputs->survey.totals.longest, inputs->retry.totals.longest);
+    if (inputs->part.number.count > 0 && inputs->device.queues) {
+        shape_of_all_parts(inputs, &most, &longest);
+    }
     size_t tokens = inputs_shape_tokens(inputs_token_unit(inputs), most, longest);
     *limits = (struct model_limits){.layers = inputs->layers,
                                     .layer_count = inputs->layer_count,
@@ -403,13 +430,29 @@ static int add_libraries(const struct inputs *inputs, struct identity *identity,
     return identity_add(identity, "library.tokenizer", tokenizer_library(text), err);
 }
 
-int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,
-                    struct error *err) {
+// Which rows of the query, of those that one survey found.
+static int add_part(const struct inputs *inputs, struct identity *identity, struct error *err) {
+    const struct part_of_set *part = &inputs->part;
+    char text[64];
+    if (part->number.count == 0) {
+        return STATUS_OK;
+    }
+    snprintf(text, sizeof text, "%" PRIu64 "/%" PRIu64, part->number.index, part->number.count);
+    TRY(identity_add(identity, IDENTITY_PART, text, err));
+    snprintf(text, sizeof text, "%" PRIu64 " to %" PRIu64, part->first, part->end - 1);
+    TRY(identity_add(identity, IDENTITY_PART_ROWS, part->first < part->end ? text : "none", err));
+    return identity_add(identity, IDENTITY_PART_SURVEY, part->survey.sha256, err);
+}
+
+// What the batches and rows of all problems depend on, with the model's files left aside.
+static int add_job(const struct inputs *inputs, struct identity *identity, struct error *err) {
     struct identity_context context = {identity, err};
-    const char *changes = tokenizer_changes_fingerprint(inputs->tokenizer);
     TRY(job_each_identity_key(&inputs->job, add_key, &context));
-    TRY(identity_add_number(identity, "problems.limit", (long long)inputs->limit, err));
-    TRY(identity_add(identity, IDENTITY_PROBLEMS, inputs->survey.totals.problems_sha256, err));
+    return identity_add_number(identity, "problems.limit", (long long)inputs->limit, err);
+}
+
+static int add_texts(const struct inputs *inputs, struct identity *identity, struct error *err) {
+    const char *changes = tokenizer_changes_fingerprint(inputs->tokenizer);
     TRY(identity_add(identity, "tokenizer.sha256", tokenizer_fingerprint(inputs->tokenizer), err));
     // Only where the files beside tokenizer.json change anything: runs of earlier versions, which did not
     // read them, go on where nothing does.
@@ -423,6 +466,20 @@ int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, 
                  inputs->limits.window, PLAN_WINDOW_BATCHES);
         TRY(identity_add(identity, "batch.plan", windows, err));
     }
+    return STATUS_OK;
+}
+
+int inputs_survey_identity(const struct inputs *inputs, struct identity *identity, struct error *err) {
+    TRY(add_job(inputs, identity, err));
+    return add_texts(inputs, identity, err);
+}
+
+int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,
+                    struct error *err) {
+    TRY(add_job(inputs, identity, err));
+    TRY(identity_add(identity, IDENTITY_PROBLEMS, inputs->survey.totals.problems_sha256, err));
+    TRY(add_texts(inputs, identity, err));
+    TRY(add_part(inputs, identity, err));
     // Earlier versions read no packed weights.
     if (inputs->weights.size > 0) {
         TRY(identity_add(identity, IDENTITY_WEIGHTS, inputs->weights.data, err));

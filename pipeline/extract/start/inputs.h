@@ -6,6 +6,8 @@
 
 #include "checkpoints/device_trail.h"
 #include "checkpoints/identity.h"
+#include "checkpoints/run_set.h"
+#include "checkpoints/survey_file.h"
 #include "job/job.h"
 #include "model/model.h"
 #include "stages/batch_plan.h"
@@ -21,8 +23,20 @@ struct inputs_phases {
     void *context;
 };
 
+// A part of the job, where a run is one (number.count > 0).
+struct part_of_set {
+    struct run_part number;
+    char folder[PATH_SIZE];    // of the set; job.output is that of the part
+    struct survey_file survey; // of all parts
+    uint64_t first;            // rows [first, end) of the query
+    uint64_t end;
+    struct run_set_shared shared; // what parts that came before settled
+    bool is_shared;               // there is such a part
+};
+
 struct inputs {
     struct job job;
+    struct part_of_set part;
     struct inputs_phases phases;
     uint64_t limit;     // first rows of the query only; 0: all
     struct watch watch; // of the problems' reading
@@ -56,6 +70,7 @@ struct inputs_options {
     const char *output; // run directory, relative to the working folder
     uint64_t limit;
     int threads;
+    struct run_part part; // count 0: the whole job
     struct watch watch;
     struct inputs_phases phases;
 };
@@ -118,5 +133,8 @@ const char *inputs_device_names(const struct inputs *inputs, char text[INPUTS_DE
 // when it is known (NULL: left out).
 int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,
                     struct error *err);
+
+// Of it what a survey of all rows depends on: the job's own keys and the tokenizer.
+int inputs_survey_identity(const struct inputs *inputs, struct identity *identity, struct error *err);
 
 #endif

@@ -139,11 +139,13 @@ static int open_all(struct launch *launch, struct error *err) {
     inputs.phases = (struct inputs_phases){.begin = begin_opening, .end = end_opening, .context = launch};
     TRY(hear_signals(launch, err));
     TRY(inputs_read_job(&launch->inputs, &inputs, err));
+    TRY(launch_part_begin(launch, err));
     TRY(open_folder(launch, err));
     TRY(open_ledger(launch, err));
     TRY(batching_settle(&launch->inputs, launch->journal.ledger, err));
     TRY(find_retry(launch, err));
-    return launch_name_stop(launch, open_inputs(launch, err), err);
+    TRY(launch_name_stop(launch, open_inputs(launch, err), err));
+    return launch_part_check(launch, err);
 }
 
 // The problems are surveyed by a thread of their own, and the weights are read meanwhile. What the survey

@@ -85,6 +85,9 @@ static int check_identity(struct launch *launch, enum known known, struct identi
     int status;
     TRY(inputs_identity(&launch->inputs, fingerprint, now, err));
     TRY_TO(done, status = ledger_identity(launch->journal.ledger, &stored, &found, err));
+    if (!found) {
+        TRY_TO(done, status = launch_part_stored(launch, now, &stored, &found, err));
+    }
     if (found && launch->retry.mended) {
         problems = identity_get(now, IDENTITY_PROBLEMS);
         TRY_TO(done, status = identity_replace(&stored, IDENTITY_PROBLEMS, problems, err));
@@ -117,6 +120,18 @@ done:
     return status;
 }
 
+// Of parts that start at one moment the first one counts.
+static int settle_with_parts(struct launch *launch, struct identity *now, struct error *err) {
+    bool again = false;
+    TRY(check_identity(launch, KNOWN_ALL, now, err));
+    TRY(launch_part_share(launch, now, &again, err));
+    if (again) {
+        identity_destroy(now);
+        TRY(check_identity(launch, KNOWN_ALL, now, err));
+    }
+    return STATUS_OK;
+}
+
 // The ledger gets its identity once everything is known and checked; a resume must find the same.
 int launch_settle_identity(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
@@ -126,7 +141,7 @@ int launch_settle_identity(struct launch *launch, struct error *err) {
     char hash[DIGEST_HEX];
     bool found = false;
     int status;
-    TRY_TO(done, status = check_identity(launch, KNOWN_ALL, &now, err));
+    TRY_TO(done, status = settle_with_parts(launch, &now, err));
     TRY_TO(done, status = device_choice_settle(inputs, &launch->journal, launch->folder.path,
                                                &launch->has_partial, err));
     TRY_TO(done, status = hash_identity(inputs, &now, hash, err));

@@ -33,6 +33,24 @@ int launch_check_identity(struct launch *launch, enum known known, struct error 
 // The ledger gets its identity once everything is known and checked; a resume must find the same.
 int launch_settle_identity(struct launch *launch, struct error *err);
 
+// ---- launch_part.c ----
+
+// Of a part: makes or finds its set, the survey of all parts and its own rows, and gives the job the part's
+// run directory. A job that is not asked for a part is refused where its output is a set.
+int launch_part_begin(struct launch *launch, struct error *err);
+
+// The inputs are open: the survey must be of this job.
+int launch_part_check(struct launch *launch, struct error *err);
+
+// What parts before settled, with this one's own keys, as the identity that a new part has to have; *found
+// false when there is none yet, or this is no part.
+int launch_part_stored(const struct launch *launch, const struct identity *now, struct identity *stored,
+                       bool *found, struct error *err);
+
+// Gives this part's identity to the others. *again: another part was first, whose algorithms are taken, and
+// everything has to be compared again.
+int launch_part_share(struct launch *launch, const struct identity *now, bool *again, struct error *err);
+
 // ---- launch_survey.c ----
 
 int launch_survey_begin(struct launch *launch, struct error *err);

@@ -1,0 +1,207 @@
+#include "checkpoints/run_set.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "checkpoints/ledger.h"
+#include "checkpoints/run_folder.h"
+
+#define IDENTITY_FILE "identity.json"
+
+enum { FORMAT = 1, FILE_MOST = 64 << 20 };
+
+// ---- names ----
+
+void run_set_part_name(char out[RUN_SET_NAME], const struct run_part *part) {
+    snprintf(out, RUN_SET_NAME, "part-%04" PRIu64 "-of-%04" PRIu64, part->index, part->count);
+}
+
+bool run_set_parse_name(const char *name, struct run_part *part) {
+    char again[RUN_SET_NAME];
+    if (sscanf(name, "part-%" SCNu64 "-of-%" SCNu64, &part->index, &part->count) != 2) {
+        return false;
+    }
+    run_set_part_name(again, part);
+    return strcmp(name, again) == 0 && part->index < part->count && part->count <= RUN_SET_PARTS;
+}
+
+bool run_set_parse_part(const char *text, struct run_part *part) {
+    char again[RUN_SET_NAME];
+    if (sscanf(text, "%" SCNu64 "/%" SCNu64, &part->index, &part->count) != 2) {
+        return false;
+    }
+    snprintf(again, sizeof again, "%" PRIu64 "/%" PRIu64, part->index, part->count);
+    return strcmp(text, again) == 0 && part->index < part->count && part->count <= RUN_SET_PARTS;
+}
+
+bool run_set_is_own(const char *key) {
+    return strcmp(key, IDENTITY_PROBLEMS) == 0 || strcmp(key, IDENTITY_PART) == 0 ||
+           strcmp(key, IDENTITY_PART_ROWS) == 0;
+}
+
+// ---- files that appear once ----
+
+static int read_object(json_t **out, const char *path, bool *found, struct error *err) {
+    struct buffer text = {0};
+    int64_t format = 0;
+    int status = STATUS_OK;
+    *out = NULL;
+    *found = file_exists(path);
+    if (!*found) {
+        return STATUS_OK;
+    }
+    TRY_TO(done, status = file_read_own(&text, path, FILE_MOST, err));
+    TRY_TO(done, status = json_parse(out, text.data, text.size, path, err));
+    if (!json_is_object(*out)) {
+        status = error_set(err, STATUS_DATA, "%s is no JSON object", path);
+        goto done;
+    }
+    TRY_TO(done, status = json_get_integer(*out, "format", 0, INT32_MAX, &format, err));
+    if (format != FORMAT) {
+        status = error_set(err, STATUS_DATA, "%s has format %lld; this program knows %d", path,
+                           (long long)format, FORMAT);
+    }
+done:
+    buffer_destroy(&text);
+    if (status != STATUS_OK) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+// Takes the object.
+static int write_first(const char *path, json_t *object, bool *first, struct error *err) {
+    char *text = object == NULL ? NULL : json_dumps(object, JSON_INDENT(2) | JSON_SORT_KEYS);
+    int status = text == NULL ? error_set(err, STATUS_INTERNAL, "out of memory: %s", path)
+                              : file_write_first(path, text, strlen(text), first, err);
+    free(text);
+    json_decref(object);
+    return status;
+}
+
+// ---- set.json ----
+
+int run_set_parts(const char *folder, uint64_t *parts, struct error *err) {
+    char path[PATH_SIZE];
+    json_t *object = NULL;
+    int64_t count = 0;
+    bool found = false;
+    *parts = 0;
+    TRY(path_join(path, sizeof path, folder, RUN_SET_FILE, err));
+    TRY(read_object(&object, path, &found, err));
+    if (!found) {
+        return STATUS_OK;
+    }
+    int status = json_get_integer(object, "parts", 1, RUN_SET_PARTS, &count, err);
+    json_decref(object);
+    if (status == STATUS_OK && count == 0) {
+        return error_set(err, STATUS_DATA, "%s does not say how many parts there are", path);
+    }
+    *parts = (uint64_t)count;
+    return status;
+}
+
+static int refuse_run(const char *folder, struct error *err) {
+    return error_set(
+        err, STATUS_JOB,
+        "%s holds a run that is not divided into parts: resume it without --part, or choose another "
+        "run.output",
+        folder);
+}
+
+int run_set_begin(const char *folder, uint64_t parts, struct error *err) {
+    char path[PATH_SIZE];
+    uint64_t there = 0;
+    bool first = false;
+    TRY(file_make_folder(folder, err));
+    TRY(run_set_parts(folder, &there, err));
+    if (there == 0) {
+        TRY(run_folder_file(path, folder, "ledger.sqlite", err));
+        if (file_exists(path)) {
+            return refuse_run(folder, err);
+        }
+        TRY(path_join(path, sizeof path, folder, RUN_SET_FILE, err));
+        TRY(write_first(path, json_pack("{s:i,s:I}", "format", FORMAT, "parts", (json_int_t)parts), &first,
+                        err));
+        TRY(run_set_parts(folder, &there, err));
+    }
+    return there == parts
+               ? STATUS_OK
+               : error_set(err, STATUS_JOB,
+                           "%s is divided into %" PRIu64 " parts, not %" PRIu64
+                           ": what they have done is of those parts. Run them, or choose another run.output",
+                           folder, there, parts);
+}
+
+// ---- identity.json ----
+
+static json_t *describe(const struct run_set_shared *shared) {
+    json_t *identity = json_array();
+    for (size_t i = 0; identity != NULL && i < shared->identity.count; i++) {
+        const struct identity_entry *entry = &shared->identity.entries[i];
+        json_array_append_new(identity, json_pack("[ss]", entry->key, entry->value));
+    }
+    return json_pack("{s:i,s:o,s:s,s:s}", "format", FORMAT, "identity", identity, "cpu_path",
+                     shared->cpu_path, "algorithms",
+                     shared->algorithms.data == NULL ? "" : shared->algorithms.data);
+}
+
+static int read_identity(const json_t *list, const char *path, struct identity *identity, struct error *err) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *key = json_string_value(json_array_get(json_array_get(list, i), 0));
+        const char *value = json_string_value(json_array_get(json_array_get(list, i), 1));
+        if (key == NULL || value == NULL) {
+            return error_set(err, STATUS_DATA, "%s: the identity is damaged", path);
+        }
+        TRY(identity_add(identity, key, value, err));
+    }
+    return identity->count > 0 ? STATUS_OK : error_set(err, STATUS_DATA, "%s has no identity", path);
+}
+
+static int read_shared(const json_t *object, const char *path, struct run_set_shared *shared,
+                       struct error *err) {
+    const char *cpu_path = "";
+    const char *algorithms = "";
+    TRY(read_identity(json_member(object, "identity"), path, &shared->identity, err));
+    TRY(json_get_string(object, "cpu_path", &cpu_path, err));
+    TRY(json_get_string(object, "algorithms", &algorithms, err));
+    snprintf(shared->cpu_path, sizeof shared->cpu_path, "%s", cpu_path);
+    return algorithms[0] == 0 ? STATUS_OK
+                              : buffer_append(&shared->algorithms, algorithms, strlen(algorithms), err);
+}
+
+int run_set_shared(const char *folder, struct run_set_shared *shared, bool *found, struct error *err) {
+    char path[PATH_SIZE];
+    json_t *object = NULL;
+    *shared = (struct run_set_shared){0};
+    TRY(path_join(path, sizeof path, folder, IDENTITY_FILE, err));
+    TRY(read_object(&object, path, found, err));
+    int status = *found ? read_shared(object, path, shared, err) : STATUS_OK;
+    json_decref(object);
+    if (status != STATUS_OK) {
+        run_set_shared_destroy(shared);
+    }
+    return status;
+}
+
+int run_set_share(const char *folder, struct run_set_shared *shared, bool *first, struct error *err) {
+    char path[PATH_SIZE];
+    bool found = false;
+    TRY(path_join(path, sizeof path, folder, IDENTITY_FILE, err));
+    TRY(write_first(path, describe(shared), first, err));
+    if (*first) {
+        return STATUS_OK;
+    }
+    run_set_shared_destroy(shared);
+    return run_set_shared(folder, shared, &found, err);
+}
+
+void run_set_shared_destroy(struct run_set_shared *shared) {
+    identity_destroy(&shared->identity);
+    buffer_destroy(&shared->algorithms);
+    *shared = (struct run_set_shared){0};
+}

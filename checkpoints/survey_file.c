@@ -1,0 +1,346 @@
+#include "checkpoints/survey_file.h"
+
+#include <inttypes.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+// No lock is taken: what is read never changes, and what is written nobody else has.
+#define NO_LOCKS "unix-none"
+
+enum { FORMAT = 1, APPLICATION = 0x53545356 };
+
+struct connection {
+    sqlite3 *db;
+    const char *path;
+    int kind; // of its errors
+};
+
+static int fail(const struct connection *connection, struct error *err) {
+    return error_set(err, connection->kind, "%s: %s", connection->path, sqlite3_errmsg(connection->db));
+}
+
+static int connect(struct connection *connection, int flags, struct error *err) {
+    TRY(file_check_own(connection->path, err));
+    if (sqlite3_open_v2(connection->path, &connection->db, flags | SQLITE_OPEN_NOMUTEX, NO_LOCKS) !=
+        SQLITE_OK) {
+        return connection->db == NULL ? error_set(err, STATUS_INTERNAL, "%s: out of memory", connection->path)
+                                      : fail(connection, err);
+    }
+    return STATUS_OK;
+}
+
+static int prepare(const struct connection *connection, sqlite3_stmt **out, const char *sql,
+                   struct error *err) {
+    return sqlite3_prepare_v2(connection->db, sql, -1, out, NULL) == SQLITE_OK ? STATUS_OK
+                                                                               : fail(connection, err);
+}
+
+// ---- the hash of it all ----
+
+static int digest_text(struct digest *digest, const char *text, struct error *err) {
+    return digest_field(digest, text, strlen(text), err);
+}
+
+static int digest_totals(struct digest *digest, const struct ledger_survey *totals, struct error *err) {
+    const uint64_t numbers[] = {totals->problems, totals->texts,   totals->tokens,   totals->rows,
+                                totals->batches,  totals->longest, totals->truncated};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        TRY(digest_number(digest, numbers[i], err));
+    }
+    TRY(digest_update(digest, &totals->squared_lengths, sizeof totals->squared_lengths, err));
+    return digest_text(digest, totals->problems_sha256, err);
+}
+
+static int digest_blocks(struct digest *digest, const struct row_blocks *blocks, struct error *err) {
+    const uint64_t numbers[] = {blocks->count, blocks->rows, blocks->per_block, blocks->enters};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        TRY(digest_number(digest, numbers[i], err));
+    }
+    for (size_t i = 0; i < blocks->count; i++) {
+        const struct row_block *block = &blocks->blocks[i];
+        TRY(digest_number(digest, (uint64_t)block->rowid, err));
+        TRY(digest_number(digest, block->tokens, err));
+        TRY(digest_text(digest, block->sha256, err));
+    }
+    return STATUS_OK;
+}
+
+static int hash(const struct survey_file *survey, char hex[DIGEST_HEX], struct error *err) {
+    struct digest *digest = NULL;
+    char identity[DIGEST_HEX];
+    int status;
+    TRY_TO(done, status = digest_create(&digest, err));
+    TRY_TO(done, status = digest_totals(digest, &survey->totals, err));
+    TRY_TO(done, status = digest_text(digest, survey->rest, err));
+    TRY_TO(done, status = digest_text(digest, survey->ids_sha256, err));
+    TRY_TO(done, status = digest_blocks(digest, &survey->blocks, err));
+    TRY_TO(done, status = identity_hash(&survey->identity, identity, err));
+    TRY_TO(done, status = digest_text(digest, identity, err));
+    status = digest_finish(digest, hex, err);
+done:
+    digest_destroy(digest);
+    return status;
+}
+
+// ---- writing ----
+
+static const char schema[] =
+    "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA application_id=1398035286; PRAGMA "
+    "user_version=1;"
+    "CREATE TABLE survey (problems INTEGER, texts INTEGER, tokens INTEGER, rows INTEGER, batches INTEGER,"
+    " squared_lengths REAL, longest INTEGER, truncated INTEGER, problems_sha256 TEXT, rest TEXT, ids_sha256 "
+    "TEXT,"
+    " blocks INTEGER, rows_per_block INTEGER, enters INTEGER, sha256 TEXT);"
+    "CREATE TABLE identity (place INTEGER PRIMARY KEY, key TEXT, value TEXT);"
+    "CREATE TABLE block (number INTEGER PRIMARY KEY, rowid_of_first INTEGER, tokens INTEGER, sha256 TEXT);"
+    "BEGIN";
+_Static_assert(APPLICATION == 1398035286, "the schema names another application");
+
+static int run(const struct connection *connection, sqlite3_stmt *statement, struct error *err) {
+    int code = sqlite3_step(statement);
+    sqlite3_reset(statement);
+    return code == SQLITE_DONE ? STATUS_OK : fail(connection, err);
+}
+
+static int write_totals(const struct connection *connection, const struct survey_file *survey,
+                        struct error *err) {
+    const struct ledger_survey *totals = &survey->totals;
+    sqlite3_stmt *statement = NULL;
+    const uint64_t numbers[] = {totals->problems, totals->texts, totals->tokens, totals->rows,
+                                totals->batches};
+    TRY(prepare(connection, &statement, "INSERT INTO survey VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", err));
+    for (int i = 0; i < 5; i++) {
+        sqlite3_bind_int64(statement, 1 + i, (sqlite3_int64)numbers[i]);
+    }
+    sqlite3_bind_double(statement, 6, totals->squared_lengths);
+    sqlite3_bind_int64(statement, 7, (sqlite3_int64)totals->longest);
+    sqlite3_bind_int64(statement, 8, (sqlite3_int64)totals->truncated);
+    sqlite3_bind_text(statement, 9, totals->problems_sha256, -1, SQLITE_STATIC);
+    sqlite3_bind_text(statement, 10, survey->rest, -1, SQLITE_STATIC);
+    sqlite3_bind_text(statement, 11, survey->ids_sha256, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(statement, 12, (sqlite3_int64)survey->blocks.count);
+    sqlite3_bind_int64(statement, 13, (sqlite3_int64)survey->blocks.per_block);
+    sqlite3_bind_int(statement, 14, survey->blocks.enters);
+    sqlite3_bind_text(statement, 15, survey->sha256, -1, SQLITE_STATIC);
+    int status = run(connection, statement, err);
+    sqlite3_finalize(statement);
+    return status;
+}
+
+static int write_identity(const struct connection *connection, const struct identity *identity,
+                          struct error *err) {
+    sqlite3_stmt *statement = NULL;
+    int status;
+    TRY(prepare(connection, &statement, "INSERT INTO identity VALUES(?,?,?)", err));
+    for (size_t i = 0; i < identity->count; i++) {
+        sqlite3_bind_int64(statement, 1, (sqlite3_int64)i);
+        sqlite3_bind_text(statement, 2, identity->entries[i].key, -1, SQLITE_STATIC);
+        sqlite3_bind_text(statement, 3, identity->entries[i].value, -1, SQLITE_STATIC);
+        TRY_TO(done, status = run(connection, statement, err));
+    }
+    status = STATUS_OK;
+done:
+    sqlite3_finalize(statement);
+    return status;
+}
+
+static int write_blocks(const struct connection *connection, const struct row_blocks *blocks,
+                        struct error *err) {
+    sqlite3_stmt *statement = NULL;
+    int status;
+    TRY(prepare(connection, &statement, "INSERT INTO block VALUES(?,?,?,?)", err));
+    for (size_t i = 0; i < blocks->count; i++) {
+        sqlite3_bind_int64(statement, 1, (sqlite3_int64)i);
+        sqlite3_bind_int64(statement, 2, blocks->blocks[i].rowid);
+        sqlite3_bind_int64(statement, 3, (sqlite3_int64)blocks->blocks[i].tokens);
+        sqlite3_bind_text(statement, 4, blocks->blocks[i].sha256, -1, SQLITE_STATIC);
+        TRY_TO(done, status = run(connection, statement, err));
+    }
+    status = STATUS_OK;
+done:
+    sqlite3_finalize(statement);
+    return status;
+}
+
+static int execute(const struct connection *connection, const char *sql, struct error *err) {
+    return sqlite3_exec(connection->db, sql, NULL, NULL, NULL) == SQLITE_OK ? STATUS_OK
+                                                                            : fail(connection, err);
+}
+
+static int write_aside(const struct survey_file *survey, const char *path, struct error *err) {
+    struct connection connection = {.path = path, .kind = STATUS_WRITE};
+    int status;
+    TRY_TO(done, status = file_remove(path, err));
+    TRY_TO(done, status = connect(&connection, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err));
+    TRY_TO(done, status = execute(&connection, schema, err));
+    TRY_TO(done, status = write_totals(&connection, survey, err));
+    TRY_TO(done, status = write_identity(&connection, &survey->identity, err));
+    TRY_TO(done, status = write_blocks(&connection, &survey->blocks, err));
+    status = execute(&connection, "COMMIT", err);
+done:
+    sqlite3_close(connection.db);
+    return status;
+}
+
+// Two parts may write the same survey at once where no lock holds: each has a file of its own aside.
+int survey_file_write(struct survey_file *survey, const char *path, struct error *err) {
+    char aside[PATH_SIZE];
+    char host[64] = "";
+    int status;
+    gethostname(host, sizeof host - 1);
+    if (snprintf(aside, sizeof aside, "%s.%s.%ld.tmp", path, host, (long)getpid()) >= (int)sizeof aside) {
+        return error_set(err, STATUS_WRITE, "path too long: %.200s", path);
+    }
+    TRY(hash(survey, survey->sha256, err));
+    TRY_TO(done, status = write_aside(survey, aside, err));
+    TRY_TO(done, status = file_sync(aside, err));
+    status = file_publish(aside, path, err);
+done:
+    if (status != STATUS_OK) {
+        unlink(aside);
+    }
+    return status;
+}
+
+// ---- reading ----
+
+static void take_text(char *out, size_t size, sqlite3_stmt *statement, int column) {
+    const unsigned char *text = sqlite3_column_text(statement, column);
+    snprintf(out, size, "%s", text == NULL ? "" : (const char *)text);
+}
+
+static int damaged(const struct connection *connection, struct error *err) {
+    return error_set(err, STATUS_DATA, "%s is damaged, or no survey: remove it and run strata survey again",
+                     connection->path);
+}
+
+// How many blocks there are, too.
+static int read_totals(const struct connection *connection, struct survey_file *survey, struct error *err) {
+    struct ledger_survey *totals = &survey->totals;
+    uint64_t *const numbers[] = {&totals->problems, &totals->texts, &totals->tokens, &totals->rows,
+                                 &totals->batches};
+    sqlite3_stmt *statement = NULL;
+    TRY(prepare(connection, &statement,
+                "SELECT problems, texts, tokens, rows, batches, squared_lengths, longest, truncated,"
+                " problems_sha256, rest, ids_sha256, blocks, rows_per_block, enters, sha256 FROM survey",
+                err));
+    bool found = sqlite3_step(statement) == SQLITE_ROW;
+    if (found) {
+        for (int i = 0; i < 5; i++) {
+            *numbers[i] = (uint64_t)sqlite3_column_int64(statement, i);
+        }
+        totals->squared_lengths = sqlite3_column_double(statement, 5);
+        totals->longest = (uint64_t)sqlite3_column_int64(statement, 6);
+        totals->truncated = (uint64_t)sqlite3_column_int64(statement, 7);
+        take_text(totals->problems_sha256, sizeof totals->problems_sha256, statement, 8);
+        take_text(survey->rest, sizeof survey->rest, statement, 9);
+        take_text(survey->ids_sha256, sizeof survey->ids_sha256, statement, 10);
+        survey->blocks.count = (size_t)sqlite3_column_int64(statement, 11);
+        survey->blocks.per_block = (uint64_t)sqlite3_column_int64(statement, 12);
+        survey->blocks.enters = sqlite3_column_int(statement, 13) != 0;
+        survey->blocks.rows = totals->problems;
+        take_text(survey->sha256, sizeof survey->sha256, statement, 14);
+    }
+    sqlite3_finalize(statement);
+    return found ? STATUS_OK : damaged(connection, err);
+}
+
+static int read_identity(const struct connection *connection, struct identity *identity, struct error *err) {
+    sqlite3_stmt *statement = NULL;
+    int status = STATUS_OK;
+    TRY(prepare(connection, &statement, "SELECT key, value FROM identity ORDER BY place", err));
+    while (sqlite3_step(statement) == SQLITE_ROW) {
+        const char *key = (const char *)sqlite3_column_text(statement, 0);
+        const char *value = (const char *)sqlite3_column_text(statement, 1);
+        TRY_TO(done, status = key == NULL || value == NULL ? damaged(connection, err)
+                                                           : identity_add(identity, key, value, err));
+    }
+done:
+    sqlite3_finalize(statement);
+    return status;
+}
+
+static int read_blocks(const struct connection *connection, struct row_blocks *blocks, struct error *err) {
+    sqlite3_stmt *statement = NULL;
+    uint64_t count = blocks->count;
+    blocks->count = 0;
+    if (blocks->per_block == 0 || count != (blocks->rows + blocks->per_block - 1) / blocks->per_block ||
+        count > UINT32_MAX) {
+        return damaged(connection, err);
+    }
+    TRY(memory_zeroed(&blocks->blocks, count, sizeof *blocks->blocks, err));
+    TRY(prepare(connection, &statement, "SELECT rowid_of_first, tokens, sha256 FROM block ORDER BY number",
+                err));
+    while (blocks->count < count && sqlite3_step(statement) == SQLITE_ROW) {
+        struct row_block *block = &blocks->blocks[blocks->count++];
+        block->rowid = sqlite3_column_int64(statement, 0);
+        block->tokens = (uint64_t)sqlite3_column_int64(statement, 1);
+        take_text(block->sha256, sizeof block->sha256, statement, 2);
+    }
+    sqlite3_finalize(statement);
+    return blocks->count == count ? STATUS_OK : damaged(connection, err);
+}
+
+static int read_all(const struct connection *connection, struct survey_file *survey, struct error *err) {
+    char hex[DIGEST_HEX];
+    TRY(read_totals(connection, survey, err));
+    TRY(read_identity(connection, &survey->identity, err));
+    TRY(read_blocks(connection, &survey->blocks, err));
+    TRY(hash(survey, hex, err));
+    return strcmp(hex, survey->sha256) == 0 ? STATUS_OK : damaged(connection, err);
+}
+
+int survey_file_read(struct survey_file *survey, const char *path, bool *found, struct error *err) {
+    struct connection connection = {.path = path, .kind = STATUS_DATA};
+    int status;
+    *survey = (struct survey_file){0};
+    *found = file_exists(path);
+    if (!*found) {
+        return STATUS_OK;
+    }
+    TRY_TO(done, status = connect(&connection, SQLITE_OPEN_READONLY, err));
+    status = read_all(&connection, survey, err);
+done:
+    sqlite3_close(connection.db);
+    if (status != STATUS_OK) {
+        survey_file_destroy(survey);
+    }
+    return status;
+}
+
+void survey_file_destroy(struct survey_file *survey) {
+    free(survey->blocks.blocks);
+    identity_destroy(&survey->identity);
+    *survey = (struct survey_file){0};
+}
+
+// ---- parts ----
+
+// What the blocks before `block` weigh, and so where parts begin: at the first block that has index/count of
+// it all before itself.
+static uint64_t begin_of(const struct survey_file *survey, uint64_t index, uint64_t count) {
+    const struct row_blocks *blocks = &survey->blocks;
+    double all = (double)survey->totals.tokens + (double)blocks->rows;
+    double before = 0;
+    for (size_t i = 0; i < blocks->count; i++) {
+        uint64_t first = i * blocks->per_block;
+        uint64_t left = blocks->rows - first;
+        uint64_t rows = left < blocks->per_block ? left : blocks->per_block;
+        if (before * (double)count >= all * (double)index) {
+            return first;
+        }
+        before += (double)blocks->blocks[i].tokens + (double)rows;
+    }
+    return blocks->rows;
+}
+
+void survey_file_part(const struct survey_file *survey, uint64_t index, uint64_t count, uint64_t *first,
+                      uint64_t *end) {
+    *first = begin_of(survey, index, count);
+    *end = index + 1 == count ? survey->blocks.rows : begin_of(survey, index + 1, count);
+}

@@ -1,0 +1,107 @@
+// The rows' ids, and what there is to say where there are no rows.
+#include "base/memory.h"
+#include "base/utf8.h"
+#include "problems/id_set.h"
+#include "problems/source_internal.h"
+
+enum { ROWS_BETWEEN_WORDS = 1024 };
+
+static int check_id(struct source *source, struct id_set *set, const struct row *row, size_t index,
+                    struct error *err) {
+    const struct source_column *column = &row->columns[index];
+    unsigned long long number = (unsigned long long)row->ordinal + 1;
+    if (column->size == 0) {
+        return error_set(err, STATUS_DATA, "%s: row %llu of the query: the id '%s' is %s", source->path,
+                         number, column->name, column->type == COLUMN_NULL ? "NULL" : "empty");
+    }
+    // An id is written into JSON: one that is no text would make a finished run impossible to export.
+    size_t bad = 0;
+    if (column->type == COLUMN_BLOB) {
+        return error_set(err, STATUS_DATA, "%s: row %llu of the query: the id '%s' is a blob, not a text",
+                         source->path, number, column->name);
+    }
+    if (!utf8_valid(column->bytes, column->size, &bad)) {
+        return error_set(err, STATUS_DATA,
+                         "%s: row %llu of the query: the id '%s' is not valid UTF-8 (byte %zu)", source->path,
+                         number, column->name, bad);
+    }
+    bool is_new = false;
+    TRY(id_set_add(set, column->bytes, column->size, &is_new, err));
+    if (!is_new) {
+        int shown = (int)(column->size < 200 ? column->size : 200);
+        return error_set(err, STATUS_DATA,
+                         "%s: row %llu of the query: the id '%s' has the value '%.*s' a second time",
+                         source->path, number, column->name, shown, column->bytes);
+    }
+    return STATUS_OK;
+}
+
+static int check_rows(struct source *source, struct id_set *set, size_t index, struct error *err) {
+    const struct watch *watch = source->patience.watch;
+    struct row row;
+    bool found = true;
+    int status;
+    while (found) {
+        TRY_TO(done, status = source_next(source, &row, &found, err));
+        if (found) {
+            TRY_TO(done, status = check_id(source, set, &row, index, err));
+        }
+        if (watch != NULL && watch->reading != NULL && source->next % ROWS_BETWEEN_WORDS == 0) {
+            watch->reading(watch->context, source->next);
+        }
+    }
+done:
+    source->found = source->next;
+    return status;
+}
+
+int source_check_ids(struct source *source, const char *id_column, struct error *err) {
+    struct id_set set = {0};
+    size_t index = 0;
+    int status;
+    TRY_TO(done, status = source_column(source, id_column, &index, err));
+    TRY_TO(done, status = source_rewind(source, err));
+    TRY_TO(done, status = id_set_open(&set, err));
+    TRY_TO(done, status = check_rows(source, &set, index, err));
+done:
+    id_set_close(&set);
+    TRY(status);
+    return source_rewind(source, err);
+}
+
+uint64_t source_rows(const struct source *source) {
+    return source->found;
+}
+
+// "problems has 24 rows": of a table, not of a view, which may take long.
+static int count_table(struct source *source, const char *name, struct buffer *out, struct error *err) {
+    sqlite3_stmt *statement = NULL;
+    char *sql =
+        sqlite3_mprintf("SELECT (SELECT count(*) FROM \"%w\") WHERE (SELECT type FROM sqlite_schema WHERE "
+                        "name = %Q) = 'table'",
+                        name, name);
+    int status = STATUS_OK;
+    if (sql != NULL && sqlite3_prepare_v2(source->connection, sql, -1, &statement, NULL) == SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_ROW) {
+        status = buffer_printf(out, err, "%s%s has %lld rows", out->size == 0 ? " (" : ", ", name,
+                               (long long)sqlite3_column_int64(statement, 0));
+    }
+    sqlite3_finalize(statement);
+    sqlite3_free(sql);
+    return status;
+}
+
+int source_refuse_empty(struct source *source, struct error *err) {
+    struct buffer tables = {0};
+    const char *query = sqlite3_sql(source->statement);
+    int status;
+    for (size_t i = 0; i < source->table_count; i++) {
+        TRY_TO(done, status = count_table(source, source->tables[i], &tables, err));
+    }
+    bool counted = tables.size > 0;
+    status = error_set(err, STATUS_DATA, "%s: the query returns no rows: %.800s%.600s%s", source->path,
+                       query == NULL ? "" : query, counted ? tables.data : "", counted ? ")" : "");
+done:
+    buffer_destroy(&tables);
+    return status;
+}
