@@ -85,6 +85,21 @@ static int write_first(const char *path, json_t *object, bool *first, struct err
 
 // ---- set.json ----
 
+int run_set_command(const char *folder, struct buffer *command, struct error *err) {
+    char path[PATH_SIZE];
+    json_t *object = NULL;
+    const char *text = "strata run JOB.yaml --part";
+    bool found = false;
+    TRY(path_join(path, sizeof path, folder, RUN_SET_FILE, err));
+    TRY(read_object(&object, path, &found, err));
+    int status = found ? json_get_string(object, "command", &text, err) : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = buffer_append(command, text, strlen(text), err);
+    }
+    json_decref(object);
+    return status;
+}
+
 int run_set_parts(const char *folder, uint64_t *parts, struct error *err) {
     char path[PATH_SIZE];
     json_t *object = NULL;
@@ -113,7 +128,7 @@ static int refuse_run(const char *folder, struct error *err) {
         folder);
 }
 
-int run_set_begin(const char *folder, uint64_t parts, struct error *err) {
+int run_set_begin(const char *folder, uint64_t parts, const char *command, struct error *err) {
     char path[PATH_SIZE];
     uint64_t there = 0;
     bool first = false;
@@ -125,8 +140,10 @@ int run_set_begin(const char *folder, uint64_t parts, struct error *err) {
             return refuse_run(folder, err);
         }
         TRY(path_join(path, sizeof path, folder, RUN_SET_FILE, err));
-        TRY(write_first(path, json_pack("{s:i,s:I}", "format", FORMAT, "parts", (json_int_t)parts), &first,
-                        err));
+        TRY(write_first(
+            path,
+            json_pack("{s:i,s:I,s:s}", "format", FORMAT, "parts", (json_int_t)parts, "command", command),
+            &first, err));
         TRY(run_set_parts(folder, &there, err));
     }
     return there == parts

@@ -41,9 +41,13 @@ bool run_set_parse_part(const char *text, struct run_part *part);
 // How many parts the set in `folder` has; 0 when it is no set. STATUS_DATA when set.json is damaged.
 int run_set_parts(const char *folder, uint64_t *parts, struct error *err);
 
+// Appends the command that runs parts of the set, up to the number of one ("strata run /data/job.yaml
+// --part").
+int run_set_command(const char *folder, struct buffer *command, struct error *err);
+
 // Makes the folder a set of so many parts, or finds that it is one. STATUS_JOB when it is one of another
 // number or holds a run that is no set, STATUS_WRITE when it cannot be written.
-int run_set_begin(const char *folder, uint64_t parts, struct error *err);
+int run_set_begin(const char *folder, uint64_t parts, const char *command, struct error *err);
 
 // What all parts have in common.
 struct run_set_shared {

@@ -98,7 +98,8 @@ static void print_usage(const struct page *page, const struct command *command) 
     for (size_t i = 0; i < command->operand_count + command->option_count; i++) {
         if (i < command->operand_count) {
             const struct operand *operand = &command->operands[i];
-            snprintf(word, sizeof word, operand->optional ? "[%s]" : "%s", operand->name);
+            snprintf(word, sizeof word, operand->optional ? "[%s]%s" : "%s%s", operand->name,
+                     operand->repeats ? " ..." : "");
         } else {
             const struct option *option = &command->options[i - command->operand_count];
             const char *value = option->value == NULL ? "" : option->value;

@@ -148,13 +148,32 @@ static int check_missing(const struct arguments *arguments, struct error *err) {
     return STATUS_OK;
 }
 
+// Operands are put behind those before them, over options that are read already.
+static int take_operand(struct arguments *arguments, char **argv, char *word, struct error *err) {
+    const struct command *command = arguments->command;
+    size_t last = command->operand_count - 1;
+    size_t index = arguments->word_count;
+    if (command->operand_count == 0 || (index > last && !command->operands[last].repeats)) {
+        return error_set(err, STATUS_USAGE, "unexpected argument '%s'", word);
+    }
+    if (word[0] == 0) {
+        return error_set(err, STATUS_USAGE, "%s is empty",
+                         command->operands[index < last ? index : last].name);
+    }
+    if (index <= last) {
+        arguments->operands[index] = (struct argument){.given = true, .text = word};
+    }
+    argv[arguments->word_count++] = word;
+    return STATUS_OK;
+}
+
 int arguments_parse(struct arguments *arguments, const struct command *command, int argc, char **argv,
                     struct error *err) {
     *arguments = (struct arguments){.command = command};
     if (command->operand_count > ARGUMENTS_MAXIMUM || command->option_count > ARGUMENTS_MAXIMUM) {
         return error_set(err, STATUS_INTERNAL, "the command's tables are longer than %d", ARGUMENTS_MAXIMUM);
     }
-    size_t operands = 0;
+    arguments->words = (const char *const *)argv;
     bool options_ended = false;
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
@@ -163,12 +182,8 @@ int arguments_parse(struct arguments *arguments, const struct command *command, 
         } else if (!options_ended && word[0] == '-' &&
                    word[1] != 0) { // "-" alone is standard input, an operand
             TRY(parse_option(arguments, argc, argv, &i, err));
-        } else if (operands == command->operand_count) {
-            return error_set(err, STATUS_USAGE, "unexpected argument '%s'", word);
-        } else if (word[0] == 0) {
-            return error_set(err, STATUS_USAGE, "%s is empty", command->operands[operands].name);
         } else {
-            arguments->operands[operands++] = (struct argument){.given = true, .text = word};
+            TRY(take_operand(arguments, argv, argv[i], err));
         }
     }
     return check_missing(arguments, err);
@@ -212,6 +227,12 @@ const char *argument_text(const struct arguments *arguments, const char *name, c
 int64_t argument_integer(const struct arguments *arguments, const char *name, int64_t otherwise) {
     const struct argument *argument = find_argument(arguments, name);
     return argument->given ? argument->number : otherwise;
+}
+
+const char *const *argument_words(const struct arguments *arguments, size_t *count) {
+    size_t before = arguments->command->operand_count - 1;
+    *count = arguments->word_count > before ? arguments->word_count - before : 0;
+    return arguments->words + before;
 }
 
 void job_arguments(struct inputs_options *options, const struct arguments *arguments) {

@@ -19,6 +19,7 @@ struct operand {
     const char *name; // as the usage line shows it: "JOB.yaml"
     const char *help;
     bool optional;
+    bool repeats; // the last one: any number of words, at least one unless optional
 };
 
 enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_INTEGER };
@@ -53,9 +54,12 @@ struct arguments {
     const struct command *command;
     struct argument operands[ARGUMENTS_MAXIMUM]; // beside command->operands
     struct argument options[ARGUMENTS_MAXIMUM];  // beside command->options
+    const char *const *words;                    // all operands, in their order
+    size_t word_count;
 };
 
-// Parses argv[0..argc), the words after the subcommand. STATUS_USAGE with the word that is wrong.
+// Parses argv[0..argc), the words after the subcommand, whose operands come to stand first. STATUS_USAGE with
+// the word that is wrong.
 int arguments_parse(struct arguments *arguments, const struct command *command, int argc, char **argv,
                     struct error *err);
 
@@ -65,7 +69,16 @@ bool argument_given(const struct arguments *arguments, const char *name);
 const char *argument_text(const struct arguments *arguments, const char *name, const char *otherwise);
 int64_t argument_integer(const struct arguments *arguments, const char *name, int64_t otherwise);
 
+// The words of the last operand, which repeats.
+const char *const *argument_words(const struct arguments *arguments, size_t *count);
+
 // ---- what several commands take, declared once; each names in its tables those that it has ----
+
+#define RUNS_OPERAND                                                                                         \
+    {                                                                                                        \
+        .name = "DIR", .repeats = true,                                                                      \
+        .help = "a run directory, the folder of a set of parts, or several parts of one set"                 \
+    }
 
 #define RUN_OPERAND                                                                                          \
     { .name = "DIR", .help = "the run directory" }

@@ -41,13 +41,60 @@ static int take_shared(struct inputs *inputs, struct error *err) {
     return open ? memory_text(&inputs->job.cpu_path, part->shared.cpu_path, err) : STATUS_OK;
 }
 
+// A word of a shell's command line.
+static int add_word(struct buffer *command, const char *word, struct error *err) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=:@%,";
+    if (word[strspn(word, plain)] == 0) {
+        return buffer_printf(command, err, " %s", word);
+    }
+    TRY(buffer_printf(command, err, " '"));
+    for (; *word != 0; word++) {
+        TRY(*word == '\'' ? buffer_printf(command, err, "'\\''") : buffer_append(command, word, 1, err));
+    }
+    return buffer_printf(command, err, "'");
+}
+
+static int add_path(struct buffer *command, const char *path, struct error *err) {
+    char *real = realpath(path, NULL);
+    int status = add_word(command, real == NULL ? path : real, err);
+    free(real);
+    return status;
+}
+
+// What runs a part, for people, from anywhere. The output is there: it is the set's folder.
+static int write_command(const struct launch *launch, struct buffer *command, struct error *err) {
+    const struct inputs_options *options = &launch->options->inputs;
+    TRY(buffer_printf(command, err, "strata run"));
+    TRY(add_path(command, options->job_path, err));
+    if (options->output != NULL) {
+        TRY(buffer_printf(command, err, " --output"));
+        TRY(add_path(command, launch->inputs.part.folder, err));
+    }
+    if (options->limit > 0) {
+        TRY(buffer_printf(command, err, " --limit %" PRIu64, options->limit));
+    }
+    return buffer_printf(command, err, " --part");
+}
+
+static int begin_set(const struct launch *launch, struct error *err) {
+    const struct part_of_set *part = &launch->inputs.part;
+    struct buffer command = {0};
+    int status;
+    TRY_TO(done, status = file_make_folder(part->folder, err));
+    TRY_TO(done, status = write_command(launch, &command, err));
+    status = run_set_begin(part->folder, part->number.count, command.data, err);
+done:
+    buffer_destroy(&command);
+    return status;
+}
+
 static int enter_set(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     struct part_of_set *part = &inputs->part;
     char name[RUN_SET_NAME];
     char path[PATH_SIZE];
     TRY(path_join(part->folder, sizeof part->folder, "", inputs->job.output, err));
-    TRY(run_set_begin(part->folder, part->number.count, err));
+    TRY(begin_set(launch, err));
     run_set_part_name(name, &part->number);
     TRY(path_join(path, sizeof path, part->folder, name, err));
     free(inputs->job.output);

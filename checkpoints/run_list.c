@@ -1,0 +1,239 @@
+#include "checkpoints/run_list.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoints/ledger.h"
+#include "checkpoints/run_folder.h"
+
+// ---- one member ----
+
+// "1204 to 1377", or "none".
+static bool parse_rows(const char *text, struct run_list_member *member) {
+    if (text == NULL) {
+        return false;
+    }
+    if (strcmp(text, "none") == 0) {
+        return true;
+    }
+    if (sscanf(text, "%" SCNu64 " to %" SCNu64, &member->first, &member->end) != 2 ||
+        member->end < member->first || member->end == UINT64_MAX) {
+        return false;
+    }
+    member->end++;
+    return true;
+}
+
+static int take_part(struct run_list_member *member, const struct identity *identity, struct error *err) {
+    const char *part = identity_get(identity, IDENTITY_PART);
+    if (part == NULL) {
+        return STATUS_OK;
+    }
+    return run_set_parse_part(part, &member->part) &&
+                   parse_rows(identity_get(identity, IDENTITY_PART_ROWS), member)
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "%s: the ledger does not say which part it is", member->folder);
+}
+
+static int read_identity(struct run_list_member *member, struct identity *identity, struct error *err) {
+    struct ledger *ledger = NULL;
+    int status;
+    TRY_TO(done, status = ledger_open_read(&ledger, member->folder, err));
+    TRY_TO(done, status = ledger_identity(ledger, identity, &member->begun, err));
+    status = take_part(member, identity, err);
+done:
+    ledger_close(ledger);
+    return status;
+}
+
+// ---- one result ----
+
+static int add_common(struct run_list *list, const struct identity *identity, struct error *err) {
+    for (size_t i = 0; i < identity->count; i++) {
+        const struct identity_entry *entry = &identity->entries[i];
+        if (!run_set_is_own(entry->key)) {
+            TRY(identity_add(&list->identity, entry->key, entry->value, err));
+        }
+    }
+    return STATUS_OK;
+}
+
+static int compare_common(const struct run_list *list, const struct run_list_member *member,
+                          const struct identity *identity, struct error *err) {
+    struct run_list other = {0};
+    struct buffer lines = {0};
+    size_t differences = 0;
+    int status;
+    TRY_TO(done, status = add_common(&other, identity, err));
+    TRY_TO(done, status = identity_compare(&list->identity, &other.identity, &lines, &differences, err));
+    if (differences > 0) {
+        lines.data[lines.size - 1] = 0;
+        status = error_set_lines(err, STATUS_DATA, "%s has another identity than the parts before it\n%s",
+                                 member->folder, lines.data);
+    }
+done:
+    buffer_destroy(&lines);
+    identity_destroy(&other.identity);
+    return status;
+}
+
+// What the member is, and that it goes with those before it.
+static int look_at(struct run_list *list, struct run_list_member *member, struct error *err) {
+    struct identity identity = {0};
+    int status;
+    TRY_TO(done, status = read_identity(member, &identity, err));
+    if (!member->begun) {
+        goto done;
+    }
+    if (list->identity.count == 0) {
+        status = add_common(list, &identity, err);
+    } else {
+        status = compare_common(list, member, &identity, err);
+    }
+done:
+    identity_destroy(&identity);
+    return status;
+}
+
+static bool has_ledger(const char *folder) {
+    char path[PATH_SIZE];
+    struct error ignored;
+    return run_folder_file(path, folder, "ledger.sqlite", &ignored) == STATUS_OK && file_exists(path);
+}
+
+static int make_room(struct run_list *list, uint64_t count, struct error *err) {
+    list->count = (size_t)count;
+    return memory_zeroed(&list->members, list->count, sizeof *list->members, err);
+}
+
+static int check_place(const struct run_list *list, size_t index, const struct run_part *found,
+                       struct error *err) {
+    return found->count == list->parts && found->index == index
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "%s holds part %" PRIu64 "/%" PRIu64 ", not part %zu/%" PRIu64,
+                           list->members[index].folder, found->index, found->count, index, list->parts);
+}
+
+static int open_set(struct run_list *list, const char *folder, struct error *err) {
+    char name[RUN_SET_NAME];
+    TRY(path_join(list->set, sizeof list->set, "", folder, err));
+    TRY(make_room(list, list->parts, err));
+    for (size_t i = 0; i < list->count; i++) {
+        struct run_list_member *member = &list->members[i];
+        const struct run_part part = {.index = i, .count = list->parts};
+        member->part = part;
+        run_set_part_name(name, &part);
+        TRY(path_join(member->folder, sizeof member->folder, folder, name, err));
+        if (has_ledger(member->folder)) {
+            TRY(look_at(list, member, err));
+        }
+        TRY(member->begun ? check_place(list, i, &member->part, err) : STATUS_OK);
+    }
+    return STATUS_OK;
+}
+
+// A run directory that was named: it must have a ledger.
+static int open_named(struct run_list *list, struct run_list_member *member, const char *folder,
+                      struct error *err) {
+    TRY(path_join(member->folder, sizeof member->folder, "", folder, err));
+    return look_at(list, member, err);
+}
+
+static int place_named(struct run_list *list, const struct run_list_member *member, struct error *err) {
+    if (member->part.count == 0) {
+        return error_set(err, STATUS_DATA, "%s is no part of a set: only the parts of one are taken together",
+                         member->folder);
+    }
+    if (list->parts == 0) {
+        list->parts = member->part.count;
+        TRY(make_room(list, list->parts, err));
+        for (size_t i = 0; i < list->count; i++) {
+            list->members[i].part = (struct run_part){.index = i, .count = list->parts};
+        }
+    }
+    if (member->part.count != list->parts) {
+        return error_set(err, STATUS_DATA, "%s is one of %" PRIu64 " parts, not of %" PRIu64, member->folder,
+                         member->part.count, list->parts);
+    }
+    struct run_list_member *place = &list->members[member->part.index];
+    if (place->begun) {
+        return error_set(err, STATUS_DATA, "%s and %s are the same part", place->folder, member->folder);
+    }
+    *place = *member;
+    return STATUS_OK;
+}
+
+static int open_several(struct run_list *list, const char *const *folders, size_t count, struct error *err) {
+    snprintf(list->name, sizeof list->name, "%zu run directories", count);
+    for (size_t i = 0; i < count; i++) {
+        struct run_list_member member = {0};
+        TRY(open_named(list, &member, folders[i], err));
+        if (!member.begun) {
+            return error_set(err, STATUS_DATA, "%s has not begun", member.folder);
+        }
+        TRY(place_named(list, &member, err));
+    }
+    return STATUS_OK;
+}
+
+// Those that have begun follow each other without a gap where no part between them is missing.
+static int check_rows(const struct run_list *list, struct error *err) {
+    uint64_t end = 0;
+    bool missing = false;
+    for (size_t i = 0; i < list->count && list->parts > 0; i++) {
+        const struct run_list_member *member = &list->members[i];
+        if (!member->begun || member->first == member->end) {
+            missing = missing || !member->begun;
+            continue;
+        }
+        if (member->first < end || (member->first > end && !missing)) {
+            return error_set(err, STATUS_DATA,
+                             "%s has the query's rows from %" PRIu64
+                             " on, and the parts before it end with row %" PRIu64,
+                             member->folder, member->first, end);
+        }
+        end = member->end;
+        missing = false;
+    }
+    return STATUS_OK;
+}
+
+static int open_all(struct run_list *list, const char *const *folders, size_t count, struct error *err) {
+    if (count != 1) {
+        return open_several(list, folders, count, err);
+    }
+    TRY(path_join(list->name, sizeof list->name, "", folders[0], err));
+    TRY(run_set_parts(folders[0], &list->parts, err));
+    if (list->parts > 0) {
+        return open_set(list, folders[0], err);
+    }
+    TRY(make_room(list, 1, err));
+    TRY(open_named(list, &list->members[0], folders[0], err));
+    list->members[0].part = (struct run_part){0}; // looked at for itself
+    return STATUS_OK;
+}
+
+int run_list_open(struct run_list *list, const char *const *folders, size_t count, struct error *err) {
+    *list = (struct run_list){0};
+    int status = open_all(list, folders, count, err);
+    if (status == STATUS_OK) {
+        status = check_rows(list, err);
+    }
+    if (status != STATUS_OK) {
+        run_list_destroy(list);
+    }
+    return status;
+}
+
+void run_list_destroy(struct run_list *list) {
+    free(list->members);
+    identity_destroy(&list->identity);
+    *list = (struct run_list){0};
+}
+
+int run_list_command(const struct run_list *list, size_t index, struct buffer *command, struct error *err) {
+    TRY(run_set_command(list->set, command, err));
+    return buffer_printf(command, err, " %zu/%" PRIu64, index, list->parts);
+}

@@ -1,0 +1,34 @@
+// Several run directories taken as one result: the parts of a set, wherever they lie. A run by itself is a
+// list of one.
+#ifndef STRATA_CHECKPOINTS_RUN_LIST_H
+#define STRATA_CHECKPOINTS_RUN_LIST_H
+
+#include "checkpoints/run_set.h"
+
+struct run_list_member {
+    char folder[PATH_SIZE]; // where the part is, or would be; empty: not known
+    struct run_part part;   // count 0: a run by itself
+    bool begun;             // its ledger has an identity
+    uint64_t first, end;    // rows of the query, once it has begun
+};
+
+struct run_list {
+    char name[PATH_SIZE]; // for messages: the folder of the set, or of the run; "N run directories"
+    char set[PATH_SIZE];  // folder of the set; empty where the parts were named one by one
+    uint64_t parts;       // of the set; 0: a run by itself
+    struct run_list_member *members; // by the parts' numbers, those that are missing among them
+    size_t count;
+    struct identity identity; // what all that have begun share; empty before one has
+};
+
+// Looks at what is there: `folders` is a run directory, the folder of a set, or some run directories of one
+// set. STATUS_DATA when they are not one result, with the reason: a folder that is neither, parts of
+// different sets or identities, a part twice, rows that overlap. Parts that are missing or have not begun are
+// no error. The caller destroys *list.
+int run_list_open(struct run_list *list, const char *const *folders, size_t count, struct error *err);
+void run_list_destroy(struct run_list *list); // accepts zeros; leaves zeros
+
+// Appends the command that runs a part: "strata run /data/job.yaml --part 7/64".
+int run_list_command(const struct run_list *list, size_t index, struct buffer *command, struct error *err);
+
+#endif
