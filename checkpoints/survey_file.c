@@ -46,16 +46,6 @@ static int digest_text(struct digest *digest, const char *text, struct error *er
     return digest_field(digest, text, strlen(text), err);
 }
 
-static int digest_totals(struct digest *digest, const struct ledger_survey *totals, struct error *err) {
-    const uint64_t numbers[] = {totals->problems, totals->texts,   totals->tokens,   totals->rows,
-                                totals->batches,  totals->longest, totals->truncated};
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        TRY(digest_number(digest, numbers[i], err));
-    }
-    TRY(digest_update(digest, &totals->squared_lengths, sizeof totals->squared_lengths, err));
-    return digest_text(digest, totals->problems_sha256, err);
-}
-
 static int digest_blocks(struct digest *digest, const struct row_blocks *blocks, struct error *err) {
     const uint64_t numbers[] = {blocks->count, blocks->rows, blocks->per_block, blocks->enters};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
@@ -64,7 +54,7 @@ static int digest_blocks(struct digest *digest, const struct row_blocks *blocks,
     for (size_t i = 0; i < blocks->count; i++) {
         const struct row_block *block = &blocks->blocks[i];
         TRY(digest_number(digest, (uint64_t)block->rowid, err));
-        TRY(digest_number(digest, block->tokens, err));
+        TRY(digest_number(digest, block->bytes, err));
         TRY(digest_text(digest, block->sha256, err));
     }
     return STATUS_OK;
@@ -75,8 +65,7 @@ static int hash(const struct survey_file *survey, char hex[DIGEST_HEX], struct e
     char identity[DIGEST_HEX];
     int status;
     TRY_TO(done, status = digest_create(&digest, err));
-    TRY_TO(done, status = digest_totals(digest, &survey->totals, err));
-    TRY_TO(done, status = digest_text(digest, survey->rest, err));
+    TRY_TO(done, status = digest_text(digest, survey->problems_sha256, err));
     TRY_TO(done, status = digest_text(digest, survey->ids_sha256, err));
     TRY_TO(done, status = digest_blocks(digest, &survey->blocks, err));
     TRY_TO(done, status = identity_hash(&survey->identity, identity, err));
@@ -92,12 +81,10 @@ done:
 static const char schema[] =
     "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA application_id=1398035286; PRAGMA "
     "user_version=1;"
-    "CREATE TABLE survey (problems INTEGER, texts INTEGER, tokens INTEGER, rows INTEGER, batches INTEGER,"
-    " squared_lengths REAL, longest INTEGER, truncated INTEGER, problems_sha256 TEXT, rest TEXT, ids_sha256 "
-    "TEXT,"
-    " blocks INTEGER, rows_per_block INTEGER, enters INTEGER, sha256 TEXT);"
+    "CREATE TABLE survey (problems INTEGER, problems_sha256 TEXT, ids_sha256 TEXT, blocks INTEGER,"
+    " rows_per_block INTEGER, enters INTEGER, sha256 TEXT);"
     "CREATE TABLE identity (place INTEGER PRIMARY KEY, key TEXT, value TEXT);"
-    "CREATE TABLE block (number INTEGER PRIMARY KEY, rowid_of_first INTEGER, tokens INTEGER, sha256 TEXT);"
+    "CREATE TABLE block (number INTEGER PRIMARY KEY, rowid_of_first INTEGER, bytes INTEGER, sha256 TEXT);"
     "BEGIN";
 _Static_assert(APPLICATION == 1398035286, "the schema names another application");
 
@@ -109,24 +96,15 @@ static int run(const struct connection *connection, sqlite3_stmt *statement, str
 
 static int write_totals(const struct connection *connection, const struct survey_file *survey,
                         struct error *err) {
-    const struct ledger_survey *totals = &survey->totals;
     sqlite3_stmt *statement = NULL;
-    const uint64_t numbers[] = {totals->problems, totals->texts, totals->tokens, totals->rows,
-                                totals->batches};
-    TRY(prepare(connection, &statement, "INSERT INTO survey VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", err));
-    for (int i = 0; i < 5; i++) {
-        sqlite3_bind_int64(statement, 1 + i, (sqlite3_int64)numbers[i]);
-    }
-    sqlite3_bind_double(statement, 6, totals->squared_lengths);
-    sqlite3_bind_int64(statement, 7, (sqlite3_int64)totals->longest);
-    sqlite3_bind_int64(statement, 8, (sqlite3_int64)totals->truncated);
-    sqlite3_bind_text(statement, 9, totals->problems_sha256, -1, SQLITE_STATIC);
-    sqlite3_bind_text(statement, 10, survey->rest, -1, SQLITE_STATIC);
-    sqlite3_bind_text(statement, 11, survey->ids_sha256, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(statement, 12, (sqlite3_int64)survey->blocks.count);
-    sqlite3_bind_int64(statement, 13, (sqlite3_int64)survey->blocks.per_block);
-    sqlite3_bind_int(statement, 14, survey->blocks.enters);
-    sqlite3_bind_text(statement, 15, survey->sha256, -1, SQLITE_STATIC);
+    TRY(prepare(connection, &statement, "INSERT INTO survey VALUES(?,?,?,?,?,?,?)", err));
+    sqlite3_bind_int64(statement, 1, (sqlite3_int64)survey->blocks.rows);
+    sqlite3_bind_text(statement, 2, survey->problems_sha256, -1, SQLITE_STATIC);
+    sqlite3_bind_text(statement, 3, survey->ids_sha256, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(statement, 4, (sqlite3_int64)survey->blocks.count);
+    sqlite3_bind_int64(statement, 5, (sqlite3_int64)survey->blocks.per_block);
+    sqlite3_bind_int(statement, 6, survey->blocks.enters);
+    sqlite3_bind_text(statement, 7, survey->sha256, -1, SQLITE_STATIC);
     int status = run(connection, statement, err);
     sqlite3_finalize(statement);
     return status;
@@ -157,7 +135,7 @@ static int write_blocks(const struct connection *connection, const struct row_bl
     for (size_t i = 0; i < blocks->count; i++) {
         sqlite3_bind_int64(statement, 1, (sqlite3_int64)i);
         sqlite3_bind_int64(statement, 2, blocks->blocks[i].rowid);
-        sqlite3_bind_int64(statement, 3, (sqlite3_int64)blocks->blocks[i].tokens);
+        sqlite3_bind_int64(statement, 3, (sqlite3_int64)blocks->blocks[i].bytes);
         sqlite3_bind_text(statement, 4, blocks->blocks[i].sha256, -1, SQLITE_STATIC);
         TRY_TO(done, status = run(connection, statement, err));
     }
@@ -221,30 +199,20 @@ static int damaged(const struct connection *connection, struct error *err) {
 
 // How many blocks there are, too.
 static int read_totals(const struct connection *connection, struct survey_file *survey, struct error *err) {
-    struct ledger_survey *totals = &survey->totals;
-    uint64_t *const numbers[] = {&totals->problems, &totals->texts, &totals->tokens, &totals->rows,
-                                 &totals->batches};
     sqlite3_stmt *statement = NULL;
-    TRY(prepare(connection, &statement,
-                "SELECT problems, texts, tokens, rows, batches, squared_lengths, longest, truncated,"
-                " problems_sha256, rest, ids_sha256, blocks, rows_per_block, enters, sha256 FROM survey",
-                err));
+    TRY(prepare(
+        connection, &statement,
+        "SELECT problems, problems_sha256, ids_sha256, blocks, rows_per_block, enters, sha256 FROM survey",
+        err));
     bool found = sqlite3_step(statement) == SQLITE_ROW;
     if (found) {
-        for (int i = 0; i < 5; i++) {
-            *numbers[i] = (uint64_t)sqlite3_column_int64(statement, i);
-        }
-        totals->squared_lengths = sqlite3_column_double(statement, 5);
-        totals->longest = (uint64_t)sqlite3_column_int64(statement, 6);
-        totals->truncated = (uint64_t)sqlite3_column_int64(statement, 7);
-        take_text(totals->problems_sha256, sizeof totals->problems_sha256, statement, 8);
-        take_text(survey->rest, sizeof survey->rest, statement, 9);
-        take_text(survey->ids_sha256, sizeof survey->ids_sha256, statement, 10);
-        survey->blocks.count = (size_t)sqlite3_column_int64(statement, 11);
-        survey->blocks.per_block = (uint64_t)sqlite3_column_int64(statement, 12);
-        survey->blocks.enters = sqlite3_column_int(statement, 13) != 0;
-        survey->blocks.rows = totals->problems;
-        take_text(survey->sha256, sizeof survey->sha256, statement, 14);
+        survey->blocks.rows = (uint64_t)sqlite3_column_int64(statement, 0);
+        take_text(survey->problems_sha256, sizeof survey->problems_sha256, statement, 1);
+        take_text(survey->ids_sha256, sizeof survey->ids_sha256, statement, 2);
+        survey->blocks.count = (size_t)sqlite3_column_int64(statement, 3);
+        survey->blocks.per_block = (uint64_t)sqlite3_column_int64(statement, 4);
+        survey->blocks.enters = sqlite3_column_int(statement, 5) != 0;
+        take_text(survey->sha256, sizeof survey->sha256, statement, 6);
     }
     sqlite3_finalize(statement);
     return found ? STATUS_OK : damaged(connection, err);
@@ -274,12 +242,12 @@ static int read_blocks(const struct connection *connection, struct row_blocks *b
         return damaged(connection, err);
     }
     TRY(memory_zeroed(&blocks->blocks, count, sizeof *blocks->blocks, err));
-    TRY(prepare(connection, &statement, "SELECT rowid_of_first, tokens, sha256 FROM block ORDER BY number",
+    TRY(prepare(connection, &statement, "SELECT rowid_of_first, bytes, sha256 FROM block ORDER BY number",
                 err));
     while (blocks->count < count && sqlite3_step(statement) == SQLITE_ROW) {
         struct row_block *block = &blocks->blocks[blocks->count++];
         block->rowid = sqlite3_column_int64(statement, 0);
-        block->tokens = (uint64_t)sqlite3_column_int64(statement, 1);
+        block->bytes = (uint64_t)sqlite3_column_int64(statement, 1);
         take_text(block->sha256, sizeof block->sha256, statement, 2);
     }
     sqlite3_finalize(statement);
@@ -325,7 +293,10 @@ void survey_file_destroy(struct survey_file *survey) {
 // it all before itself.
 static uint64_t begin_of(const struct survey_file *survey, uint64_t index, uint64_t count) {
     const struct row_blocks *blocks = &survey->blocks;
-    double all = (double)survey->totals.tokens + (double)blocks->rows;
+    double all = (double)blocks->rows;
+    for (size_t i = 0; i < blocks->count; i++) {
+        all += (double)blocks->blocks[i].bytes;
+    }
     double before = 0;
     for (size_t i = 0; i < blocks->count; i++) {
         uint64_t first = i * blocks->per_block;
@@ -334,7 +305,7 @@ static uint64_t begin_of(const struct survey_file *survey, uint64_t index, uint6
         if (before * (double)count >= all * (double)index) {
             return first;
         }
-        before += (double)blocks->blocks[i].tokens + (double)rows;
+        before += (double)blocks->blocks[i].bytes + (double)rows;
     }
     return blocks->rows;
 }

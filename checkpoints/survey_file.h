@@ -5,17 +5,13 @@
 
 #include "base/row_block.h"
 #include "checkpoints/identity.h"
-#include "checkpoints/ledger.h"
-
-enum { SURVEY_FILE_REST = 256 };
 
 struct survey_file {
-    struct ledger_survey totals; // of all rows
-    char rest[SURVEY_FILE_REST]; // the surveyor's other figures, as it writes them
-    char ids_sha256[DIGEST_HEX]; // of all ids, in the query's order, each a field (digest_field)
-    struct row_blocks blocks;    // owned
-    struct identity identity;    // of the job, as far as the survey depends on it
-    char sha256[DIGEST_HEX];     // of all that is above; filled by writing and reading
+    char problems_sha256[DIGEST_HEX]; // of all rows, as in the identity of an undivided run
+    char ids_sha256[DIGEST_HEX];      // of all ids, in the query's order, each a field (digest_field)
+    struct row_blocks blocks;         // owned
+    struct identity identity;         // of the job, as far as the survey depends on it
+    char sha256[DIGEST_HEX];          // of all that is above; filled by writing and reading
 };
 
 // Publishes PATH. STATUS_WRITE.
@@ -28,8 +24,7 @@ int survey_file_read(struct survey_file *survey, const char *path, bool *found, 
 void survey_file_destroy(struct survey_file *survey); // accepts zeros; leaves zeros
 
 // The rows [*first, *end) of part `index` of `count`: so many blocks that the parts before it have
-// index/count of all tokens, a text without any counting as one. A function of the survey and the numbers
-// alone.
+// index/count of all bytes, a row counting as one more. A function of the survey and the numbers alone.
 void survey_file_part(const struct survey_file *survey, uint64_t index, uint64_t count, uint64_t *first,
                       uint64_t *end);
 

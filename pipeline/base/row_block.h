@@ -11,7 +11,7 @@
 
 struct row_block {
     int64_t rowid;           // of its first row, where the query can be entered
-    uint64_t tokens;         // of the texts of its rows
+    uint64_t bytes;          // of its texts, about
     char sha256[DIGEST_HEX]; // of its rows, columns' names included
 };
 

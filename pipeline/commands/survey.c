@@ -41,30 +41,27 @@ done:
     return status;
 }
 
-// A survey that is there must be of this job; what it reads of the model and the tokenizer is small.
 static int compare(const struct surveyed *surveyed, const struct inputs_options *options, struct error *err) {
-    const unsigned parts = INPUTS_TOKENIZER;
     struct inputs inputs = {0};
-    int status;
-    TRY_TO(done, status = inputs_read_job(&inputs, options, err));
-    TRY_TO(done, status = inputs_open(&inputs, parts, NULL, err));
-    status = set_survey_compare(&surveyed->survey, &inputs, surveyed->folder, err);
-done:
+    int status = inputs_read_job(&inputs, options, err);
+    if (status == STATUS_OK) {
+        status = set_survey_compare(&surveyed->survey, &inputs, surveyed->folder, err);
+    }
     inputs_close(&inputs);
     return status;
 }
 
-static uint64_t tokens_between(const struct survey_file *survey, uint64_t first, uint64_t end) {
+static uint64_t bytes_between(const struct survey_file *survey, uint64_t first, uint64_t end) {
     const struct row_blocks *blocks = &survey->blocks;
-    uint64_t tokens = 0;
+    uint64_t bytes = 0;
     for (uint64_t row = first; row < end; row += blocks->per_block) {
-        tokens += blocks->blocks[row / blocks->per_block].tokens;
+        bytes += blocks->blocks[row / blocks->per_block].bytes;
     }
-    return tokens;
+    return bytes;
 }
 
 static void print_parts(FILE *out, const struct survey_file *survey, uint64_t count) {
-    char tokens[READABLE_TEXT];
+    char bytes[READABLE_TEXT];
     for (uint64_t i = 0; i < count; i++) {
         uint64_t first;
         uint64_t end;
@@ -74,20 +71,20 @@ static void print_parts(FILE *out, const struct survey_file *survey, uint64_t co
             fputs("no rows\n", out);
             continue;
         }
-        fprintf(out, "rows %" PRIu64 " to %" PRIu64 ", %s tokens\n", first, end - 1,
-                readable_count(tokens_between(survey, first, end), tokens));
+        fprintf(out, "rows %" PRIu64 " to %" PRIu64 ", %s of text\n", first, end - 1,
+                readable_bytes(bytes_between(survey, first, end), bytes));
     }
 }
 
 static void print_survey(FILE *out, const struct surveyed *surveyed) {
     const struct survey_file *survey = &surveyed->survey;
     char problems[READABLE_TEXT];
-    char tokens[READABLE_TEXT];
-    char rows[READABLE_TEXT];
+    char bytes[READABLE_TEXT];
     printable_write(out, surveyed->folder);
-    fprintf(out, "/" RUN_SET_SURVEY ": %s problems, %s tokens, %s rows of latents%s\n",
-            readable_count(survey->totals.problems, problems), readable_count(survey->totals.tokens, tokens),
-            readable_count(survey->totals.rows, rows), surveyed->made ? "" : "; it was there already");
+    fprintf(out, "/" RUN_SET_SURVEY ": %s problems, %s of text%s\n",
+            readable_count(survey->blocks.rows, problems),
+            readable_bytes(bytes_between(survey, 0, survey->blocks.rows), bytes),
+            surveyed->made ? "" : "; it was there already");
     fprintf(out, "  a part %s\n",
             survey->blocks.enters
                 ? "reads its own rows alone, by rowid"
@@ -126,7 +123,7 @@ static const struct option options[] = {
     {.name = "--parts",
      .kind = OPTION_INTEGER,
      .value = "N",
-     .help = "list the rows and tokens of each of N parts",
+     .help = "list the rows and bytes of each of N parts",
      .minimum = 1,
      .maximum = RUN_SET_PARTS},
     {.name = "--quiet", .kind = OPTION_FLAG, .help = "show no progress"},
@@ -140,13 +137,10 @@ const struct command command_survey = {
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .sums_up = true,
-    .details = "Reads every row of the query and writes survey.sqlite into run.output, by which strata run "
-               "--part I/N\n"
-               "finds the rows of its part and knows them again. Needs no device. Without it the first part "
-               "to start\n"
-               "makes the survey, and the others wait for it.\n"
-               "Parts are cut so that each has as many tokens, whatever their number; each plans its own "
-               "batches. Their\n"
-               "latents are those of an undivided run, bit for bit.\n",
+    .details = "Reads every row of the query and writes survey.sqlite into run.output, by which\n"
+               "strata run --part I/N finds the rows of its part and knows them again. Needs neither\n"
+               "model nor device. Without it the first part to start makes it, and the others wait.\n"
+               "Parts are cut so that each has as many bytes of text, whatever their number; each plans\n"
+               "batches of its own. Their latents are those of an undivided run, bit for bit.\n",
     .run = run,
 };

@@ -55,8 +55,9 @@ int source_rewind(struct source *source, struct error *err);
 int source_skip_to(struct source *source, uint64_t ordinal, struct error *err);
 
 // STATUS_DATA naming the row when the column has an empty, NULL or repeated value, a blob, or text that is
-// not valid UTF-8. Bounded memory: SQLite sorts, on disk if need be.
-int source_check_ids(struct source *source, const char *id_column, struct error *err);
+// not valid UTF-8. Bounded memory: SQLite sorts, on disk if need be. Adds every row to `digest`, if it is not
+// NULL.
+int source_check_ids(struct source *source, const char *id_column, struct digest *digest, struct error *err);
 
 // How many there were, after source_check_ids.
 uint64_t source_rows(const struct source *source);

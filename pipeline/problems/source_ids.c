@@ -36,7 +36,8 @@ static int check_id(struct source *source, struct id_set *set, const struct row 
     return STATUS_OK;
 }
 
-static int check_rows(struct source *source, struct id_set *set, size_t index, struct error *err) {
+static int check_rows(struct source *source, struct id_set *set, size_t index, struct digest *digest,
+                      struct error *err) {
     const struct watch *watch = source->patience.watch;
     struct row row;
     bool found = true;
@@ -45,6 +46,9 @@ static int check_rows(struct source *source, struct id_set *set, size_t index, s
         TRY_TO(done, status = source_next(source, &row, &found, err));
         if (found) {
             TRY_TO(done, status = check_id(source, set, &row, index, err));
+        }
+        if (found && digest != NULL) {
+            TRY_TO(done, status = source_digest_row(digest, &row, err));
         }
         if (watch != NULL && watch->reading != NULL && source->next % ROWS_BETWEEN_WORDS == 0) {
             watch->reading(watch->context, source->next);
@@ -55,14 +59,14 @@ done:
     return status;
 }
 
-int source_check_ids(struct source *source, const char *id_column, struct error *err) {
+int source_check_ids(struct source *source, const char *id_column, struct digest *digest, struct error *err) {
     struct id_set set = {0};
     size_t index = 0;
     int status;
     TRY_TO(done, status = source_column(source, id_column, &index, err));
     TRY_TO(done, status = source_rewind(source, err));
     TRY_TO(done, status = id_set_open(&set, err));
-    TRY_TO(done, status = check_rows(source, &set, index, err));
+    TRY_TO(done, status = check_rows(source, &set, index, digest, err));
 done:
     id_set_close(&set);
     TRY(status);

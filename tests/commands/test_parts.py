@@ -223,8 +223,11 @@ def test_what_is_refused(base, tmp_path):
     other.change(run={"output": str(made.job.output)}, latents={"pooling": "mean"})
     done = strata("run", other.file, "--part", "1/3")
     assert done.code == JOB and "latents.pooling: stored 'step_mean', now 'mean'" in done.err, done
-    done = strata("survey", other.file)
-    assert done.code == JOB and "latents.pooling: stored 'step_mean', now 'mean'" in done.err, done
+    assert strata("survey", other.file).code == OK  # the survey is of the query alone
+    other.change(problems={"query": "SELECT * FROM problems LIMIT 5"})
+    for command in (["survey", other.file], ["run", other.file, "--part", "1/3"]):
+        done = strata(*command)
+        assert done.code == JOB and "problems.query: stored 'SELECT * FROM problems', now 'SELECT * FROM problems LIMIT 5'" in done.err, done
     whole = base.twin(tmp_path / "whole")
     whole.run()
     assert "not divided into parts" in strata("run", whole.file, "--part", "1/3").last()

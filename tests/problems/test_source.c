@@ -354,7 +354,7 @@ static void test_queries_without_end(void **state) {
     struct source *source = NULL;
     snprintf(query, sizeof query, "%sn AS id FROM c", numbers);
     assert_int_equal(source_open(&source, scratch_path("now.db"), query, 0, &watch, &err), STATUS_OK);
-    assert_int_equal(source_check_ids(source, "id", &err), STATUS_STOPPED);
+    assert_int_equal(source_check_ids(source, "id", NULL, &err), STATUS_STOPPED);
     assert_true(listener.rows >= 1024);
     source_close(source);
     assert_int_equal(first_fault("now.db", "SELECT hex(zeroblob(900000000))", NULL, &err), STATUS_DATA);
@@ -386,7 +386,7 @@ static void test_empty(void **state) {
     (void)state;
     struct error err = {0};
     struct source *source = opened("now.db", "SELECT n FROM t WHERE kind = 'nwo'", 0);
-    assert_int_equal(source_check_ids(source, "n", &err), STATUS_OK);
+    assert_int_equal(source_check_ids(source, "n", NULL, &err), STATUS_OK);
     assert_int_equal(source_rows(source), 0);
     assert_int_equal(source_refuse_empty(source, &err), STATUS_DATA);
     assert_string_equal(
@@ -394,7 +394,7 @@ static void test_empty(void **state) {
         "now.db: the query returns no rows: SELECT n FROM t WHERE kind = 'nwo' (t has 2 rows)");
     source_close(source);
     source = opened("now.db", "SELECT n FROM t", 0);
-    assert_int_equal(source_check_ids(source, "n", &err), STATUS_OK);
+    assert_int_equal(source_check_ids(source, "n", NULL, &err), STATUS_OK);
     assert_int_equal(source_rows(source), 2);
     source_close(source);
 }
@@ -403,7 +403,7 @@ static void ids(const char *query, const char *column, uint64_t limit, const cha
     struct error err = {0};
     struct row row;
     struct source *source = opened("ids.db", query, limit);
-    int status = source_check_ids(source, column, &err);
+    int status = source_check_ids(source, column, NULL, &err);
     if (words == NULL) {
         assert_int_equal(status, STATUS_OK);
         assert_true(next(source, &row));

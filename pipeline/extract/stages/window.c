@@ -166,9 +166,6 @@ static int read_rows(struct window *window, const struct window_reader *reader, 
         if (reader->digest != NULL) {
             TRY(source_digest_row(reader->digest, &row, err));
         }
-        if (reader->each_row != NULL) {
-            TRY(reader->each_row(reader->context, &row, err));
-        }
         if (reader->only == NULL || ledger_retry_has(reader->only, row.ordinal)) {
             TRY(add_row(window, reader->preparer, &row, err));
         }

@@ -62,8 +62,6 @@ struct window_reader {
     struct window_problem *rest;     // [limits.window] read, and left for the next window
     size_t rest_count;
     struct window_store rest_store;
-    int (*each_row)(void *context, const struct row *row, struct error *err); // NULL: nobody sees the rows
-    void *context;
 };
 
 // Gives a reader whose first five members are there the memory of the rest.

@@ -65,7 +65,7 @@ static int open_problems(struct inputs *inputs, struct error *err) {
     if (inputs->part.number.count > 0) {
         return open_part(inputs, err);
     }
-    TRY(source_check_ids(inputs->source, job->id, err));
+    TRY(source_check_ids(inputs->source, job->id, NULL, err));
     bool empty = source_rows(inputs->source) == 0;
     return empty && !job->allow_empty ? source_refuse_empty(inputs->source, err) : STATUS_OK;
 }
@@ -327,19 +327,17 @@ size_t inputs_shape_tokens(size_t unit, size_t tokens, size_t longest) {
 
 // A device that queues computes at one shape, on which the choice of its matmuls depends: the parts' is one
 // and the same, whatever texts each has.
-static void shape_of_all_parts(const struct inputs *inputs, size_t *most, size_t *longest) {
-    const struct ledger_survey *all = &inputs->part.survey.totals;
-    *most = size_max(*most, all->batches > 1 ? inputs->limits.tokens : at_least_one(all->tokens));
-    *longest = size_max(*longest, (size_t)all->longest);
+static size_t shape_of_parts(const struct inputs *inputs) {
+    size_t longest = size_max((size_t)inputs->job.max_tokens, 1);
+    return inputs_shape_tokens(inputs_token_unit(inputs), inputs->limits.tokens, longest);
 }
 
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {
     size_t most = largest(inputs->survey.largest_tokens, inputs->retry.largest_tokens);
     size_t longest = largest(inputs->survey.totals.longest, inputs->retry.totals.longest);
-    if (inputs->part.number.count > 0 && inputs->device.queues) {
-        shape_of_all_parts(inputs, &most, &longest);
-    }
-    size_t tokens = inputs_shape_tokens(inputs_token_unit(inputs), most, longest);
+    size_t tokens = inputs->part.number.count > 0 && inputs->device.queues
+                        ? shape_of_parts(inputs)
+                        : inputs_shape_tokens(inputs_token_unit(inputs), most, longest);
     *limits = (struct model_limits){.layers = inputs->layers,
                                     .layer_count = inputs->layer_count,
                                     .tokens = tokens,
@@ -467,11 +465,6 @@ static int add_texts(const struct inputs *inputs, struct identity *identity, str
         TRY(identity_add(identity, "batch.plan", windows, err));
     }
     return STATUS_OK;
-}
-
-int inputs_survey_identity(const struct inputs *inputs, struct identity *identity, struct error *err) {
-    TRY(add_job(inputs, identity, err));
-    return add_texts(inputs, identity, err);
 }
 
 int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,

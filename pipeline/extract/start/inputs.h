@@ -134,7 +134,4 @@ const char *inputs_device_names(const struct inputs *inputs, char text[INPUTS_DE
 int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,
                     struct error *err);
 
-// Of it what a survey of all rows depends on: the job's own keys and the tokenizer.
-int inputs_survey_identity(const struct inputs *inputs, struct identity *identity, struct error *err);
-
 #endif

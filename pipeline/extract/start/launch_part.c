@@ -128,7 +128,7 @@ int launch_part_check(struct launch *launch, struct error *err) {
     const struct part_of_set *part = &inputs->part;
     log_write(&launch->log, LOG_LEVEL_INFO,
               "part %" PRIu64 "/%" PRIu64 ": rows %" PRIu64 " to %" PRIu64 " of %" PRIu64 ", %s",
-              part->number.index, part->number.count, part->first, part->end, part->survey.totals.problems,
+              part->number.index, part->number.count, part->first, part->end, part->survey.blocks.rows,
               part->survey.blocks.enters ? "entered by rowid" : "after those before them");
     if (launch->options->retry.asked) { // which looks at changed rows itself
         source_accept_changes(inputs->source);

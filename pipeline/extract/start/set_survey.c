@@ -1,34 +1,41 @@
 #include "start/set_survey.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "text/template.h"
 
 #define LOOK_SECONDS 0.2 // between two looks at a survey that another part makes
 
-enum { BLOCKS_MOST = 65536 };
+enum { BLOCKS_MOST = 65536, ROWS_BETWEEN_WORDS = 1024 };
 
 // ---- reading all rows ----
 
 struct surveying {
     const struct set_survey_options *options;
-    struct inputs inputs;
+    struct inputs inputs; // the job, and its problems
     struct survey_file *out;
-    struct digest *block; // the rows of the block at hand
+    struct template template;
+    struct digest *rows; // all
+    struct digest *block;
     struct digest *ids;
+    size_t id;     // its column
     bool follows;  // the source tells rowids
     bool ascends;  // they grow from row to row
     int64_t rowid; // of the row before
 };
 
-static bool goes_on(void *context, uint64_t problems) {
-    const struct surveying *surveying = context;
+static int goes_on(const struct surveying *surveying, uint64_t rows, struct error *err) {
     const struct set_survey_options *options = surveying->options;
-    return options->progress == NULL ||
-           options->progress(options->context, problems, source_rows(surveying->inputs.source));
+    bool asks = options->progress != NULL && rows % ROWS_BETWEEN_WORDS == 0;
+    return !asks || options->progress(options->context, rows, surveying->out->blocks.rows)
+               ? STATUS_OK
+               : error_set(err, STATUS_STOPPED,
+                           "stopped while surveying the problems; run the same command to resume");
 }
 
 static void note_rowid(struct surveying *surveying, const struct row *row, struct row_block *block,
@@ -44,69 +51,38 @@ static void note_rowid(struct surveying *surveying, const struct row *row, struc
     }
 }
 
-static int add_row(void *context, const struct row *row, struct error *err) {
-    struct surveying *surveying = context;
-    const struct row_blocks *blocks = &surveying->out->blocks;
-    uint64_t number = row->ordinal / blocks->per_block;
-    bool begins = row->ordinal % blocks->per_block == 0;
-    if (number >= blocks->count) {
-        return error_set(err, STATUS_DATA, "the query has more rows now than a moment ago");
+// Of what becomes the text: about as many bytes as there are, which a part has to compute.
+static uint64_t count_bytes(const struct surveying *surveying, const struct row *row) {
+    const struct job *job = &surveying->inputs.job;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < row->column_count; i++) {
+        const char *name = row->columns[i].name;
+        bool steps = job->steps_column != NULL && strcmp(name, job->steps_column) == 0;
+        bytes += steps || template_uses(&surveying->template, name) ? row->columns[i].size : 0;
     }
-    note_rowid(surveying, row, &blocks->blocks[number], begins);
+    return bytes;
+}
+
+static int add_row(struct surveying *surveying, const struct row *row, struct error *err) {
+    const struct row_blocks *blocks = &surveying->out->blocks;
+    const struct source_column *id = &row->columns[surveying->id];
+    struct row_block *block = &blocks->blocks[row->ordinal / blocks->per_block];
+    bool begins = row->ordinal % blocks->per_block == 0;
+    note_rowid(surveying, row, block, begins);
+    block->bytes += count_bytes(surveying, row);
+    TRY(source_digest_row(surveying->rows, row, err));
+    TRY(digest_field(surveying->ids, id->bytes, id->size, err));
     if (begins) {
         TRY(source_digest_names(surveying->block, row, err));
     }
     TRY(source_digest_values(surveying->block, row, err));
     bool ends = row->ordinal + 1 == blocks->rows || (row->ordinal + 1) % blocks->per_block == 0;
-    return ends ? digest_finish(surveying->block, blocks->blocks[number].sha256, err) : STATUS_OK;
+    return ends ? digest_finish(surveying->block, block->sha256, err) : STATUS_OK;
 }
 
-static int add_problem(void *context, const struct window *window, const struct window_problem *problem,
-                       struct error *err) {
-    struct surveying *surveying = context;
-    const struct row_blocks *blocks = &surveying->out->blocks;
-    if (problem->state == PROBLEM_DONE) {
-        blocks->blocks[problem->ordinal / blocks->per_block].tokens += problem->token_count;
-    }
-    return digest_field(surveying->ids, window_text(window, problem->id_at), problem->id_size, err);
-}
-
-// Through a source of its own, as a part reads them: the rows of one block, or with `blocks` NULL all, whose
-// hash is compared.
-static bool reads_same(const struct surveying *surveying, const struct row_blocks *blocks, size_t number) {
-    const struct job *job = &surveying->inputs.job;
-    struct source *source = NULL;
-    char hex[DIGEST_HEX] = "";
-    uint64_t rows;
-    struct error err;
-    int status;
-    TRY_TO(done, status = source_open(&source, job->database, job->query, surveying->inputs.limit,
-                                      &surveying->inputs.watch, &err));
-    if (blocks != NULL) {
-        uint64_t first = number * blocks->per_block;
-        uint64_t end = first + blocks->per_block;
-        TRY_TO(done,
-               status = source_confine(source, blocks, first, end < blocks->rows ? end : blocks->rows, &err));
-    }
-    status = survey_digest(source, &rows, hex, &err);
-done:
-    source_close(source);
-    return status == STATUS_OK &&
-           (blocks != NULL || strcmp(hex, surveying->inputs.survey.totals.problems_sha256) == 0);
-}
-
-// A LIMIT or OFFSET of the query's own does not show in its plan, but in what it gives.
-static void settle_entering(struct surveying *surveying) {
+static int make_blocks(struct surveying *surveying, struct error *err) {
     struct row_blocks *blocks = &surveying->out->blocks;
-    blocks->enters = surveying->follows && surveying->ascends && blocks->count > 0;
-    blocks->enters = blocks->enters && reads_same(surveying, blocks, blocks->count / 2) &&
-                     reads_same(surveying, blocks, blocks->count - 1);
-    for (size_t i = 0; !blocks->enters && i < blocks->count; i++) {
-        blocks->blocks[i].rowid = 0;
-    }
-}
-
-static int make_blocks(struct row_blocks *blocks, uint64_t rows, struct error *err) {
+    uint64_t rows = source_rows(surveying->inputs.source);
     free(blocks->blocks);
     *blocks = (struct row_blocks){.rows = rows};
     blocks->per_block = rows <= BLOCKS_MOST ? 1 : (rows + BLOCKS_MOST - 1) / BLOCKS_MOST;
@@ -114,61 +90,126 @@ static int make_blocks(struct row_blocks *blocks, uint64_t rows, struct error *e
     return memory_zeroed(&blocks->blocks, blocks->count, sizeof *blocks->blocks, err);
 }
 
-static int read_rows(struct surveying *surveying, struct error *err) {
-    struct inputs *inputs = &surveying->inputs;
-    const struct survey_reading reading = {.source = inputs->source,
-                                           .preparer = inputs->preparer,
-                                           .limits = &inputs->limits,
-                                           .progress = goes_on,
-                                           .each_row = add_row,
-                                           .each_problem = add_problem,
-                                           .context = surveying};
-    TRY(make_blocks(&surveying->out->blocks, source_rows(inputs->source), err));
-    TRY(digest_create(&surveying->block, err));
-    TRY(digest_create(&surveying->ids, err));
-    TRY(survey_read(&inputs->survey, &reading, err));
-    return digest_finish(surveying->ids, surveying->out->ids_sha256, err);
-}
-
-static void forget(struct surveying *surveying) {
-    digest_destroy(surveying->block);
-    digest_destroy(surveying->ids);
-    surveying->block = NULL;
-    surveying->ids = NULL;
-    inputs_close(&surveying->inputs);
-}
-
-static int open_inputs(struct surveying *surveying, struct error *err) {
-    const unsigned parts = INPUTS_PROBLEMS | INPUTS_TOKENIZER | INPUTS_MODEL | INPUTS_TEMPLATE;
-    TRY(inputs_read_job(&surveying->inputs, &surveying->options->inputs, err));
-    return inputs_open(&surveying->inputs, parts, NULL, err);
-}
-
-// A query that asks for rowids itself finds none in the view by which it is followed: its rows are then
-// others, and it is read as it stands.
-static int read_query(struct surveying *surveying, struct error *err) {
-    TRY(open_inputs(surveying, err));
-    TRY(source_follow(surveying->inputs.source, &surveying->follows, err));
-    TRY(read_rows(surveying, err));
-    if (surveying->follows && !reads_same(surveying, NULL, 0)) {
-        forget(surveying);
-        surveying->follows = false;
-        TRY(open_inputs(surveying, err));
-        TRY(read_rows(surveying, err));
+// hex: of all rows. A query that is followed may have other rows than it has by itself: no more than those
+// are looked at.
+static int read_rows(struct surveying *surveying, char hex[DIGEST_HEX], struct error *err) {
+    struct survey_file *out = surveying->out;
+    struct row row;
+    bool found = true;
+    TRY(make_blocks(surveying, err));
+    TRY(source_rewind(surveying->inputs.source, err));
+    for (uint64_t rows = 0; found && rows < out->blocks.rows; rows++) {
+        TRY(goes_on(surveying, rows, err));
+        TRY(source_next(surveying->inputs.source, &row, &found, err));
+        if (found) {
+            TRY(add_row(surveying, &row, err));
+        }
     }
-    return surveying->inputs.survey.totals.problems == surveying->out->blocks.rows
+    TRY(digest_finish(surveying->rows, hex, err));
+    return digest_finish(surveying->ids, out->ids_sha256, err);
+}
+
+static int open_problems(struct surveying *surveying, char hex[DIGEST_HEX], struct error *err) {
+    struct inputs *inputs = &surveying->inputs;
+    const struct job *job = &inputs->job;
+    TRY(source_open(&inputs->source, job->database, job->query, inputs->limit, &inputs->watch, err));
+    TRY(source_check_ids(inputs->source, job->id, surveying->rows, err));
+    TRY(digest_finish(surveying->rows, hex, err));
+    TRY(source_column(inputs->source, job->id, &surveying->id, err));
+    bool empty = source_rows(inputs->source) == 0;
+    return empty && !job->allow_empty ? source_refuse_empty(inputs->source, err) : STATUS_OK;
+}
+
+// As it stands, without a view in the place of its table.
+static int read_plainly(struct surveying *surveying, char hex[DIGEST_HEX], struct error *err) {
+    struct inputs *inputs = &surveying->inputs;
+    uint64_t rows = source_rows(inputs->source);
+    surveying->follows = false;
+    source_close(inputs->source);
+    inputs->source = NULL;
+    TRY(open_problems(surveying, hex, err));
+    TRY(read_rows(surveying, hex, err));
+    return source_rows(inputs->source) == rows
                ? STATUS_OK
-               : error_set(err, STATUS_DATA, "the query has fewer rows now than a moment ago");
+               : error_set(err, STATUS_DATA, "the query has other rows now than a moment ago");
+}
+
+// The first reading looks at the ids, the second one at the blocks. A query that asks for rowids itself finds
+// none in the view by which it is followed.
+static int read_query(struct surveying *surveying, struct error *err) {
+    char plain[DIGEST_HEX];
+    char *hex = surveying->out->problems_sha256;
+    TRY(open_problems(surveying, plain, err));
+    TRY(source_follow(surveying->inputs.source, &surveying->follows, err));
+    TRY(read_rows(surveying, hex, err));
+    if (surveying->follows && strcmp(plain, hex) != 0) {
+        TRY(read_plainly(surveying, hex, err));
+    }
+    return strcmp(plain, hex) == 0
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "the query has other rows now than a moment ago");
+}
+
+// ---- whether parts can enter it ----
+
+// Through a source of its own, as a part reads its rows.
+static bool can_enter(const struct surveying *surveying, size_t number) {
+    const struct row_blocks *blocks = &surveying->out->blocks;
+    const struct inputs *inputs = &surveying->inputs;
+    uint64_t first = number * blocks->per_block;
+    uint64_t end = first + blocks->per_block < blocks->rows ? first + blocks->per_block : blocks->rows;
+    struct source *source = NULL;
+    char hex[DIGEST_HEX];
+    uint64_t rows;
+    struct error err;
+    int status;
+    TRY_TO(done, status = source_open(&source, inputs->job.database, inputs->job.query, inputs->limit,
+                                      &inputs->watch, &err));
+    TRY_TO(done, status = source_confine(source, blocks, first, end, &err));
+    status = survey_digest(source, &rows, hex, &err);
+done:
+    source_close(source);
+    return status == STATUS_OK;
+}
+
+// A LIMIT or OFFSET of the query's own does not show in its plan, but in what it gives.
+static void settle_entering(struct surveying *surveying) {
+    struct row_blocks *blocks = &surveying->out->blocks;
+    blocks->enters = surveying->follows && surveying->ascends && blocks->count > 0;
+    blocks->enters =
+        blocks->enters && can_enter(surveying, blocks->count / 2) && can_enter(surveying, blocks->count - 1);
+    for (size_t i = 0; !blocks->enters && i < blocks->count; i++) {
+        blocks->blocks[i].rowid = 0;
+    }
+}
+
+// ---- the survey ----
+
+// What the rows and their order depend on.
+static int name_job(const struct inputs *inputs, struct identity *identity, struct error *err) {
+    TRY(identity_add(identity, "problems.query", inputs->job.query, err));
+    TRY(identity_add(identity, "problems.id", inputs->job.id, err));
+    return identity_add_number(identity, "problems.limit", (long long)inputs->limit, err);
 }
 
 static int make(struct surveying *surveying, struct error *err) {
     struct inputs *inputs = &surveying->inputs;
+    TRY(digest_create(&surveying->rows, err));
+    TRY(digest_create(&surveying->block, err));
+    TRY(digest_create(&surveying->ids, err));
+    TRY(inputs_read_job(inputs, &surveying->options->inputs, err));
+    TRY(template_parse(&surveying->template, inputs->job.text, err));
     TRY(read_query(surveying, err));
-    TRY(inputs_refuse_nothing(inputs, err));
     settle_entering(surveying);
-    surveying->out->totals = inputs->survey.totals;
-    survey_write_rest(surveying->out->rest, &inputs->survey);
-    return inputs_survey_identity(inputs, &surveying->out->identity, err);
+    return name_job(inputs, &surveying->out->identity, err);
+}
+
+static void destroy(struct surveying *surveying) {
+    digest_destroy(surveying->rows);
+    digest_destroy(surveying->block);
+    digest_destroy(surveying->ids);
+    template_destroy(&surveying->template);
+    inputs_close(&surveying->inputs);
 }
 
 static int make_and_write(struct survey_file *survey, const struct set_survey_options *options,
@@ -178,7 +219,7 @@ static int make_and_write(struct survey_file *survey, const struct set_survey_op
     TRY_TO(done, status = make(&surveying, err));
     status = survey_file_write(survey, path, err);
 done:
-    forget(&surveying);
+    destroy(&surveying);
     return status;
 }
 
@@ -242,7 +283,7 @@ int set_survey_compare(const struct survey_file *survey, const struct inputs *in
     struct buffer lines = {0};
     size_t differences = 0;
     int status;
-    TRY_TO(done, status = inputs_survey_identity(inputs, &now, err));
+    TRY_TO(done, status = name_job(inputs, &now, err));
     TRY_TO(done, status = identity_compare(&survey->identity, &now, &lines, &differences, err));
     if (differences > 0) {
         lines.data[lines.size - 1] = 0;

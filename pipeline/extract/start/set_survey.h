@@ -18,7 +18,7 @@ struct set_survey_options {
 int set_survey_ensure(struct survey_file *survey, const struct set_survey_options *options, bool *made,
                       struct error *err);
 
-// STATUS_JOB with the differences when the survey is of another job than the inputs, which are open.
+// STATUS_JOB with the differences when the survey is of another query than the job's.
 int set_survey_compare(const struct survey_file *survey, const struct inputs *inputs, const char *folder,
                        struct error *err);
 

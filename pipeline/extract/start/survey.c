@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "stages/window.h"
 #include "start/fill.h"
 
 static uint64_t larger(uint64_t a, uint64_t b) {
@@ -79,56 +80,33 @@ void survey_destroy(struct survey *survey) {
     *survey = (struct survey){0};
 }
 
-static int count_window_for(const struct survey_reading *reading, struct survey *survey,
-                            const struct window *window, struct error *err) {
-    for (size_t i = 0; reading->each_problem != NULL && i < window->count; i++) {
-        TRY(reading->each_problem(reading->context, window, &window->problems[i], err));
-    }
-    return count_window(survey, window, reading->limits, err);
-}
-
-int survey_read(struct survey *survey, const struct survey_reading *reading, struct error *err) {
-    struct window_reader reader = {.limits = reading->limits,
-                                   .source = reading->source,
-                                   .preparer = reading->preparer,
-                                   .only = reading->only,
-                                   .each_row = reading->each_row,
-                                   .context = reading->context};
+int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
+                const struct plan_limits *limits, const struct ledger_retry *only,
+                bool (*progress)(void *context, uint64_t problems), void *context, struct error *err) {
+    struct window_reader reader = {.limits = limits, .source = source, .preparer = preparer, .only = only};
     struct window window;
     bool end = false;
     int status;
     *survey = (struct survey){0};
-    TRY_TO(done, status = window_create(&window, reading->limits, err));
+    TRY_TO(done, status = window_create(&window, limits, err));
     TRY_TO(done, status = window_reader_open(&reader, err));
     TRY_TO(done, status = digest_create(&reader.digest, err));
     while (!end) {
         TRY_TO(done, status = window_fill(&window, &reader, &end, err));
-        TRY_TO(done, status = count_window_for(reading, survey, &window, err));
-        if (reading->progress != NULL && !reading->progress(reading->context, survey->totals.problems)) {
+        TRY_TO(done, status = count_window(survey, &window, limits, err));
+        if (progress != NULL && !progress(context, survey->totals.problems)) {
             status = error_set(err, STATUS_STOPPED,
                                "stopped while surveying the problems; run the same command to resume");
             goto done;
         }
     }
     TRY_TO(done, status = digest_finish(reader.digest, survey->totals.problems_sha256, err));
-    status = source_rewind(reading->source, err);
+    status = source_rewind(source, err);
 done:
     digest_destroy(reader.digest);
     window_reader_close(&reader);
     window_destroy(&window);
     return status;
-}
-
-int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
-                const struct plan_limits *limits, const struct ledger_retry *only,
-                bool (*progress)(void *context, uint64_t problems), void *context, struct error *err) {
-    const struct survey_reading reading = {.source = source,
-                                           .preparer = preparer,
-                                           .limits = limits,
-                                           .only = only,
-                                           .progress = progress,
-                                           .context = context};
-    return survey_read(survey, &reading, err);
 }
 
 int survey_digest(struct source *source, uint64_t *problems, char hex[DIGEST_HEX], struct error *err) {
@@ -193,17 +171,19 @@ done:
 static const char NOTE[] = "survey.rest";
 
 // The last three numbers only where there are long texts: earlier versions had none.
-void survey_write_rest(char out[SURVEY_REST], const struct survey *survey) {
-    int length =
-        snprintf(out, SURVEY_REST, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, survey->failed,
-                 survey->skipped, survey->largest_tokens, survey->largest_rows, survey->metadata_bytes);
+int survey_store(struct ledger *ledger, const struct survey *survey, struct error *err) {
+    char text[256];
+    int length = snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
+                          survey->failed, survey->skipped, survey->largest_tokens, survey->largest_rows,
+                          survey->metadata_bytes);
     if (survey->long_texts > 0) {
-        snprintf(out + length, SURVEY_REST - (size_t)length, " %" PRIu64 " %" PRIu64 " %" PRIu64,
+        snprintf(text + length, sizeof text - (size_t)length, " %" PRIu64 " %" PRIu64 " %" PRIu64,
                  survey->long_texts, survey->long_tokens, survey->shapes);
     }
+    return ledger_set_note(ledger, NOTE, text, err);
 }
 
-bool survey_read_rest(struct survey *survey, const char *text) {
+static bool read_rest(struct survey *survey, const char *text) {
     int numbers = sscanf(
         text, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
         &survey->failed, &survey->skipped, &survey->largest_tokens, &survey->largest_rows,
@@ -214,12 +194,6 @@ bool survey_read_rest(struct survey *survey, const char *text) {
     return numbers == 5 || numbers == 8;
 }
 
-int survey_store(struct ledger *ledger, const struct survey *survey, struct error *err) {
-    char text[SURVEY_REST];
-    survey_write_rest(text, survey);
-    return ledger_set_note(ledger, NOTE, text, err);
-}
-
 int survey_load(struct ledger *ledger, struct survey *survey, bool *found, struct error *err) {
     struct buffer text = {0};
     *survey = (struct survey){0};
@@ -228,7 +202,7 @@ int survey_load(struct ledger *ledger, struct survey *survey, bool *found, struc
     if (*found) {
         TRY_TO(done, status = ledger_note(ledger, NOTE, &text, found, err));
     }
-    if (*found && !survey_read_rest(survey, text.data)) {
+    if (*found && !read_rest(survey, text.data)) {
         status = error_set(err, STATUS_DATA, "the ledger's note '%s' is damaged: \"%s\"", NOTE, text.data);
     }
 done:

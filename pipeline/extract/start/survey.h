@@ -8,7 +8,6 @@
 #include "checkpoints/ledger.h"
 #include "stages/batch_plan.h"
 #include "stages/prepare.h"
-#include "stages/window.h"
 
 struct survey {
     struct ledger_survey totals;
@@ -36,22 +35,6 @@ int survey_make(struct survey *survey, struct source *source, struct preparer *p
                 const struct plan_limits *limits, const struct ledger_retry *only,
                 bool (*progress)(void *context, uint64_t problems), void *context, struct error *err);
 
-// The same with more to see: who asks is told of every row, and of every problem in the query's order. What
-// is NULL or zero is not asked for.
-struct survey_reading {
-    struct source *source;
-    struct preparer *preparer;
-    const struct plan_limits *limits;
-    const struct ledger_retry *only;
-    bool (*progress)(void *context, uint64_t problems);
-    int (*each_row)(void *context, const struct row *row, struct error *err);
-    int (*each_problem)(void *context, const struct window *window, const struct window_problem *problem,
-                        struct error *err);
-    void *context;
-};
-
-int survey_read(struct survey *survey, const struct survey_reading *reading, struct error *err);
-
 void survey_destroy(struct survey *survey); // accepts zeros; leaves zeros
 
 // Only the hash of the rows: what a resumed run compares.
@@ -61,11 +44,6 @@ int survey_digest(struct source *source, uint64_t *problems, char hex[DIGEST_HEX
 // `failed` lists, of which only the ids count. `id` is a column of the query.
 int survey_digest_kept(struct source *source, const char *id, const struct ledger_retry *failed,
                        char hex[DIGEST_HEX], struct error *err);
-
-// What a survey counts beside its totals, as text and back. False when the text is damaged.
-enum { SURVEY_REST = 256 };
-void survey_write_rest(char out[SURVEY_REST], const struct survey *survey);
-bool survey_read_rest(struct survey *survey, const char *text);
 
 // Notes that carry the rest of a survey across launches.
 int survey_store(struct ledger *ledger, const struct survey *survey, struct error *err);
