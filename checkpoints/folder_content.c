@@ -108,6 +108,29 @@ done:
     return status;
 }
 
+// What a set may hold before set.json is there: its survey, and what is written aside for either.
+static bool is_no_set(const char *name, bool in_shards) {
+    static const char *const begins[] = {"set.json", "survey.", "lost+found"};
+    (void)in_shards;
+    for (size_t i = 0; i < sizeof begins / sizeof begins[0]; i++) {
+        if (strncmp(name, begins[i], strlen(begins[i])) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int folder_content_admit_set(const char *folder, struct error *err) {
+    struct listing top = {0};
+    TRY(look(&top, folder, is_no_set, err));
+    return top.found[0] == 0
+               ? STATUS_OK
+               : error_set(err, STATUS_WRITE,
+                           "%s holds %s and no set.json: it is no folder of parts; choose an empty "
+                           "folder or one that does not exist yet",
+                           folder, top.found);
+}
+
 int folder_content_admit(const char *folder, struct error *err) {
     char path[PATH_SIZE];
     char shard[RUN_FOLDER_NAME];

@@ -17,6 +17,9 @@ bool folder_content_is_aside(const char *name, bool in_shards);
 // there, or that holds shards (ledger_open refuses those), passes.
 int folder_content_admit(const char *folder, struct error *err);
 
+// The same for a folder that is to become a set of parts (run_set.h).
+int folder_content_admit_set(const char *folder, struct error *err);
+
 // The name of a shard in FOLDER/shards, sealed or kept by a clean stop; empty when there is none.
 int folder_content_shard(char name[RUN_FOLDER_NAME], const char *folder, struct error *err);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "checkpoints/folder_content.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
 
@@ -128,6 +129,16 @@ static int refuse_run(const char *folder, struct error *err) {
         folder);
 }
 
+// Another part may make set.json, and more, at this moment.
+static int admit(const char *folder, struct error *err) {
+    uint64_t parts = 0;
+    int status = folder_content_admit_set(folder, err);
+    struct error ignored;
+    return status != STATUS_OK && run_set_parts(folder, &parts, &ignored) == STATUS_OK && parts > 0
+               ? STATUS_OK
+               : status;
+}
+
 int run_set_begin(const char *folder, uint64_t parts, const char *command, struct error *err) {
     char path[PATH_SIZE];
     uint64_t there = 0;
@@ -139,6 +150,7 @@ int run_set_begin(const char *folder, uint64_t parts, const char *command, struc
         if (file_exists(path)) {
             return refuse_run(folder, err);
         }
+        TRY(admit(folder, err));
         TRY(path_join(path, sizeof path, folder, RUN_SET_FILE, err));
         TRY(write_first(
             path,

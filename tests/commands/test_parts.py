@@ -231,6 +231,10 @@ def test_what_is_refused(base, tmp_path):
     whole = base.twin(tmp_path / "whole")
     whole.run()
     assert "not divided into parts" in strata("run", whole.file, "--part", "1/3").last()
+    strange = base.twin(tmp_path / "strange")
+    strange.output.mkdir()
+    (strange.output / "notes.txt").touch()
+    assert "holds notes.txt and no set.json" in strata("run", strange.file, "--part", "1/3").last()
     (made.job.output / "survey.sqlite").write_bytes(b"no survey")
     assert made.run(0, expect=DATA).last().endswith("file is not a database")
 
