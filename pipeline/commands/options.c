@@ -240,6 +240,9 @@ void job_arguments(struct inputs_options *options, const struct arguments *argum
     if (look_up(arguments, "--output") != NULL) {
         options->output = argument_text(arguments, "--output", NULL);
     }
+    if (look_up(arguments, "--model-copy") != NULL) {
+        options->model_copy = argument_text(arguments, "--model-copy", NULL);
+    }
     if (look_up(arguments, "--limit") != NULL) {
         options->limit = (uint64_t)argument_integer(arguments, "--limit", 0);
     }

@@ -114,6 +114,12 @@ const char *const *argument_words(const struct arguments *arguments, size_t *cou
                 "the batch system's array says"                                                              \
     }
 
+#define JOB_OPTION_MODEL_COPY                                                                                \
+    {                                                                                                        \
+        .name = "--model-copy", .kind = OPTION_TEXT, .value = "PATH",                                        \
+        .help = "read the model from this copy of it, on a local disk (default: model.path of the job)"      \
+    }
+
 // Sets in *options what was given of these; one that the command does not take stays as it is.
 void job_arguments(struct inputs_options *options, const struct arguments *arguments);
 

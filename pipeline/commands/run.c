@@ -68,6 +68,7 @@ static const struct option options[] = {
     JOB_OPTION_LIMIT("; counts as a separate run"),
     JOB_OPTION_THREADS,
     JOB_OPTION_PART,
+    JOB_OPTION_MODEL_COPY,
     {.name = "--stop-after",
      .kind = OPTION_INTEGER,
      .value = "BATCHES",

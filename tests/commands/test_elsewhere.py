@@ -56,6 +56,26 @@ def test_snapshot_of_the_cache_resumes(begun, tmp_path):
     job.check_finished(PROBLEMS, whole.shards())
 
 
+def test_a_copy_is_read_in_place_of_the_model_and_named_nowhere(begun, tmp_path):
+    """--model-copy: what is recorded is the job's model.path, so that runs on several machines record the same."""
+    job, model, whole = begun
+    copy = copy_model(tmp_path / "local" / "copy")
+    content = (model / "config.json").read_bytes()
+    (model / "config.json").write_bytes(b"not read")
+    job.run("--model-copy", copy, "--threads", 2)
+    job.check_finished(PROBLEMS, whole.shards())
+    other = job.twin(tmp_path / "other")
+    other.run("--model-copy", copy)
+    other.check_finished(PROBLEMS, whole.shards())
+    assert other.query("SELECT value FROM note WHERE key = 'model.path'") == [(str(model),)]
+    with open(copy / "config.json", "ab") as config:
+        config.write(b"\n")
+    refused = job.run("--model-copy", copy, expect=JOB)
+    assert "model.fingerprint" in refused.err, refused
+    (model / "config.json").write_bytes(content)
+    job.run()
+
+
 def test_moved_problems_resume(begun, tmp_path):
     job, _, whole = begun
     (tmp_path / "data").mkdir()

@@ -16,13 +16,25 @@
 #include "start/device_choice.h"
 #include "start/tokenizer_open.h"
 
-// The command line's output is relative to the working folder, the job file's to the job file.
+// The command line's paths are relative to the working folder, the job file's to the job file.
 static int override_output(struct job *job, const char *output, struct error *err) {
     char *copy;
     TRY(memory_text(&copy, output, err));
     free(job->output);
     job->output = copy;
     return STATUS_OK;
+}
+
+static int take_copy(struct inputs *inputs, const char *copy, struct error *err) {
+    char *path;
+    TRY(memory_text(&path, copy, err));
+    inputs->model_named = inputs->job.model_path;
+    inputs->job.model_path = path;
+    return STATUS_OK;
+}
+
+const char *inputs_model_path(const struct inputs *inputs) {
+    return inputs->model_named != NULL ? inputs->model_named : inputs->job.model_path;
 }
 
 static int set_tokenizer(struct job *job, struct error *err) {
@@ -42,6 +54,9 @@ int inputs_read_job(struct inputs *inputs, const struct inputs_options *options,
     TRY(job_read(&inputs->job, options->job_path, err));
     if (options->output != NULL) {
         TRY(override_output(&inputs->job, options->output, err));
+    }
+    if (options->model_copy != NULL) {
+        TRY(take_copy(inputs, options->model_copy, err));
     }
     TRY(set_tokenizer(&inputs->job, err));
     if (options->threads > 0) {
@@ -296,6 +311,7 @@ void inputs_close(struct inputs *inputs) {
     survey_file_destroy(&inputs->part.survey);
     run_set_shared_destroy(&inputs->part.shared);
     free(inputs->layers);
+    free(inputs->model_named);
     job_destroy(&inputs->job);
     *inputs = (struct inputs){0};
 }

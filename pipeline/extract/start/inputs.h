@@ -37,6 +37,7 @@ struct part_of_set {
 struct inputs {
     struct job job;
     struct part_of_set part;
+    char *model_named; // model.path of the job where job.model_path is a copy of that; NULL: it is none
     struct inputs_phases phases;
     uint64_t limit;     // first rows of the query only; 0: all
     struct watch watch; // of the problems' reading
@@ -67,7 +68,8 @@ struct inputs {
 // overrides: NULL and 0 leave the job's values.
 struct inputs_options {
     const char *job_path;
-    const char *output; // run directory, relative to the working folder
+    const char *output;     // run directory, relative to the working folder
+    const char *model_copy; // of model.path, to be read in its place; likewise
     uint64_t limit;
     int threads;
     struct run_part part; // count 0: the whole job
@@ -76,6 +78,9 @@ struct inputs_options {
 };
 
 int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err);
+
+// Where the job has its model: what is recorded of it, wherever it is read.
+const char *inputs_model_path(const struct inputs *inputs);
 
 // The parts of the inputs, in the order in which they are opened.
 enum inputs_part {

@@ -70,7 +70,7 @@ int launch_write_notes(struct launch *launch, struct error *err) {
     char text[64];
     char path[PATH_SIZE];
     TRY(note_path(ledger, FOLDER_JOB_NOTE, inputs->job.folder, err));
-    TRY(note_path(ledger, "model.path", inputs->job.model_path, err));
+    TRY(note_path(ledger, "model.path", inputs_model_path(inputs), err));
     if (inputs->job.adapter_path != NULL) {
         TRY(note_path(ledger, "model.adapter", inputs->job.adapter_path, err));
     }

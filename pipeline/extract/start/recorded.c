@@ -68,7 +68,7 @@ static int read_model(struct recorded *recorded, const struct inputs *inputs, st
     } else if (earlier != NULL) {
         snprintf(recorded->model, sizeof recorded->model, "%s", earlier);
     } else {
-        recorded_model_name(recorded->model, inputs->job.model_path);
+        recorded_model_name(recorded->model, inputs_model_path(inputs));
     }
 done:
     buffer_destroy(&text);
@@ -83,7 +83,7 @@ int recorded_settle(struct recorded *recorded, const struct inputs *inputs, stru
         TRY(read_model(recorded, inputs, ledger, stored, err));
         return ledger_note(ledger, WARNINGS_NOTE, &recorded->warnings, &found, err);
     }
-    recorded_model_name(recorded->model, inputs->job.model_path);
+    recorded_model_name(recorded->model, inputs_model_path(inputs));
     TRY(buffer_append(&recorded->warnings, inputs->warnings.data, inputs->warnings.size, err));
     TRY(ledger_set_note(ledger, MODEL_NOTE, recorded->model, err));
     return ledger_set_note(ledger, WARNINGS_NOTE,
