@@ -3,10 +3,9 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 
 import pytest
-from support import BUILD, OK, SOURCE, STOPPED, STRATA, WRITE, Job, Result, clean_environment, make_problems
+from support import BUILD, OK, STOPPED, STRATA, WRITE, Job, Result, clean_environment, make_problems
 
 AT_CALL = BUILD / "tests" / "commands_tool_at_call"
 UNKNOWN_PROCESSOR = 126
@@ -156,49 +155,3 @@ def test_other_commands_end_with_a_signal(base, tmp_path):
     watch.stdout.close()
     run.send_signal(signal.SIGTERM)
     run.communicate(timeout=60)
-
-
-@pytest.mark.parametrize("names, code, requeued", [(["SIGUSR1"], 75, True), (["SIGTERM"], 75, True), (["SIGUSR1"], 138, True),
-                                                   (["SIGUSR1", "SIGTERM"], 75, True), (["SIGTERM"], 80, False),
-                                                   (["SIGUSR1", "SIGUSR1"], 75, True)])
-def test_slurm_script(tmp_path, names, code, requeued):
-    """configs/strata.sbatch with stand-ins for Slurm and strata: what stops strata is queued again."""
-    write_program(tmp_path / "scontrol", 'echo "$@" >> requeued')
-    write_program(tmp_path / "strata", f"""exec {sys.executable} -c '
-import os, signal, time
-def hear(word):
-    with open("heard", "a") as heard:
-        heard.write(word)
-def end(first, frame):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, lambda *_: hear("again ") if first == signal.SIGUSR1 else None)
-    hear("asked ")
-    while not os.path.exists("sent"):
-        time.sleep(0.01)
-    time.sleep(0.3 if first == signal.SIGUSR1 else 0) # what should not come has a while to come
-    os._exit({code})
-signal.signal(signal.SIGUSR1, end)
-signal.signal(signal.SIGTERM, end)
-open("started", "w")
-while True:
-    time.sleep(1)'""")
-    script = subprocess.Popen(["bash", SOURCE / "configs" / "strata.sbatch", "job.yaml"], cwd=tmp_path, start_new_session=True,
-                              env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"})
-    while not (tmp_path / "started").exists():
-        pass
-    for at, name in enumerate(names):  # --signal=B:USR1 reaches the script alone, preemption every process
-        while name in names[:at] and not (tmp_path / "heard").exists():
-            pass
-        if name == "SIGUSR1":
-            script.send_signal(signal.SIGUSR1)
-        else:
-            os.killpg(script.pid, signal.SIGTERM)
-    (tmp_path / "sent").touch()
-    assert script.wait(timeout=60) == code
-    assert (tmp_path / "heard").read_text() == "asked "
-    assert (tmp_path / "requeued").exists() == requeued
-
-
-def write_program(path, body):
-    path.write_text(f"#!/usr/bin/env bash\n{body}\n")
-    path.chmod(0o755)
