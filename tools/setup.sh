@@ -25,7 +25,7 @@ if [ -n "$nvcc" ]; then
 fi
 if [ -n "$tests" ]; then
   packages+=(g++ git libcmocka-dev libboost-context-dev clang-14 libclang-rt-14-dev clang-format-14 strace faketime
-    e2fsprogs mount xfsprogs patchelf xz-utils)
+    e2fsprogs mount xfsprogs patchelf xz-utils util-linux munge slurmctld slurmd slurm-client)
 fi
 missing=()
 for package in "${packages[@]}"; do
@@ -35,8 +35,18 @@ if [ ${#missing[@]} -gt 0 ]; then
   echo "installing: ${missing[*]}"
   root=()
   [ "$(id -u)" = 0 ] || root=(sudo)
+  # Packages of daemons start them and have them start with the machine: what was not here before does neither. Tests start their own.
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    trap '"${root[@]}" rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
+    "${root[@]}" chmod 755 "$policy"
+  fi
   "${root[@]}" apt-get update -qq
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  for daemon in munge slurmctld slurmd; do
+    [[ " ${missing[*]} " != *" $daemon "* ]] || "${root[@]}" update-rc.d "$daemon" disable >/dev/null
+  done
 fi
 
 # An environment is made anew when its interpreter is gone.
