@@ -1,5 +1,6 @@
 """configs/strata.sbatch run by Slurm: whatever ends a task, no computed batch is computed again, and the shards are those of a run that
 nothing ended."""
+import copy
 import os
 import pathlib
 import re
@@ -12,7 +13,8 @@ from support import BUILD, OK, SOURCE, STOPPED, STRATA, Job, clean_environment, 
 
 SCRIPT = SOURCE / "configs" / "strata.sbatch"
 COUNT = 600
-HELD_AT = "part-000005.h5"  # the shard that a run is about to seal when it is held
+PARTS = 4
+HELD_AFTER = 4  # shards: the next one is about to be sealed when a run is held
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +40,16 @@ def whole(tmp_path_factory):
 class Task:
     """A job that Slurm runs, with a gate at which strata waits in the middle of its work."""
 
-    def __init__(self, cluster, job, *words, part=None, **variables):
+    def __init__(self, cluster, job, *words, **variables):
         self.cluster, self.job, self.said = cluster, job, job.folder / "out.txt"
         self.gate, self.reached = job.folder / "gate", job.folder / "gate.reached"
         self.gate.touch()
         (job.folder / "bin").mkdir()
         program = job.folder / "bin" / "strata"
-        program.write_text(f"#!/bin/sh\nexec env LD_PRELOAD={BUILD}/tests/commands_preload_gate.so {STRATA} \"$@\"\n")
+        program.write_text('#!/bin/sh\n[ -e "device-$SLURM_ARRAY_TASK_ID" ] || echo "$SLURMD_NODENAME $CUDA_VISIBLE_DEVICES" > "device-$SLURM_ARRAY_TASK_ID"\n'
+                           f"exec env LD_PRELOAD={BUILD}/tests/commands_preload_gate.so {STRATA} \"$@\"\n")
         program.chmod(0o755)
-        self.variables = clean_environment(GATE=str(self.gate), GATE_NAME=HELD_AT, PATH=f"{job.folder}/bin:{cluster.environment['PATH']}",
+        self.variables = clean_environment(GATE=str(self.gate), GATE_NAME=f"part-{HELD_AFTER:06d}.h5", PATH=f"{job.folder}/bin:{cluster.environment['PATH']}",
                                            **variables)
         self.id = self.submit(*words)
 
@@ -80,6 +83,42 @@ class Task:
 def crowd_out(cluster, node):
     """A job of the partition that goes before wants the whole node."""
     cluster.submit("--partition=high", "--exclusive", f"--nodelist={node}", "--output=/dev/null", "--wrap=true")
+
+
+def part_of(job, index, parts):
+    part = copy.copy(job)
+    part.output = job.output / f"part-{index:04d}-of-{parts:04d}"
+    return part
+
+
+def test_an_array_runs_the_parts_of_a_job(cluster, whole, tmp_path):
+    """... each with a GPU of its own, from one copy of the model a node. One of them is stopped in the middle: it alone goes on later."""
+    reference, job = whole.twin(tmp_path / "reference"), whole.twin(tmp_path / "job")
+    for index in range(PARTS):
+        reference.run("--part", f"{index}/{PARTS}")
+    model = pathlib.Path(job.keys["model"]["path"])
+    task = Task(cluster, job, f"--array=0-{PARTS - 1}", STRATA_LOCAL_MODEL=str(model), SLURM_TMPDIR=str(tmp_path))
+    parts = [part_of(job, index, PARTS) for index in range(PARTS)]
+    tasks = [f"{task.id}_{index}" for index in range(PARTS)]
+    wait_for(lambda: all(len(part.acknowledged()) == HELD_AFTER for part in parts), task.describe)
+    assert cluster.show(tasks[-1])["JobId"] == task.id  # which scontrol takes for all of them
+    copied = sorted(path for path in tmp_path.glob("strata-models-*/*") if path.suffix != ".lock")
+    assert len(copied) == 1 and {"config.json", "tokenizer.json"} <= {path.name for path in copied[0].iterdir()}
+    assert all(f"--model-copy {copied[0]} " in " ".join(words) for words in strata_processes(job).values())
+    cluster.ask("scancel", "--batch", "--signal=USR1", tasks[-1])
+    task.says("strata: SIGUSR1: stopping")
+    task.let_go()
+    wait_for(lambda: {cluster.state(name) for name in tasks} == {"COMPLETED"}, task.describe)
+    assert [cluster.show(name)["Restarts"] for name in tasks] == ["0"] * (PARTS - 1) + ["1"]
+    ordinals = []
+    for index, part in enumerate(parts):
+        assert part.shards() == part.acknowledged() == part_of(reference, index, PARTS).shards()
+        assert strata("verify", part.output).code == OK
+        assert part.query("SELECT value FROM note WHERE key = 'model.path'") == [(str(model),)]
+        ordinals += [row[0] for row in part.query("SELECT ordinal FROM problem ORDER BY ordinal")]
+    assert ordinals == list(range(COUNT))
+    devices = [(job.folder / f"device-{index}").read_text() for index in range(PARTS)]
+    assert len(set(devices)) == PARTS, devices
 
 
 @pytest.mark.parametrize("partition", ["low", "ended"])
@@ -146,18 +185,22 @@ def test_a_crash(cluster, whole, tmp_path):
     task.hold()
     acknowledged = task.job.acknowledged()
     task.gate.unlink()
-    os.kill(strata_process(task.job), signal.SIGKILL)
+    process, = strata_processes(task.job)
+    os.kill(process, signal.SIGKILL)
     task.reaches("COMPLETED")
     task.job.check_finished(COUNT, whole.shards())
     assert acknowledged.items() <= task.job.acknowledged().items() and cluster.show(task.id)["Restarts"] == "1"
 
 
-def strata_process(job):
+def strata_processes(job):
+    """Process -> its words, of those that run this job."""
+    found = {}
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
+            words = (folder / "cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue  # it has ended meanwhile
-        if words[0] == os.fsencode(STRATA) and os.fsencode(job.file) in words:
-            return int(folder.name)
-    raise AssertionError("strata does not run")
+        if words[0] == str(STRATA) and str(job.file) in words:
+            found[int(folder.name)] = words
+    assert found
+    return found
