@@ -3,6 +3,7 @@
 Every daemon is the first process of a PID namespace with a host name of its own. So a node fails as a machine does, by killing one
 process: all that ran on it is gone at once. And nothing is left behind: the namespaces end with the process that runs the tests.
 """
+import contextlib
 import ctypes
 import os
 import re
@@ -43,6 +44,7 @@ NodeName=n1 NodeAddr=127.0.0.1 Port={n1} CPUs=16 RealMemory=1000000 Gres=gpu:2
 NodeName=n2 NodeAddr=127.0.0.1 Port={n2} CPUs=16 RealMemory=1000000 Gres=gpu:2
 PartitionName=low Nodes=ALL Default=YES PriorityTier=1
 PartitionName=ended Nodes=ALL PriorityTier=1 PreemptMode=CANCEL
+PartitionName=warned Nodes=ALL PriorityTier=1 GraceTime=60
 PartitionName=high Nodes=ALL PriorityTier=2
 """
 PR_SET_PDEATHSIG = 1
@@ -136,6 +138,19 @@ class Cluster:
                               **options)
         assert not check or done.returncode == 0, (command, done.stdout, done.stderr)
         return done.stdout.strip()
+
+    @contextlib.contextmanager
+    def configured(self, line):
+        """With one more line in slurm.conf."""
+        conf = self.folder / "slurm.conf"
+        before = conf.read_text()
+        try:
+            conf.write_text(before + line + "\n")
+            self.ask("scontrol", "reconfigure")
+            yield
+        finally:
+            conf.write_text(before)
+            self.ask("scontrol", "reconfigure")
 
     def submit(self, *words, **options):
         return self.ask("sbatch", "--parsable", *words, **options)

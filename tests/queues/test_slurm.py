@@ -123,7 +123,7 @@ def test_an_array_runs_the_parts_of_a_job(cluster, whole, tmp_path):
 
 @pytest.mark.parametrize("partition", ["low", "ended"])
 def test_preemption(cluster, whole, tmp_path, partition):
-    """By a partition that puts the job back, and by one that ends it."""
+    """In a partition that puts the job back, and in one that ends it."""
     task = Task(cluster, whole.twin(tmp_path), f"--partition={partition}", "--nodelist=n1")
     task.hold()
     crowd_out(cluster, "n1")
@@ -133,6 +133,19 @@ def test_preemption(cluster, whole, tmp_path, partition):
     assert task.finished(whole) == 2 and "at once" not in task.said.read_text()
     assert cluster.show(task.id)["Restarts"] == "1"
     assert task.job.query("SELECT exit_code FROM launch ORDER BY epoch") == [(STOPPED,), (OK,)]
+
+
+def test_preemption_with_a_warning(cluster, whole, tmp_path):
+    """The partition gives a while of grace, and Slurm the signal that the script asks for."""
+    with cluster.configured("SlurmctldParameters=preempt_send_user_signal"):
+        task = Task(cluster, whole.twin(tmp_path), "--partition=warned", "--nodelist=n1")
+        task.hold()
+        crowd_out(cluster, "n1")
+        task.says("strata: SIGUSR1: stopping")
+        assert "DUE TO PREEMPTION" not in task.said.read_text()
+        task.let_go()
+        task.reaches("COMPLETED")
+    assert task.finished(whole) == 2 and cluster.show(task.id)["Restarts"] == "1"
 
 
 def test_the_time_limit(cluster, whole, tmp_path):
