@@ -51,7 +51,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def contain():
-    """No test session leaves a daemon: what this process starts ends with it."""
+    """What this process starts ends with it: no daemon is left behind."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
