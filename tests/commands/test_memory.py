@@ -163,7 +163,7 @@ def look(*words, changes=r"(?!)"):
 
 COMMANDS = {
     "run": Run, "resume": Resume, "export": Export, "export-hdf5": ExportHdf5, "import": Import,
-    "verify": look("verify", "output"), "show": look("show", "output", "p-00001"),
+    "verify": look("verify", "output", "--deep"), "show": look("show", "output", "p-00001"),
     "plan": look("plan", "file", changes="^ways  |^  (resident|disk|nf4|nf4_double) "),
     "check": look("check", "file", changes="disk space|memory|device"),
     "status": look("status", "--json", "output", changes='"(time|free_bytes)"'), "log": look("log", "output"),
