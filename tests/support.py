@@ -23,6 +23,8 @@ BUILD = pathlib.Path(os.environ.get("STRATA_BUILD", SOURCE / "build"))
 STRATA = BUILD / "strata"
 EMULATED = BUILD / "tests" / "strata_emulated"  # the same with an emulated GPU (tests/cuda_emulation)
 
+os.environ["XDG_CACHE_HOME"] = os.devnull  # where nothing is kept: no run depends on those before it
+
 OK, USAGE, DATA, DEVICE, INTERNAL, WRITE, STOPPED, JOB, DRIFT = 0, 64, 65, 69, 70, 73, 75, 78, 80
 DONE, FAILED, SKIPPED = 0, 1, 2  # problem.state of the ledger
 

@@ -33,7 +33,7 @@ class Runner:
         shape = self.check.shape
         keys = {"problems": {"database": str(self.work / "problems.db"), "id": "problem_id", "max_tokens": shape.max_tokens,
                              "query": f"SELECT * FROM problems ORDER BY problem_id LIMIT {limit}"},
-                "model": {"path": str(self.work / "model"), "dtype": "bfloat16", "device": self.check.options.device},
+                "model": {"path": str(self.work / "model"), "dtype": "bfloat16", "device": self.check.options.device, "hash_cache": False},
                 "latents": {"layers": [-2], "pooling": "step_mean", "dtype": "float32", **(latents or {})},
                 "batch": {"tokens": shape.tokens, **(batch or {})},
                 "run": {"output": str(folder / "run"), "drift_stop": False, "disk_reserve_gb": 0,

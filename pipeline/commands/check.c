@@ -276,7 +276,9 @@ static int identity_of_resume(const struct check *check, const struct identity *
                               struct error *err) {
     const char *algorithms = identity_get(stored, IDENTITY_ALGORITHMS);
     struct model *model = check->inputs.model;
-    TRY(model_fingerprint_files(model, NULL, err));
+    const struct model_load_options options = {.hashes = check->inputs.job.hash_cache ? MODEL_HASHES_KNOWN
+                                                                                      : MODEL_HASHES_MADE};
+    TRY(model_fingerprint_files(model, &options, err));
     TRY(inputs_identity(&check->inputs, model_fingerprint(model), now, err));
     TRY(recorded_carry(stored, now, err));
     return algorithms == NULL ? STATUS_OK : identity_add(now, IDENTITY_ALGORITHMS, algorithms, err);

@@ -62,6 +62,7 @@ struct job {
     char *cpu_path;           // NULL: chosen from the processor's features
     double memory_reserve_gb; // of GPU memory, 10^9 bytes
     double load_timeout;      // seconds without a byte
+    bool hash_cache;          // of weight files, between launches
 
     // latents
     int64_t *layers; // as written; NULL: all

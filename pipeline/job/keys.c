@@ -108,6 +108,10 @@ const struct job_key job_keys[] = {
          "seconds without progress before a launch ends: while the tokenizer, the model or the device is "
          "opened, memory is taken or weights are read, for tuning one matmul shape, or for one batch before "
          "the first; shorter values count as 30 s, except while weights are read"},
+    {"model", "hash_cache", KEY_BOOLEAN, FIELD(hash_cache), .standard = "true",
+     .help = "keep the hashes of the weight files on this machine (`$XDG_CACHE_HOME/strata` or "
+             "`~/.cache/strata`): "
+             "files that have not changed since are not hashed again by later launches"},
 
     {"latents", "layers", KEY_LAYERS, LIST(layers, layer_count), .minimum = -1000, .maximum = 1000,
      .standard = "-2", .identity = true,

@@ -30,9 +30,6 @@ int loader_grow(struct loader_bytes *bytes, size_t size, struct error *err) {
 
 int loader_read(struct loader *loader, size_t file, size_t begin, size_t end, const unsigned char **out,
                 struct error *err) {
-    if (loader->ranges == NULL) {
-        return reader_bytes(loader->reader, file, begin, end, out, err);
-    }
     for (size_t i = 0; i < loader->range_count; i++) {
         const struct loader_range *range = &loader->ranges[i];
         if (range->file == file && range->begin <= begin && end <= range->end) {

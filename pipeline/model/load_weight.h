@@ -21,13 +21,13 @@ struct loader_range { // bytes [begin, end) of a file, a part of the reader
     size_t begin;
     size_t end;
     size_t part;
+    size_t hashed_every; // as the reader's part
 };
 
 struct loader {
     struct model *model;
     struct reader *reader;
-    const struct loader_range
-        *ranges; // [range_count] what the reader has of the files now; NULL: all of them
+    const struct loader_range *ranges; // [range_count] what the reader has of the files now
     size_t range_count;
     struct loader_bytes aligned; // what does not lie on its boundaries or in order in the file is copied here
     struct loader_bytes whole;   // of a tensor that is rearranged

@@ -269,7 +269,14 @@ int model_reserve(struct model *model, const struct model_plan *plan, struct err
 
 // ---- weights ----
 
+enum model_hashes {     // of the weight files, from an earlier launch on this machine (hash_cache.h)
+    MODEL_HASHES_MADE,  // not used: every file is hashed
+    MODEL_HASHES_KNOWN, // used where they are there
+    MODEL_HASHES_KEPT,  // and kept for later launches where they are not
+};
+
 struct model_load_options {
+    enum model_hashes hashes;
     double timeout_seconds; // no byte for this long ends the load (STATUS_DEVICE); 0: never
     struct log *log;        // says what it waits for after 30 s without a byte; may be NULL
     // False ends the load (STATUS_STOPPED). May be NULL.
@@ -281,6 +288,7 @@ struct model_load_options {
 };
 
 // Takes device memory and reads the weights into it. The fingerprint of all weight files is made on the way.
+// Of a file whose hashes are known what no device holds is not read.
 int model_load(struct model *model, const struct model_limits *limits,
                const struct model_load_options *options, struct error *err);
 
@@ -300,7 +308,8 @@ int model_set_limits(struct model *model, const struct model_limits *limits, str
 // a run's identity (`model.fingerprint`) and another first field.
 const char *model_fingerprint(const struct model *model);
 
-// Makes the fingerprint without loading. Reads every file once. `options` may be NULL.
+// Makes the fingerprint without loading. Reads every file once whose hashes are not known. `options` may be
+// NULL.
 int model_fingerprint_files(struct model *model, const struct model_load_options *options, struct error *err);
 
 // ---- before the first batch ----

@@ -9,6 +9,8 @@
 // The ring is all the memory taken: a model is never in host memory twice.
 //
 // What is read again is held to what was read first: a part may name the hashes that its pieces must have.
+// Where they are known from an earlier launch (hash_cache.h) a few are looked at and the others taken as they
+// are.
 #ifndef STRATA_MODEL_READER_H
 #define STRATA_MODEL_READER_H
 
@@ -30,6 +32,9 @@ struct reader_part {  // one file, or a range of one
     size_t begin;     // of the range, a multiple of READER_PIECE; positions below count from it
     // [pieces of the range] NULL: any. Must live until reader_close.
     const unsigned char (*expected)[DIGEST_BYTES];
+    // Of a part whose hashes are expected and believed: only every so many-th piece of the file is hashed and
+    // compared. 0: all are.
+    size_t hashed_every;
 };
 
 struct reader_options {
@@ -56,11 +61,11 @@ int reader_start(struct reader **out, const struct reader_part *parts, size_t co
 int reader_bytes(struct reader *reader, size_t part, size_t begin, size_t end, const unsigned char **out,
                  struct error *err);
 
-// Waits for the rest and adds to `digest`, for each part in order, its size (8 little-endian bytes) and the
-// SHA-256 (32 bytes) of each piece of READER_PIECE bytes (the last one of a part may be shorter).
-int reader_finish(struct reader *reader, struct digest *digest, struct error *err);
+// Waits for the rest.
+int reader_finish(struct reader *reader, struct error *err);
 
-// The hashes of a part's pieces, all read: reader_finish waited for them. Theirs is the reader's life.
+// The SHA-256 of each piece of a part, of READER_PIECE bytes (the last one may be shorter), all read:
+// reader_finish waited for them. Theirs is the reader's life.
 const unsigned char (*reader_hashes(const struct reader *reader, size_t part, size_t *count))[DIGEST_BYTES];
 
 // Bytes of the ring of a reader with these options over so many pieces.

@@ -104,8 +104,8 @@ int stage_plan_state(const struct model *model, size_t index, const struct model
 int shares_choose(const struct model *model, size_t last, const struct model_limits *limits,
                   size_t *first_block, struct error *err);
 
-// Reads all files through a reader: weights into their places on the stages, where there are any, and the
-// fingerprint.
+// Reads files through a reader: weights into their places on the stages, where there are any, and the
+// fingerprint of all of them.
 int load_files(struct model *model, bool with_weights, const struct model_load_options *options,
                struct error *err);
 

@@ -4,7 +4,7 @@
 
 #include "base/memory.h"
 #include "base/size.h"
-#include "model/load_weight.h"
+#include "model/load_ranges.h"
 
 static const double notice_seconds = 30;
 
@@ -30,51 +30,9 @@ struct streaming {
 
 // ---- what is read of the files ----
 
-static size_t piece_begin(size_t at) {
-    return at / READER_PIECE * READER_PIECE;
-}
-
-static size_t piece_end(size_t at, size_t size) {
-    return size - at < READER_PIECE - (at - piece_begin(at)) ? size : piece_begin(at) + READER_PIECE;
-}
-
-static bool is_of_block(const struct model *model, const struct tensor *tensor, size_t block) {
+static bool is_of_block(const void *block, const struct model *model, const struct tensor *tensor) {
     struct weight_use use = model->match.uses[tensor - model->checkpoint.tensors.entries];
-    return use.row != NULL && weight_in_block(use.row) && use.block == block;
-}
-
-// Whole pieces, as they were hashed; those that meet are one range. Appended.
-static int list_ranges(const struct model *model, size_t block, struct buffer *ranges, struct error *err) {
-    const struct tensors *tensors = &model->checkpoint.tensors;
-    struct loader_range open = {0};
-    for (size_t i = 0; i < tensors->count; i++) {
-        const struct tensor *tensor = tensors->in_files[i];
-        if (!is_of_block(model, tensor, block) || tensor->begin == tensor->end) {
-            continue;
-        }
-        size_t size = model->checkpoint.files[tensor->file].size;
-        struct loader_range range = {.file = tensor->file,
-                                     .begin = piece_begin(tensor->begin),
-                                     .end = piece_end(tensor->end - 1, size)};
-        if (open.end > 0 && open.file == range.file && range.begin <= open.end) {
-            open.end = size_max(open.end, range.end);
-            continue;
-        }
-        if (open.end > 0) {
-            TRY(buffer_append(ranges, &open, sizeof open, err));
-        }
-        open = range;
-    }
-    return open.end > 0 ? buffer_append(ranges, &open, sizeof open, err) : STATUS_OK;
-}
-
-static size_t bytes_of(const struct buffer *ranges) {
-    const struct loader_range *range = (const void *)ranges->data;
-    size_t bytes = 0;
-    for (size_t i = 0; i < ranges->size / sizeof *range; i++) {
-        bytes += range[i].end - range[i].begin;
-    }
-    return bytes;
+    return use.row != NULL && weight_in_block(use.row) && use.block == *(const size_t *)block;
 }
 
 // ---- memory ----
@@ -93,8 +51,9 @@ static int count_bytes(const struct model *model, const struct model_weights *we
     *largest = 0;
     for (size_t block = weights_first_streamed(weights); block < end; block++) {
         struct buffer ranges = {0};
-        int status = list_ranges(model, block, &ranges, err);
-        size_t bytes = bytes_of(&ranges);
+        int status = load_ranges_add(&ranges, model, is_of_block, &block, err);
+        size_t bytes =
+            load_ranges_bytes((const void *)ranges.data, ranges.size / sizeof(struct loader_range));
         *all += bytes; // of files that are there
         *largest = size_max(*largest, bytes);
         buffer_destroy(&ranges);
@@ -145,7 +104,8 @@ static int list_all_ranges(struct streaming *streaming, const struct model_weigh
     TRY(memory_zeroed(&block, weights->streamed + 1, sizeof streaming->first_range[0], err));
     streaming->first_range = block;
     for (size_t i = 0; i < weights->streamed; i++) {
-        TRY(list_ranges(streaming->model, first + i, &streaming->ranges, err));
+        const size_t number = first + i;
+        TRY(load_ranges_add(&streaming->ranges, streaming->model, is_of_block, &number, err));
         streaming->first_range[i + 1] = streaming->ranges.size / sizeof(struct loader_range);
     }
     return STATUS_OK;
@@ -231,27 +191,11 @@ static int begin_reading(struct streaming *streaming, size_t streamed, size_t fi
     size_t begin = streaming->first_range[first];
     size_t count = streaming->first_range[streamed] - begin;
     const struct model *model = streaming->model;
-    void *block;
     reader_close(streaming->loader.reader);
     streaming->loader.reader = NULL;
-    TRY(memory_zeroed(&block, size_max(count, 1), sizeof(struct reader_part), err));
-    struct reader_part *parts = block;
-    for (size_t i = 0; i < count; i++) {
-        struct loader_range *range = &ranges[begin + i];
-        const struct checkpoint_file *file = &model->checkpoint.files[range->file];
-        range->part = i;
-        parts[i] = (struct reader_part){.descriptor = file->descriptor,
-                                        .size = range->end - range->begin,
-                                        .name = file->path,
-                                        .begin = range->begin,
-                                        .expected =
-                                            (const unsigned char(*)[DIGEST_BYTES])model->hashes[range->file] +
-                                            range->begin / READER_PIECE};
-    }
-    int status = reader_start(&streaming->loader.reader, parts, count, &streaming->reading, err);
-    free(parts);
     streaming->next = first;
-    return status;
+    return load_ranges_start(&streaming->loader.reader, model, ranges + begin, count, model->hashes,
+                             &streaming->reading, err);
 }
 
 static int load_block(struct streaming *streaming, size_t streamed, size_t block, struct error *err) {
@@ -262,7 +206,7 @@ static int load_block(struct streaming *streaming, size_t streamed, size_t block
     streaming->loader.range_count = streaming->first_range[streamed + 1] - begin;
     for (size_t i = 0; i < tensors->count; i++) {
         const struct tensor *tensor = tensors->in_files[i];
-        if (is_of_block(model, tensor, block)) {
+        if (is_of_block(&block, model, tensor)) {
             TRY(load_tensor(&streaming->loader, &streaming->places, tensor,
                             model->match.uses[tensor - tensors->entries], err));
         }

@@ -68,6 +68,7 @@ static void test_defaults(void **state) {
     assert_true(job.memory_gb == 0 && job.device_memory_count == 0);
     assert_null(job.cpu_path);
     assert_true(job.load_timeout == 600);
+    assert_true(job.hash_cache);
     assert_int_equal(job.layer_count, 1);
     assert_int_equal(job.layers[0], -2);
     assert_int_equal(job.pooling, POOLING_STEP_MEAN);
@@ -102,7 +103,8 @@ static void test_values(void **state) {
         "  metadata: [domain, 'a b']\n"
         "model: {path: m, tokenizer: t/tok.json, adapter: a/lora, dtype: float32, device: 'cuda:1', "
         "cpu_path: avx2,\n"
-        "        expand: load, weights_rounding: float16, quantize: nf4_double, load_timeout: 2.5e1}\n"
+        "        expand: load, weights_rounding: float16, quantize: nf4_double, load_timeout: 2.5e1,\n"
+        "        hash_cache: false}\n"
         "latents: {layers: all, pooling: tokens, dtype: bfloat16, token_ids: true}\n"
         "batch: {problems: 1, tokens: 4194304, window: 1}\n"
         "run: {output: ../o, threads: 1024, drift_stop: false, disk_reserve_gb: 0, profile: p.json}\n");
@@ -124,6 +126,7 @@ static void test_values(void **state) {
     assert_string_equal(job.devices[0], "cuda:1");
     assert_string_equal(job.cpu_path, "avx2");
     assert_true(job.load_timeout == 25);
+    assert_false(job.hash_cache);
     assert_null(job.layers);
     assert_int_equal(job.pooling, POOLING_TOKENS);
     assert_int_equal(job.latents_dtype, DTYPE_BF16);

@@ -43,6 +43,8 @@ static void hear_reading(void *context) {
 
 static struct model_load_options load_options(struct launch *launch) {
     return (struct model_load_options){.timeout_seconds = launch->inputs.job.load_timeout,
+                                       .hashes = launch->inputs.job.hash_cache ? MODEL_HASHES_KEPT
+                                                                               : MODEL_HASHES_MADE,
                                        .log = &launch->log,
                                        .progress = show_load,
                                        .reads_again = hear_reading,
