@@ -271,6 +271,39 @@ static void ranges_have_the_bytes_of_the_first_reading(void **state) {
     assert_non_null(strstr(err.message, "ends at byte 41943040 of 47190241: it was cut"));
 }
 
+// Of a part whose hashes are believed every so many-th piece of the file is looked at, wherever the part
+// begins.
+static void believed_hashes_are_looked_at_here_and_there(void **state) {
+    struct files *files = *state;
+    struct error err = {0};
+    struct reader_options options = {.threads = 2};
+    struct reader_part ranges[RANGES];
+    unsigned char kept[LONG / READER_PIECE + 1][DIGEST_BYTES];
+    make_ranges(files, ranges);
+    expect_first_reading(files, ranges, kept);
+    for (size_t piece = 0; piece <= LONG / READER_PIECE; piece++) {
+        struct reader_part part = files->parts[1];
+        struct reader *reader;
+        size_t count;
+        part.begin = READER_PIECE;
+        part.size -= READER_PIECE;
+        part.expected = (const unsigned char(*)[DIGEST_BYTES])kept + 1;
+        part.hashed_every = 4;
+        kept[piece][3] ^= 1;
+        must(reader_start(&reader, &part, 1, &options, &err), &err);
+        int status = reader_finish(reader, &err);
+        assert_int_equal(status, piece == 4 || piece == 8 ? STATUS_DATA : STATUS_OK);
+        if (status == STATUS_OK) {
+            assert_memory_equal(reader_hashes(reader, 0, &count), kept + 1, (sizeof kept) - DIGEST_BYTES);
+            assert_int_equal(count, LONG / READER_PIECE);
+        } else {
+            assert_non_null(strstr(err.message, "are not those that an earlier launch hashed"));
+        }
+        reader_close(reader);
+        kept[piece][3] ^= 1;
+    }
+}
+
 // As many pieces as are read ahead, and no more than there are.
 static void a_ring_is_as_large_as_is_said(void **state) {
     (void)state;
@@ -406,6 +439,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(files_are_hashed_without_being_asked_for, make_files, remove_files),
         cmocka_unit_test_setup_teardown(a_file_that_is_cut_is_an_error, make_files, remove_files),
         cmocka_unit_test_setup_teardown(ranges_have_the_bytes_of_the_first_reading, make_files, remove_files),
+        cmocka_unit_test_setup_teardown(believed_hashes_are_looked_at_here_and_there, make_files,
+                                        remove_files),
         cmocka_unit_test(a_ring_is_as_large_as_is_said),
         cmocka_unit_test_setup_teardown(a_stop_ends_the_wait, make_files, remove_files),
         cmocka_unit_test(a_stop_ends_a_long_wait),
