@@ -98,6 +98,14 @@ def test_the_same_run(place):
     assert place.job.shards() == plain.shards()
 
 
+def test_the_other_parts_of_a_job(place):
+    place = Place(place)
+    for part in range(3):
+        place.job.run("--part", f"{part}/3", environment=place.environment())
+    logs = [path.read_text() for path in sorted(place.job.output.glob("part-*/run.log"))]
+    assert ["2 of 2 weight files are as an earlier launch hashed them" in log for log in logs] == [False, True, True]
+
+
 def test_a_finished_run_reads_nothing(made):
     _, known, size = made.run()
     assert (known, size) == (2, 0)
