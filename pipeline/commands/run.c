@@ -81,6 +81,10 @@ static const struct option options[] = {
      .choices = "all",
      .help = "once the run is finished, retry the failed problems whose cause may be transient (hidden "
              "states that were not finite); all: every failed problem"},
+    {.name = "--device",
+     .kind = OPTION_TEXT,
+     .value = "NAME",
+     .help = "cpu or cuda:N, in place of model.device"},
     {.name = "--quiet", .kind = OPTION_FLAG, .help = "show no progress"},
 };
 

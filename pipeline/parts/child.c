@@ -51,7 +51,6 @@ int child_start(struct child *child, const char *program, char *const *argv, con
     if (pipe2(ends, O_CLOEXEC) != 0) {
         return error_set_errno(err, STATUS_INTERNAL, "cannot make a pipe");
     }
-    fflush(NULL);
     pid_t id = fork();
     if (id == 0) {
         become(program, argv, place, ends[1], parent);

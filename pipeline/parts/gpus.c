@@ -40,7 +40,6 @@ int gpus_ask(struct gpus *gpus, struct error *err) {
     if (pipe2(ends, O_CLOEXEC) != 0) {
         return error_set_errno(err, STATUS_INTERNAL, "cannot make a pipe");
     }
-    fflush(NULL);
     pid_t id = fork();
     if (id == 0) {
         answer(ends[1]);

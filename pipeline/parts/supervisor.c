@@ -283,11 +283,11 @@ static void run_all(struct supervisor *supervisor) {
     signal(SIGCHLD, SIG_DFL); // ignored, which is inherited, no end of a process is told
     signal(SIGPIPE, SIG_IGN); // a reader of the progress that goes away must not end the parts
     do {
+        heed_signals(supervisor);
         for (size_t i = 0; i < supervisor->options->slots; i++) {
             tend_slot(supervisor, &supervisor->slots[i]);
         }
         look(supervisor, false);
-        heed_signals(supervisor);
     } while (has_more(supervisor));
     give_up_waiting(supervisor);
     look(supervisor, true);
