@@ -1,9 +1,9 @@
 // The process of one part: started in its place on the machine, heard through a pipe, told to stop, reaped.
 //
-// It leads a group and a terminal session of its own, so that what a terminal or a shell sends to all (^C, a
-// hang-up) reaches it through its parent alone: a run that hears the same signal twice ends at once. It is
-// told to stop by SIGHUP, which a run may hear any number of times beside others, from its parent, and from
-// the kernel when the parent dies.
+// It leads a process group of its own and has no terminal, so that what a terminal or a shell sends to all
+// (^C, a hang-up) reaches it through its parent alone: a run that hears the same signal twice ends at once. A
+// batch system may tell it as well, so the parent says SIGHUP, which a run may hear any number of times
+// beside others; and so does the kernel when the parent dies.
 #ifndef STRATA_PARTS_CHILD_H
 #define STRATA_PARTS_CHILD_H
 

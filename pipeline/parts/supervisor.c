@@ -31,6 +31,7 @@ struct supervisor {
     struct supervised *parts;
     struct slot *slots;
     sigset_t signals;
+    bool ready;
     int stop;      // the first stop signal; 0: none
     double asked;  // when it came
     double killed; // when the time to stop was over, or somebody was in a hurry; 0: not yet
@@ -74,6 +75,24 @@ static void judge_slot(struct supervisor *supervisor, struct slot *slot, int exi
     }
 }
 
+// For the same reason as the one that should have made what all share.
+static void fail_waiting(struct supervisor *supervisor, const struct supervised *failed) {
+    for (size_t i = 0; i < supervisor->options->parts; i++) {
+        struct supervised *part = &supervisor->parts[i];
+        if (part->state == PART_WAITING) {
+            part->state = PART_ENDED;
+            part->exit_code = failed->exit_code;
+            set_last_line(part, failed->last_line);
+        }
+    }
+}
+
+static bool is_ready(struct supervisor *supervisor) {
+    const struct supervisor_options *options = supervisor->options;
+    supervisor->ready = supervisor->ready || options->ready == NULL || options->ready(options->context);
+    return supervisor->ready;
+}
+
 static void judge_part(struct supervisor *supervisor, struct slot *slot, int ended) {
     const struct restart_policy *policy = &supervisor->options->restarts;
     struct supervised *part = &supervisor->parts[slot->part];
@@ -102,6 +121,9 @@ static void judge_part(struct supervisor *supervisor, struct slot *slot, int end
     case PART_FAILED:
         part->state = PART_ENDED;
         say(supervisor, lines, "part %zu/%zu %s and has failed", slot->part, supervisor->options->parts, end);
+        if (!is_ready(supervisor)) {
+            fail_waiting(supervisor, part);
+        }
         break;
     }
     judge_slot(supervisor, slot, part->exit_code);
@@ -217,7 +239,7 @@ static void tend_slot(struct supervisor *supervisor, struct slot *slot) {
         judge_part(supervisor, slot, ended);
     }
     if (slot->child.id == 0 && supervisor->stop == 0 && !is_closed(slot) &&
-        next_part(supervisor, &slot->part)) {
+        (is_ready(supervisor) || running(supervisor) == 0) && next_part(supervisor, &slot->part)) {
         start_part(supervisor, slot);
     }
 }

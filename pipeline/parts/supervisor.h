@@ -41,6 +41,9 @@ struct supervisor_options {
     size_t slots;
     struct restart_policy restarts;
     double stop_seconds; // from a stop to the death of the last process
+    // Whether what all parts share is there, which the first one to run makes: until then one runs alone, and
+    // when it fails the others do not begin. May be NULL: it is.
+    bool (*ready)(void *context);
     // One event in words, and the lines that a process said last (NULL: none). May be NULL, as the next.
     void (*say)(void *context, const char *text, const char *lines);
     void (*look)(void *context, const struct supervised *parts); // about once a second, and at the end

@@ -113,7 +113,10 @@ static int act(char **argv) {
             fprintf(stderr, "line %d\n", i);
         }
         return 65;
+    } else if (strcmp(word, "make") == 0) {
+        note(folder, "made\n");
     }
+    note(folder, "part %zu ends\n", part);
     return atoi(word);
 }
 
@@ -267,6 +270,52 @@ static void test_what_a_person_must_see_is_not(void **state) {
         assert_int_equal(world.parts[i].exit_code, atoi(codes[i]));
         assert_int_equal(world.parts[i].restarts, 0);
     }
+    close_world(&world);
+}
+
+static bool is_made(void *context) {
+    return logged(context, "made") > 0;
+}
+
+// Before all others if it may, but not beside another one: it crashes before it has made what all share.
+static void test_one_at_once_before_that(void **state) {
+    (void)state;
+    struct world world;
+    char log[TEXT];
+    open_world(&world, 6, 4);
+    world.options.ready = is_made;
+    put_script(&world, 0, "70 70 make");
+    assert_int_equal(run(&world), STATUS_OK);
+    read_all(log, world.folder, "log");
+    *strstr(log, "made") = 0;
+    assert_int_equal(strncmp(log, "part 0 begins", 13), 0);
+    size_t running = 0;
+    for (const char *at = log; *at != 0; at += strcspn(at, "\n") + 1) {
+        running += strstr(at, " begins") == at + 6;
+        running -= strstr(at, " ends") == at + 6;
+        assert_true(running <= 1);
+    }
+    assert_int_equal(running, 1);
+    assert_int_equal(logged(&world, "ends"), 8);
+    close_world(&world);
+}
+
+static bool is_never_made(void *context) {
+    (void)context;
+    return false;
+}
+
+static void test_what_all_share_cannot_be_made(void **state) {
+    (void)state;
+    struct world world;
+    open_world(&world, 4, 2);
+    world.options.ready = is_never_made;
+    put_script(&world, 0, "talk");
+    assert_int_equal(run(&world), STATUS_DATA);
+    assert_int_equal(logged(&world, "begins"), 1);
+    assert_string_equal(world.err.message, "4 of 4 parts failed");
+    assert_string_equal(world.parts[3].last_line, "line 99999");
+    assert_int_equal(world.parts[3].exit_code, 65);
     close_world(&world);
 }
 
@@ -437,6 +486,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_all_parts_run),
         cmocka_unit_test(test_crashes_are_started_again),
         cmocka_unit_test(test_what_a_person_must_see_is_not),
+        cmocka_unit_test(test_one_at_once_before_that),
+        cmocka_unit_test(test_what_all_share_cannot_be_made),
         cmocka_unit_test(test_last_words),
         cmocka_unit_test(test_a_lost_device),
         cmocka_unit_test(test_no_device_is_left),
