@@ -188,6 +188,10 @@ struct device_ops {
 const char *cuda_build(void);
 size_t cuda_gpus(struct error *why);
 
+// "0000:1B:00.0": where GPU `index` is plugged in. False when not known.
+enum { CUDA_BUS_ID = 32 };
+bool cuda_bus_id(int index, char out[CUDA_BUS_ID]);
+
 // Opens GPU `index`; the emulation and kernels/cuda_absent.c implement it too. *there: a usable GPU was found
 // (false: err says why there is none, and `auto` may take the CPU).
 int cuda_device_open(struct device **out, int index, const struct device_options *options, const char *why,

@@ -10,6 +10,12 @@ size_t cuda_gpus(struct error *why) {
     return 0;
 }
 
+bool cuda_bus_id(int index, char out[CUDA_BUS_ID]) {
+    (void)index;
+    (void)out;
+    return false;
+}
+
 int cuda_device_open(struct device **out, int index, const struct device_options *options, const char *why,
                      bool *there, struct error *err) {
     (void)index;

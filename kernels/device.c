@@ -94,6 +94,27 @@ size_t device_gpus(struct error *why) {
     return cuda_gpus(why);
 }
 
+int device_memory_node(const char *name) {
+    char bus_id[CUDA_BUS_ID];
+    char path[96];
+    unsigned domain, bus, slot, function;
+    int index;
+    int node = -1;
+    if (!names_cuda(name, &index) || !cuda_bus_id(index, bus_id) ||
+        sscanf(bus_id, "%x:%x:%x.%x", &domain, &bus, &slot, &function) != 4) {
+        return -1;
+    }
+    snprintf(path, sizeof path, "/sys/bus/pci/devices/%04x:%02x:%02x.%x/numa_node", domain, bus, slot,
+             function);
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return -1;
+    }
+    bool known = fscanf(file, "%d", &node) == 1;
+    fclose(file);
+    return known ? node : -1;
+}
+
 enum dtype device_dtype(const struct device *device) {
     return device->dtype;
 }

@@ -54,6 +54,9 @@ struct device_options {
 // or no driver to ask.
 size_t device_gpus(struct error *why);
 
+// The memory node (NUMA) that a GPU is next to; -1 where the system does not say, and of the CPU.
+int device_memory_node(const char *name);
+
 // name: "cpu", "cuda:N" or "auto". STATUS_DEVICE with the reason when it is not there. The caller closes it.
 int device_open(struct device **out, const char *name, const struct device_options *options,
                 struct error *err);

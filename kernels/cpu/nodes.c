@@ -40,6 +40,7 @@ void cpu_nodes_read(struct cpu_nodes *nodes, const char *root, const cpu_set_t *
             fgets(list, sizeof list, file) == NULL ? 0 : add_list(&nodes->sets[nodes->count], list, allowed);
         fclose(file);
         if (found > 0) { // a node of memory alone has no threads
+            nodes->numbers[nodes->count] = node;
             nodes->processors[nodes->count++] = found;
         }
     }

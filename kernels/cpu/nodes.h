@@ -1,5 +1,5 @@
 // Memory nodes (NUMA), as /sys/devices/system/node shows them: which threads stay on which, so that what a
-// thread touched first stays near to it. Private to kernels/cpu.
+// thread touched first stays near to it. Of other rooms, only parts/ reads it, to place whole processes.
 #ifndef STRATA_KERNELS_CPU_NODES_H
 #define STRATA_KERNELS_CPU_NODES_H
 
@@ -11,6 +11,7 @@ enum { NODES_MOST = 64 };
 struct cpu_nodes {
     size_t count;                  // nodes with processors that this process may use
     size_t processors[NODES_MOST]; // of each
+    int numbers[NODES_MOST];       // the system's
     cpu_set_t sets[NODES_MOST];
 };
 

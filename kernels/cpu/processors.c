@@ -58,8 +58,7 @@ bool processors_bind(size_t threads, size_t thread) {
     return true;
 }
 
-// The lowest number among the threads of a processor's core, which names the core.
-static size_t core_of(const char *root, size_t processor) {
+size_t processors_core(const char *root, size_t processor) {
     char path[256];
     unsigned long first;
     snprintf(path, sizeof path, "%s/cpu%zu/topology/thread_siblings_list", root, processor);
@@ -76,7 +75,7 @@ size_t processors_cores(const char *root, const cpu_set_t *allowed) {
     CPU_ZERO(&cores);
     for (size_t i = 0; i < CPU_SETSIZE; i++) {
         if (CPU_ISSET(i, allowed)) {
-            CPU_SET(core_of(root, i), &cores);
+            CPU_SET(processors_core(root, i), &cores);
         }
     }
     return (size_t)CPU_COUNT(&cores);

@@ -1,5 +1,5 @@
-// Which processors this process may use, and how many threads of computing are worth having on them. Private
-// to kernels/.
+// Which processors this process may use, and how many threads of computing are worth having on them. Of other
+// rooms, only parts/ reads it, to place whole processes.
 #ifndef STRATA_KERNELS_CPU_PROCESSORS_H
 #define STRATA_KERNELS_CPU_PROCESSORS_H
 
@@ -20,8 +20,12 @@ void processors_unbind(void);
 // where it does not.
 bool processors_bind(size_t threads, size_t thread);
 
+// The lowest number among the threads of a processor's core, which names the core. root:
+// "/sys/devices/system/cpu". A processor of which nothing is known is a core of its own.
+size_t processors_core(const char *root, size_t processor);
+
 // Distinct cores among them: the threads of one core share its units and caches, which one thread of products
-// fills. root: "/sys/devices/system/cpu". A processor of which nothing is known is a core of its own.
+// fills.
 size_t processors_cores(const char *root, const cpu_set_t *allowed);
 
 #endif

@@ -126,6 +126,10 @@ size_t cuda_gpus(struct error *why) {
     return count_devices(&count, why) == STATUS_OK ? (size_t)count : 0;
 }
 
+bool cuda_bus_id(int index, char out[CUDA_BUS_ID]) {
+    return cudaDeviceGetPCIBusId(out, CUDA_BUS_ID, index) == cudaSuccess;
+}
+
 static int read_attribute(int *out, enum cudaDeviceAttr attribute, int index, struct error *err) {
     return cuda_check(cudaDeviceGetAttribute(out, attribute, index), "cudaDeviceGetAttribute", NULL, err);
 }
@@ -195,7 +199,7 @@ static int open_matmuls(struct cuda_device *cuda, struct error *err) {
 
 // What will not be known of the GPU is a warning, in the description's reason.
 static int open_telemetry(struct cuda_device *cuda, struct error *err) {
-    char bus_id[32];
+    char bus_id[CUDA_BUS_ID];
     char warning[160];
     TRY(cuda_check(cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, cuda->index), "cudaDeviceGetPCIBusId", NULL,
                    err));

@@ -246,6 +246,9 @@ void job_arguments(struct inputs_options *options, const struct arguments *argum
     if (look_up(arguments, "--limit") != NULL) {
         options->limit = (uint64_t)argument_integer(arguments, "--limit", 0);
     }
+    if (look_up(arguments, "--device") != NULL) {
+        options->device = argument_text(arguments, "--device", NULL);
+    }
     if (look_up(arguments, "--threads") != NULL) {
         options->threads = (int)argument_integer(arguments, "--threads", 0);
     }

@@ -3,6 +3,7 @@
 #include "base/printable.h"
 #include "commands/command.h"
 #include "commands/part_option.h"
+#include "commands/run_parts.h"
 #include "run/runner.h"
 
 static void print_failures(FILE *out, const struct runner_summary *summary, bool asked) {
@@ -42,8 +43,17 @@ static void print_summary(FILE *out, const struct runner_summary *summary, bool 
     }
 }
 
+static int refuse_options_of_parts(const struct arguments *arguments, struct error *err) {
+    bool given = argument_given(arguments, "--at-once") || argument_given(arguments, "--restarts");
+    return given ? error_set(err, STATUS_USAGE, "--at-once and --restarts belong to --parts") : STATUS_OK;
+}
+
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
+    if (argument_given(arguments, "--parts")) {
+        return run_parts(context, err);
+    }
+    TRY(refuse_options_of_parts(arguments, err));
     const char *scope = argument_text(arguments, "--retry-failed", NULL);
     struct runner_options options = {.stop_after = (uint64_t)argument_integer(arguments, "--stop-after", 0),
                                      .retry = {.asked = argument_given(arguments, "--retry-failed"),
@@ -81,6 +91,28 @@ static const struct option options[] = {
      .choices = "all",
      .help = "once the run is finished, retry the failed problems whose cause may be transient (hidden "
              "states that were not finite); all: every failed problem"},
+    {.name = "--device",
+     .kind = OPTION_TEXT,
+     .value = "NAME",
+     .help = "cpu or cuda:N, in place of model.device"},
+    {.name = "--parts",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .help = "run all N parts of the job on this machine, each in a process of its own, one a GPU at once",
+     .minimum = 1,
+     .maximum = RUN_PARTS_MOST},
+    {.name = "--at-once",
+     .kind = OPTION_INTEGER,
+     .value = "K",
+     .help = "with --parts: as many processes at once (default: one for each GPU of model.device, or one)",
+     .minimum = 1,
+     .maximum = RUN_PARTS_AT_ONCE},
+    {.name = "--restarts",
+     .kind = OPTION_INTEGER,
+     .value = "R",
+     .help = "with --parts: start a part that crashed as often again (default: 3)",
+     .minimum = 0,
+     .maximum = 1000},
     {.name = "--quiet", .kind = OPTION_FLAG, .help = "show no progress"},
 };
 
@@ -110,6 +142,17 @@ const struct command command_run = {
         "database (all other rows unchanged), it retries every failed problem. Results go into new shards; "
         "sealed\n"
         "shards stay as they are. Once started, the retry is part of the run: any launch finishes it.\n"
+        "--parts N runs parts 0/N to N-1/N, each as --part does, in processes that share this machine: one a "
+        "GPU,\n"
+        "or --at-once K, each with cores and a memory node of its own. A part that crashes, loses its device "
+        "or finds\n"
+        "the database locked starts again after a pause; one that ends with 64, 65, 73, 78 or 80 does not, "
+        "and "
+        "the\n"
+        "others go on. A stop signal stops all parts. The exit code is 75 after a stop, otherwise that of "
+        "the "
+        "part\n"
+        "that most needs a person.\n"
         "Exit codes: strata help exit-codes.\n",
     .run = run,
 };

@@ -115,6 +115,10 @@ uint64_t job_device_limit(const struct job *job, const char *device);
 // The reference of all keys: Markdown for configs/README.md, plain text for `strata help job`.
 void job_print_reference(FILE *out, bool markdown);
 
+// In place of model.device: "cpu" or "cuda:N"; STATUS_USAGE otherwise. The job stays as it is when that
+// fails.
+int job_set_device(struct job *job, const char *name, struct error *err);
+
 // Calls `each` with "section.key" and its value as text for every key that may change a byte of output (the
 // table says which). Stops on and returns a non-zero result.
 int job_each_identity_key(const struct job *job,

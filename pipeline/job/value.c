@@ -302,6 +302,20 @@ static int assign_devices(struct job *job, const struct job_key *key, const stru
     return copy_texts(job, key, value, item, err);
 }
 
+int job_set_device(struct job *job, const char *name, struct error *err) {
+    char *copy;
+    if (strcmp(name, "cpu") != 0 && !is_gpu(name)) {
+        return error_set(err, STATUS_USAGE, "--device must be cpu or cuda:N, not '%s'", name);
+    }
+    TRY(memory_text(&copy, name, err));
+    for (size_t i = 0; i < job->device_count; i++) {
+        free(job->devices[i]);
+    }
+    job->devices[0] = copy;
+    job->device_count = 1;
+    return STATUS_OK;
+}
+
 static int assign_device_memory(struct job *job, const struct job_key *key, const struct job_item *item,
                                 struct error *err) {
     struct job_device_memory *memory = &job->device_memory[job->device_memory_count];

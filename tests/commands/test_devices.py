@@ -64,6 +64,21 @@ def test_each_with_the_whole_model(one, tmp_path, devices, seed):
     assert set(named(job)) == wanted, named(job)
 
 
+@pytest.mark.parametrize("devices", [["cuda:7", "cuda:8"], "cuda:9", "cpu"])
+def test_one_in_place_of_the_jobs(one, tmp_path, devices):
+    """Those of the job are not here, or compute other bits."""
+    job = on(one, tmp_path, devices)
+    job.run("--device", "cuda:9", environment=emulation(), expect=DEVICE)
+    job.run("--device", "cuda:2", environment=emulation(SEED=9))
+    same_as(one, job)
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda:all", "cuda:", "gpu"])
+def test_no_device_by_that_name(one, tmp_path, name):
+    done = on(one, tmp_path, gpus(2)).run("--device", name, expect=support.USAGE)
+    assert f"--device must be cpu or cuda:N, not '{name}'" in done.err
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_split_by_layers(one, tmp_path, count):
     """One after the other computes each batch: none is named."""

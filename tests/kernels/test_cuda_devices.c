@@ -312,6 +312,7 @@ static void test_times(void **state) {
 static void counted(struct rig *rig) {
     struct error why = {0};
     REQUIRE(device_gpus(&why) == 3);
+    REQUIRE(device_memory_node("cpu") == -1 && device_memory_node("cuda:3") == -1); // there is none
     rig_open_on(rig, "cuda:2", DTYPE_F32);
 }
 

@@ -53,6 +53,8 @@ static void test_tree(void **state) {
     assert_int_equal(nodes.count, 2);
     assert_int_equal(nodes.processors[0], 4);
     assert_int_equal(nodes.processors[1], 6);
+    assert_int_equal(nodes.numbers[0], 0);
+    assert_int_equal(nodes.numbers[1], 3);
     for (size_t i = 0; i < 12; i++) {
         bool first = (i >= 1 && i <= 3) || i == 8;
         bool second = (i >= 4 && i <= 7) || i == 9 || i == 10;

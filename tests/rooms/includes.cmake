@@ -11,7 +11,7 @@ function(try_include room header out words)
 endfunction()
 
 foreach(pair "base base/error.h" "kernels base/error.h" "checkpoints base/error.h" "model kernels/device.h"
-        "watch journal/journal.h" "stages watch/guard.h" "start stages/writer.h" "run start/launch.h" "commands run/runner.h")
+        "parts kernels/cpu/nodes.h" "watch journal/journal.h" "stages watch/guard.h" "start stages/writer.h" "run start/launch.h" "commands run/runner.h")
   separate_arguments(pair)
   list(GET pair 0 room)
   list(GET pair 1 header)
@@ -23,7 +23,7 @@ endforeach()
 
 foreach(pair "base stages/batch_plan.h" "base kernels/device.h" "kernels model/model.h" "checkpoints job/job.h"
         "checkpoints stages/batch_plan.h" "model checkpoints/ledger.h" "model text/tokenizer.h" "model bench/benchmark.h"
-        "journal watch/guard.h" "watch stages/writer.h" "stages start/inputs.h" "start run/runner.h"
+        "parts checkpoints/ledger.h" "journal watch/guard.h" "watch stages/writer.h" "stages start/inputs.h" "start run/runner.h"
         "run commands/command.h" "commands watch/guard.h" "commands extract/watch/guard.h" "commands run/watch/guard.h")
   separate_arguments(pair)
   list(GET pair 0 room)

@@ -58,6 +58,9 @@ int inputs_read_job(struct inputs *inputs, const struct inputs_options *options,
     if (options->model_copy != NULL) {
         TRY(take_copy(inputs, options->model_copy, err));
     }
+    if (options->device != NULL) {
+        TRY(job_set_device(&inputs->job, options->device, err));
+    }
     TRY(set_tokenizer(&inputs->job, err));
     if (options->threads > 0) {
         inputs->job.threads = options->threads;

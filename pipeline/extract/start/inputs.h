@@ -73,6 +73,7 @@ struct inputs_options {
     uint64_t limit;
     int threads;
     struct run_part part; // count 0: the whole job
+    const char *device;   // "cpu" or "cuda:N"
     struct watch watch;
     struct inputs_phases phases;
 };
