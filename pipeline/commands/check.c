@@ -26,6 +26,7 @@
 struct check {
     struct inputs inputs;
     struct ledger *ledger;       // of a run that has begun in the output, read-only; NULL: none
+    uint64_t parts;              // of the set that the output is; 0: none
     struct ledger_totals totals; // zeros without a ledger
     char detail[1024];           // of the condition that passed
 };
@@ -217,6 +218,20 @@ static int open_ledger(struct check *check, struct error *err) {
     return batching_settle(&check->inputs, check->ledger, err);
 }
 
+// A part computes on the instruction set of those before it.
+static int check_set(struct check *check, struct error *err) {
+    struct job *job = &check->inputs.job;
+    struct run_set_shared shared;
+    bool found;
+    TRY(run_set_shared(job->output, &shared, &found, err));
+    bool follows = found && shared.cpu_path[0] != 0 && job->cpu_path == NULL;
+    int status = follows ? memory_text(&job->cpu_path, shared.cpu_path, err) : STATUS_OK;
+    run_set_shared_destroy(&shared);
+    snprintf(check->detail, sizeof check->detail, "%.400s is divided into %" PRIu64 " parts", job->output,
+             check->parts);
+    return status;
+}
+
 static int check_output(struct check *check, struct error *err) {
     const struct job *job = &check->inputs.job;
     char folder[PATH_SIZE];
@@ -224,6 +239,10 @@ static int check_output(struct check *check, struct error *err) {
     TRY(check_folder(folder, job->force_network_output, err));
     if (run_folder_busy(job->output)) {
         return error_set(err, STATUS_WRITE, "another runner is active in %s", job->output);
+    }
+    TRY(run_set_parts(job->output, &check->parts, err));
+    if (check->parts > 0) {
+        return check_set(check, err);
     }
     TRY(folder_content_admit(job->output, err));
     TRY(open_ledger(check, err));
@@ -284,6 +303,27 @@ static int identity_of_resume(const struct check *check, const struct identity *
     return algorithms == NULL ? STATUS_OK : identity_add(now, IDENTITY_ALGORITHMS, algorithms, err);
 }
 
+// What the parts share, as far as the whole job has it too: not which rows a part has.
+static int stored_by_parts(const struct check *check, struct identity *stored, bool *found,
+                           struct error *err) {
+    struct run_set_shared shared = {0};
+    const char *problems = check->inputs.survey.totals.problems_sha256;
+    int status;
+    TRY_TO(done, status = run_set_shared(check->inputs.job.output, &shared, found, err));
+    for (size_t i = 0; i < shared.identity.count; i++) {
+        const struct identity_entry *entry = &shared.identity.entries[i];
+        if (strcmp(entry->key, IDENTITY_PART_SURVEY) != 0) {
+            TRY_TO(done, status = identity_add(stored, entry->key, entry->value, err));
+        }
+    }
+    if (*found) {
+        status = identity_add(stored, IDENTITY_PROBLEMS, problems, err);
+    }
+done:
+    run_set_shared_destroy(&shared);
+    return status;
+}
+
 // A run that has begun is compared as a whole, which takes reading the model's files.
 static int check_identity(struct check *check, struct error *err) {
     struct identity stored = {0};
@@ -292,11 +332,18 @@ static int check_identity(struct check *check, struct error *err) {
     int status = STATUS_OK;
     if (check->ledger != NULL) {
         TRY_TO(done, status = ledger_identity(check->ledger, &stored, &found, err));
+    } else if (check->parts > 0) {
+        TRY_TO(done, status = stored_by_parts(check, &stored, &found, err));
     }
     if (found) {
         TRY_TO(done, status = identity_of_resume(check, &stored, &now, err));
         TRY_TO(done, status = refuse_differences(&stored, &now, err));
+    }
+    if (found && check->ledger != NULL) {
         status = describe_resume(check, err);
+    } else if (check->parts > 0) {
+        snprintf(check->detail, sizeof check->detail,
+                 found ? "that of the parts (strata status says what is done)" : "that of new parts");
     } else {
         snprintf(check->detail, sizeof check->detail, "a new run");
     }

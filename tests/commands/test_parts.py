@@ -249,7 +249,11 @@ def test_one_instruction_set_for_all(base, tmp_path):
     made.run(1)
     paths = [made.part(index).query("SELECT value FROM note WHERE key = 'device.path'") for index in range(2)]
     assert paths == [[("portable",)]] * 2
-    assert strata("check", base.file).code == OK
+    checked = strata("check", made.job.file)
+    assert checked.code == OK and "is divided into 2 parts" in checked.out and "that of the parts" in checked.out, checked
+    made.job.change(latents={"pooling": "mean"})
+    checked = strata("check", made.job.file)
+    assert checked.code == JOB and "latents.pooling: stored 'step_mean', now 'mean'" in checked.out, checked
 
 
 def environment(**more):
