@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/shortage.h"
 
 // No lock is taken: what is read never changes, and what is written nobody else has.
 #define NO_LOCKS "unix-none"
@@ -21,7 +22,9 @@ struct connection {
 };
 
 static int fail(const struct connection *connection, struct error *err) {
-    return error_set(err, connection->kind, "%s: %s", connection->path, sqlite3_errmsg(connection->db));
+    bool shortage = sqlite_is_shortage(connection->db, sqlite3_extended_errcode(connection->db));
+    return error_set(err, shortage ? STATUS_INTERNAL : connection->kind, "%s: %s", connection->path,
+                     sqlite3_errmsg(connection->db));
 }
 
 static int connect(struct connection *connection, int flags, struct error *err) {
@@ -197,6 +200,37 @@ static int damaged(const struct connection *connection, struct error *err) {
                      connection->path);
 }
 
+static int next_row(const struct connection *connection, sqlite3_stmt *statement, bool *row,
+                    struct error *err) {
+    int code = sqlite3_step(statement);
+    *row = code == SQLITE_ROW;
+    return code == SQLITE_ROW || code == SQLITE_DONE ? STATUS_OK : fail(connection, err);
+}
+
+static int read_number(const struct connection *connection, const char *sql, int64_t *number,
+                       struct error *err) {
+    sqlite3_stmt *statement = NULL;
+    TRY(prepare(connection, &statement, sql, err));
+    bool found = false;
+    int status = next_row(connection, statement, &found, err);
+    *number = found ? sqlite3_column_int64(statement, 0) : 0;
+    sqlite3_finalize(statement);
+    return status;
+}
+
+static int check_format(const struct connection *connection, struct error *err) {
+    int64_t application = 0;
+    int64_t format = 0;
+    TRY(read_number(connection, "PRAGMA application_id", &application, err));
+    TRY(read_number(connection, "PRAGMA user_version", &format, err));
+    if (application != APPLICATION) {
+        return damaged(connection, err);
+    }
+    return format == FORMAT ? STATUS_OK
+                            : error_set(err, STATUS_DATA, "%s has format %lld; this program knows %d",
+                                        connection->path, (long long)format, FORMAT);
+}
+
 // How many blocks there are, too.
 static int read_totals(const struct connection *connection, struct survey_file *survey, struct error *err) {
     sqlite3_stmt *statement = NULL;
@@ -204,7 +238,8 @@ static int read_totals(const struct connection *connection, struct survey_file *
         connection, &statement,
         "SELECT problems, problems_sha256, ids_sha256, blocks, rows_per_block, enters, sha256 FROM survey",
         err));
-    bool found = sqlite3_step(statement) == SQLITE_ROW;
+    bool found = false;
+    int status = next_row(connection, statement, &found, err);
     if (found) {
         survey->blocks.rows = (uint64_t)sqlite3_column_int64(statement, 0);
         take_text(survey->problems_sha256, sizeof survey->problems_sha256, statement, 1);
@@ -215,14 +250,15 @@ static int read_totals(const struct connection *connection, struct survey_file *
         take_text(survey->sha256, sizeof survey->sha256, statement, 6);
     }
     sqlite3_finalize(statement);
-    return found ? STATUS_OK : damaged(connection, err);
+    return status != STATUS_OK || found ? status : damaged(connection, err);
 }
 
 static int read_identity(const struct connection *connection, struct identity *identity, struct error *err) {
     sqlite3_stmt *statement = NULL;
-    int status = STATUS_OK;
+    bool row = false;
+    int status;
     TRY(prepare(connection, &statement, "SELECT key, value FROM identity ORDER BY place", err));
-    while (sqlite3_step(statement) == SQLITE_ROW) {
+    while ((status = next_row(connection, statement, &row, err)) == STATUS_OK && row) {
         const char *key = (const char *)sqlite3_column_text(statement, 0);
         const char *value = (const char *)sqlite3_column_text(statement, 1);
         TRY_TO(done, status = key == NULL || value == NULL ? damaged(connection, err)
@@ -236,26 +272,32 @@ done:
 static int read_blocks(const struct connection *connection, struct row_blocks *blocks, struct error *err) {
     sqlite3_stmt *statement = NULL;
     uint64_t count = blocks->count;
+    int64_t there = 0;
     blocks->count = 0;
-    if (blocks->per_block == 0 || count != (blocks->rows + blocks->per_block - 1) / blocks->per_block ||
-        count > UINT32_MAX) {
+    TRY(read_number(connection, "SELECT count(*) FROM block", &there, err));
+    if (blocks->per_block == 0 || count != (uint64_t)there ||
+        count != (blocks->rows + blocks->per_block - 1) / blocks->per_block || count > UINT32_MAX) {
         return damaged(connection, err);
     }
     TRY(memory_zeroed(&blocks->blocks, count, sizeof *blocks->blocks, err));
     TRY(prepare(connection, &statement, "SELECT rowid_of_first, bytes, sha256 FROM block ORDER BY number",
                 err));
-    while (blocks->count < count && sqlite3_step(statement) == SQLITE_ROW) {
+    bool row = false;
+    int status;
+    while ((status = next_row(connection, statement, &row, err)) == STATUS_OK && row &&
+           blocks->count < count) {
         struct row_block *block = &blocks->blocks[blocks->count++];
         block->rowid = sqlite3_column_int64(statement, 0);
         block->bytes = (uint64_t)sqlite3_column_int64(statement, 1);
         take_text(block->sha256, sizeof block->sha256, statement, 2);
     }
     sqlite3_finalize(statement);
-    return blocks->count == count ? STATUS_OK : damaged(connection, err);
+    return status != STATUS_OK || blocks->count == count ? status : damaged(connection, err);
 }
 
 static int read_all(const struct connection *connection, struct survey_file *survey, struct error *err) {
     char hex[DIGEST_HEX];
+    TRY(check_format(connection, err));
     TRY(read_totals(connection, survey, err));
     TRY(read_identity(connection, &survey->identity, err));
     TRY(read_blocks(connection, &survey->blocks, err));

@@ -12,7 +12,7 @@
 #include "base/file.h"
 #include "base/first_bytes.h"
 #include "base/memory.h"
-#include "problems/shortage.h"
+#include "base/shortage.h"
 
 enum { OPERATIONS = 100000 };     // of SQLite's machine between two looks at the watch
 enum { VALUE_BYTES = 256 << 20 }; // of one value

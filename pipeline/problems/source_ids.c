@@ -1,7 +1,7 @@
 // The rows' ids, and what there is to say where there are no rows.
+#include "base/id_set.h"
 #include "base/memory.h"
 #include "base/utf8.h"
-#include "problems/id_set.h"
 #include "problems/source_internal.h"
 
 enum { ROWS_BETWEEN_WORDS = 1024 };

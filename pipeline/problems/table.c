@@ -9,8 +9,8 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/shortage.h"
 #include "problems/patience.h"
-#include "problems/shortage.h"
 
 struct table {
     sqlite3 *connection;

@@ -1,6 +1,6 @@
 // What SQLite reports when the machine has run out of something, which is no fault of a database.
-#ifndef STRATA_PROBLEMS_SHORTAGE_H
-#define STRATA_PROBLEMS_SHORTAGE_H
+#ifndef STRATA_BASE_SHORTAGE_H
+#define STRATA_BASE_SHORTAGE_H
 
 #include <sqlite3.h>
 #include <stdbool.h>

@@ -1,6 +1,6 @@
-#include "problems/id_set.h"
+#include "base/id_set.h"
 
-#include "problems/shortage.h"
+#include "base/shortage.h"
 
 static int id_set_fail(const struct id_set *set, const char *what, struct error *err) {
     int code = set->connection == NULL ? SQLITE_NOMEM : sqlite3_extended_errcode(set->connection);

@@ -1,7 +1,7 @@
 // A set of byte strings in an SQLite database of its own that has no name: it spills to disk and goes with
-// its connection, so that memory does not grow with it. For this room only.
-#ifndef STRATA_PROBLEMS_ID_SET_H
-#define STRATA_PROBLEMS_ID_SET_H
+// its connection, so that memory does not grow with it.
+#ifndef STRATA_BASE_ID_SET_H
+#define STRATA_BASE_ID_SET_H
 
 #include <sqlite3.h>
 #include <stdbool.h>
