@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoints/folder_content.h"
 #include "checkpoints/ledger.h"
-#include "checkpoints/run_folder.h"
 
 // ---- one member ----
 
@@ -41,6 +41,7 @@ static int read_identity(struct run_list_member *member, struct identity *identi
     struct ledger *ledger = NULL;
     int status;
     TRY_TO(done, status = ledger_open_read(&ledger, member->folder, err));
+    member->there = true;
     TRY_TO(done, status = ledger_identity(ledger, identity, &member->begun, err));
     status = take_part(member, identity, err);
 done:
@@ -97,12 +98,6 @@ done:
     return status;
 }
 
-static bool has_ledger(const char *folder) {
-    char path[PATH_SIZE];
-    struct error ignored;
-    return run_folder_file(path, folder, "ledger.sqlite", &ignored) == STATUS_OK && file_exists(path);
-}
-
 static int make_room(struct run_list *list, uint64_t count, struct error *err) {
     list->count = (size_t)count;
     return memory_zeroed(&list->members, list->count, sizeof *list->members, err);
@@ -116,7 +111,37 @@ static int check_place(const struct run_list *list, size_t index, const struct r
                            list->members[index].folder, found->index, found->count, index, list->parts);
 }
 
-static int open_set(struct run_list *list, const char *folder, struct error *err) {
+// The part is then as if it had not begun, but for what is wrong with it.
+static int note_fault(struct run_list_member *member, const struct run_part *part, struct error *err) {
+    member->part = *part;
+    member->begun = false;
+    TRY(memory_text(&member->fault, err->message, err));
+    for (char *at = member->fault; (at = strchr(at, '\n')) != NULL;) {
+        *at = ' '; // of the lines of two identities
+    }
+    return STATUS_OK;
+}
+
+// A folder without a ledger: nothing was ever recorded there, unless there are shards.
+static int check_empty(const struct run_list_member *member, struct error *err) {
+    char shard[RUN_FOLDER_NAME];
+    TRY(folder_content_shard(shard, member->folder, err));
+    return shard[0] == 0 ? STATUS_OK
+                         : error_set(err, STATUS_DATA, "%s has shards/%s and no ledger: it was lost",
+                                     member->folder, shard);
+}
+
+static int open_part(struct run_list *list, size_t index, struct error *err) {
+    struct run_list_member *member = &list->members[index];
+    if (folder_content_lacks_ledger(member->folder)) {
+        return check_empty(member, err);
+    }
+    member->there = true;
+    TRY(look_at(list, member, err));
+    return member->begun ? check_place(list, index, &member->part, err) : STATUS_OK;
+}
+
+static int open_set(struct run_list *list, const char *folder, bool looking, struct error *err) {
     char name[RUN_SET_NAME];
     TRY(path_join(list->set, sizeof list->set, "", folder, err));
     TRY(make_room(list, list->parts, err));
@@ -126,10 +151,11 @@ static int open_set(struct run_list *list, const char *folder, struct error *err
         member->part = part;
         run_set_part_name(name, &part);
         TRY(path_join(member->folder, sizeof member->folder, folder, name, err));
-        if (has_ledger(member->folder)) {
-            TRY(look_at(list, member, err));
+        int status = open_part(list, i, err);
+        if (looking && status == STATUS_DATA) {
+            status = note_fault(member, &part, err);
         }
-        TRY(member->begun ? check_place(list, i, &member->part, err) : STATUS_OK);
+        TRY(status);
     }
     return STATUS_OK;
 }
@@ -200,14 +226,15 @@ static int check_rows(const struct run_list *list, struct error *err) {
     return STATUS_OK;
 }
 
-static int open_all(struct run_list *list, const char *const *folders, size_t count, struct error *err) {
+static int open_all(struct run_list *list, const char *const *folders, size_t count, bool looking,
+                    struct error *err) {
     if (count != 1) {
         return open_several(list, folders, count, err);
     }
     TRY(path_join(list->name, sizeof list->name, "", folders[0], err));
     TRY(run_set_parts(folders[0], &list->parts, err));
     if (list->parts > 0) {
-        return open_set(list, folders[0], err);
+        return open_set(list, folders[0], looking, err);
     }
     TRY(make_room(list, 1, err));
     TRY(open_named(list, &list->members[0], folders[0], err));
@@ -215,10 +242,11 @@ static int open_all(struct run_list *list, const char *const *folders, size_t co
     return STATUS_OK;
 }
 
-int run_list_open(struct run_list *list, const char *const *folders, size_t count, struct error *err) {
+static int open_list(struct run_list *list, const char *const *folders, size_t count, bool looking,
+                     struct error *err) {
     *list = (struct run_list){0};
-    int status = open_all(list, folders, count, err);
-    if (status == STATUS_OK) {
+    int status = open_all(list, folders, count, looking, err);
+    if (status == STATUS_OK && !looking) {
         status = check_rows(list, err);
     }
     if (status != STATUS_OK) {
@@ -227,13 +255,44 @@ int run_list_open(struct run_list *list, const char *const *folders, size_t coun
     return status;
 }
 
+int run_list_open(struct run_list *list, const char *const *folders, size_t count, struct error *err) {
+    return open_list(list, folders, count, false, err);
+}
+
+int run_list_look(struct run_list *list, const char *const *folders, size_t count, struct error *err) {
+    return open_list(list, folders, count, true, err);
+}
+
+int run_list_is_set(const char *const *folders, size_t count, bool *is_set, struct error *err) {
+    uint64_t parts = 0;
+    TRY(count == 1 ? run_set_parts(folders[0], &parts, err) : STATUS_OK);
+    *is_set = count != 1 || parts > 0;
+    return STATUS_OK;
+}
+
 void run_list_destroy(struct run_list *list) {
+    for (size_t i = 0; list->members != NULL && i < list->count; i++) {
+        free(list->members[i].fault);
+    }
     free(list->members);
     identity_destroy(&list->identity);
     *list = (struct run_list){0};
 }
 
+// Parts that were named one by one lie in a set's folder too, or have left it.
+static int set_folder(const struct run_list *list, size_t index, char out[PATH_SIZE], struct error *err) {
+    if (list->set[0] != 0) {
+        return path_join(out, PATH_SIZE, "", list->set, err);
+    }
+    for (size_t i = 0; list->members[index].folder[0] == 0 && i < list->count; i++) {
+        index = list->members[i].folder[0] != 0 ? i : index;
+    }
+    return path_folder(out, PATH_SIZE, list->members[index].folder, err);
+}
+
 int run_list_command(const struct run_list *list, size_t index, struct buffer *command, struct error *err) {
-    TRY(run_set_command(list->set, command, err));
+    char folder[PATH_SIZE];
+    TRY(set_folder(list, index, folder, err));
+    TRY(run_set_command(folder, command, err));
     return buffer_printf(command, err, " %zu/%" PRIu64, index, list->parts);
 }

@@ -8,8 +8,10 @@
 struct run_list_member {
     char folder[PATH_SIZE]; // where the part is, or would be; empty: not known
     struct run_part part;   // count 0: a run by itself
-    bool begun;             // its ledger has an identity
+    bool there;             // it has a ledger
+    bool begun;             // which has an identity
     uint64_t first, end;    // rows of the query, once it has begun
+    char *fault; // of run_list_look: why it cannot be taken together with the others; NULL; owned by the list
 };
 
 struct run_list {
@@ -26,7 +28,15 @@ struct run_list {
 // different sets or identities, a part twice, rows that overlap. Parts that are missing or have not begun are
 // no error. The caller destroys *list.
 int run_list_open(struct run_list *list, const char *const *folders, size_t count, struct error *err);
+
+// The same for those who say what is wrong with each part: in the folder of a set, a part that is damaged,
+// has another identity or is another part gets a `fault` in place of having begun, and the rows of the parts
+// are not compared.
+int run_list_look(struct run_list *list, const char *const *folders, size_t count, struct error *err);
 void run_list_destroy(struct run_list *list); // accepts zeros; leaves zeros
+
+// False for a run by itself, or what may be one: a single folder that is no set's.
+int run_list_is_set(const char *const *folders, size_t count, bool *is_set, struct error *err);
 
 // Appends the command that runs a part: "strata run /data/job.yaml --part 7/64".
 int run_list_command(const struct run_list *list, size_t index, struct buffer *command, struct error *err);

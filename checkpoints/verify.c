@@ -20,7 +20,7 @@
 struct verification {
     const char *folder;
     struct ledger *ledger;
-    void (*tell)(void *context, enum verify_kind kind, const char *line);
+    verify_tell tell;
     void *context;
     struct verify_report *report;
     struct error *err;
@@ -392,8 +392,8 @@ done:
     return as_finding(check, status);
 }
 
-int verify_run(const char *folder, void (*tell)(void *context, enum verify_kind kind, const char *line),
-               void *context, struct verify_report *report, struct error *err) {
+int verify_run(const char *folder, verify_tell tell, void *context, struct verify_report *report,
+               struct error *err) {
     struct verification check = {
         .folder = folder, .tell = tell, .context = context, .report = report, .err = err};
     struct buffer names = {0};

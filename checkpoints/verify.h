@@ -22,10 +22,12 @@ struct verify_report {
 // strangers.
 enum verify_kind { VERIFY_FAULT, VERIFY_NOTE };
 
+typedef void (*verify_tell)(void *context, enum verify_kind kind, const char *line);
+
 // Calls `tell` with one line for everything wrong (shard, problem, what) or worth a note. What is checked is
 // what the ledger acknowledged at the moment it was opened, though the run goes on. Returns STATUS_OK when
 // the check could be made (look at report->faults), STATUS_DATA when there is no ledger to check against.
-int verify_run(const char *folder, void (*tell)(void *context, enum verify_kind kind, const char *line),
-               void *context, struct verify_report *report, struct error *err);
+int verify_run(const char *folder, verify_tell tell, void *context, struct verify_report *report,
+               struct error *err);
 
 #endif

@@ -17,7 +17,7 @@ struct recorded_model { // what the ledger says of it; texts may be absent (data
 };
 
 struct listener {
-    void (*tell)(void *context, enum verify_kind kind, const char *line);
+    verify_tell tell;
     void *context;
     struct verify_report *report;
 };
@@ -92,8 +92,8 @@ static int compare(const struct recorded_model *model, const struct listener *to
     return status;
 }
 
-int verify_model(const char *folder, void (*tell)(void *context, enum verify_kind kind, const char *line),
-                 void *context, struct verify_report *report, struct error *err) {
+int verify_model(const char *folder, verify_tell tell, void *context, struct verify_report *report,
+                 struct error *err) {
     const struct listener to = {.tell = tell, .context = context, .report = report};
     struct recorded_model model = {0};
     int status = read_recorded(&model, folder, err);

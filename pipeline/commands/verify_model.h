@@ -8,7 +8,7 @@
 // Holds the model's files, and its adapter's, against the fingerprint in the run's identity. Adds to *report
 // and calls `tell` as verify_run does: a fault when they are others or cannot be read, a note when they are
 // not where the run had them. Every byte is read, whatever is known of the files.
-int verify_model(const char *folder, void (*tell)(void *context, enum verify_kind kind, const char *line),
-                 void *context, struct verify_report *report, struct error *err);
+int verify_model(const char *folder, verify_tell tell, void *context, struct verify_report *report,
+                 struct error *err);
 
 #endif
