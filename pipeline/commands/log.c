@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/printable.h"
 #include "checkpoints/ledger.h"
+#include "checkpoints/run_list.h"
 #include "commands/command.h"
 #include "commands/device_figures.h"
 #include "commands/readable.h"
@@ -12,7 +13,8 @@
 
 struct listing {
     FILE *out;
-    uint64_t skip; // batches not shown
+    const char *part; // "7/64"; NULL: of a run by itself, which has no such column
+    uint64_t skip;    // batches not shown
     uint64_t seen;
     bool csv;
     uint32_t known; // figures of the device that any batch listed has: only they get columns
@@ -28,7 +30,18 @@ static double rate_of(uint64_t tokens, double seconds) {
     return seconds > 0 ? (double)tokens / seconds : 0;
 }
 
+static void print_name(const struct listing *listing, const char *name) {
+    if (listing->csv) {
+        fprintf(listing->out, "%s,", name);
+    } else {
+        fprintf(listing->out, "%9s ", name);
+    }
+}
+
 static void print_heading(const struct listing *listing) {
+    if (listing->part != NULL) {
+        print_name(listing, "part");
+    }
     if (listing->csv) {
         fputs("batch,launch,problems,rows,tokens,prepare_seconds,wait_seconds,compute_seconds,write_seconds,"
               "predicted_seconds,tokens_per_second,memory_bytes,drift_score,overflowed",
@@ -65,6 +78,9 @@ static int print_batch(void *context, const struct ledger_batch *batch) {
         return STATUS_OK;
     }
     double per_second = rate_of(batch->tokens, wall_seconds(batch));
+    if (listing->part != NULL) {
+        print_name(listing, listing->part);
+    }
     if (listing->csv) {
         fprintf(listing->out,
                 "%" PRIu64 ",%" PRIu64 ",%" PRIu32 ",%" PRIu32 ",%" PRIu64
@@ -117,13 +133,21 @@ static void print_summary(FILE *out, const struct ledger_totals *totals, const s
 
 // ---- events ----
 
+static void print_part(const struct listing *listing) {
+    if (listing->part != NULL) {
+        fprintf(listing->out, "part %s ", listing->part);
+    }
+}
+
 static int print_launch(void *context, const struct ledger_launch_record *launch) {
-    FILE *out = context;
+    const struct listing *listing = context;
+    FILE *out = listing->out;
     char started[CLOCK_TEXT];
     char ended[CLOCK_TEXT];
     char threads[READABLE_TEXT];
     clock_text(launch->started, started);
     clock_text(launch->ended, ended);
+    print_part(listing);
     fprintf(out, "launch %" PRIu64 ": %s to %s, process %" PRId64 " on ", launch->epoch, started,
             launch->ended == 0 ? "(no end recorded)" : ended, launch->process);
     printable_write(out, launch->host);
@@ -138,9 +162,11 @@ static int print_launch(void *context, const struct ledger_launch_record *launch
 }
 
 static int print_event(void *context, int64_t at, uint64_t epoch, const char *kind, const char *text) {
-    FILE *out = context;
+    const struct listing *listing = context;
+    FILE *out = listing->out;
     char when[CLOCK_TEXT];
     clock_text(at, when);
+    print_part(listing);
     char shown[64];
     fprintf(out, "%s launch %" PRIu64 " %-7s ", when, epoch, printable(shown, sizeof shown, kind));
     printable_write(out, text);
@@ -148,28 +174,32 @@ static int print_event(void *context, int64_t at, uint64_t epoch, const char *ki
     return STATUS_OK;
 }
 
-static int print_events(FILE *out, struct ledger *ledger, struct error *err) {
-    TRY(ledger_each_launch(ledger, print_launch, out, err));
-    return ledger_each_event(ledger, print_event, out, err);
+static int print_events(const struct listing *listing, struct ledger *ledger, struct error *err) {
+    struct listing events = *listing;
+    TRY(ledger_each_launch(ledger, print_launch, &events, err));
+    return ledger_each_event(ledger, print_event, &events, err);
 }
 
-// ---- the command ----
+// ---- batches of one ledger ----
 
-static int print_batches(const struct command_context *context, struct ledger *ledger, struct error *err) {
+static void begin_listing(struct listing *listing, const struct ledger_totals *totals, uint64_t last) {
+    listing->skip = totals->batches > last ? totals->batches - last : 0;
+    listing->seen = 0;
+}
+
+static int print_batches(struct listing *listing, struct ledger *ledger, uint64_t last, struct error *err) {
     struct ledger_totals totals;
     struct predicted predicted;
-    struct listing listing = {.out = context->out, .csv = argument_given(context->arguments, "--csv")};
     uint64_t batch_tokens = 0;
     TRY(ledger_totals(ledger, &totals, err));
     TRY(run_snapshot_batch_tokens(&batch_tokens, ledger, err));
     TRY(predicted_read(&predicted, ledger, err));
-    uint64_t last = (uint64_t)argument_integer(context->arguments, "--last", INT64_MAX);
-    listing.skip = totals.batches > last ? totals.batches - last : 0;
-    TRY(ledger_each_batch(ledger, collect_known, &listing, err));
-    listing.seen = 0;
-    print_heading(&listing);
-    TRY(ledger_each_batch(ledger, print_batch, &listing, err));
-    if (listing.csv) {
+    begin_listing(listing, &totals, last);
+    TRY(ledger_each_batch(ledger, collect_known, listing, err));
+    begin_listing(listing, &totals, last);
+    print_heading(listing);
+    TRY(ledger_each_batch(ledger, print_batch, listing, err));
+    if (listing->csv) {
         return STATUS_OK;
     }
     struct fill fill;
@@ -177,24 +207,102 @@ static int print_batches(const struct command_context *context, struct ledger *l
     if (has_fill) {
         TRY(fill_of_ledger(&fill, ledger, batch_tokens, err));
     }
-    print_summary(context->out, &totals, has_fill ? &fill : NULL);
-    predicted_write(context->out, 0, &predicted);
+    print_summary(listing->out, &totals, has_fill ? &fill : NULL);
+    predicted_write(listing->out, 0, &predicted);
     return STATUS_OK;
 }
 
-static int run(struct command_context *context, struct error *err) {
+static int log_run(struct listing *listing, const char *folder, bool events, uint64_t last,
+                   struct error *err) {
     struct ledger *ledger = NULL;
     int status;
-    TRY_TO(done, status = ledger_open_read(&ledger, argument_text(context->arguments, "DIR", NULL), err));
-    status = argument_given(context->arguments, "--events") ? print_events(context->out, ledger, err)
-                                                            : print_batches(context, ledger, err);
+    TRY_TO(done, status = ledger_open_read(&ledger, folder, err));
+    status = events ? print_events(listing, ledger, err) : print_batches(listing, ledger, last, err);
 done:
     ledger_close(ledger);
     return status;
 }
 
+// ---- of the parts of a set, in their order ----
+
+enum pass { PASS_EVENTS, PASS_KNOWN, PASS_BATCHES };
+
+static int pass_part(struct listing *listing, enum pass pass, const char *folder, uint64_t last,
+                     struct ledger_totals *sum, struct error *err) {
+    struct ledger *ledger = NULL;
+    struct ledger_totals totals;
+    int status;
+    TRY_TO(done, status = ledger_open_read(&ledger, folder, err));
+    if (pass == PASS_EVENTS) {
+        status = print_events(listing, ledger, err);
+        goto done;
+    }
+    TRY_TO(done, status = ledger_totals(ledger, &totals, err));
+    begin_listing(listing, &totals, last);
+    status = ledger_each_batch(ledger, pass == PASS_KNOWN ? collect_known : print_batch, listing, err);
+    sum->batches += totals.batches;
+    sum->done += totals.done;
+    sum->tokens += totals.tokens;
+    sum->compute_seconds += totals.compute_seconds;
+    sum->wait_seconds += totals.wait_seconds;
+done:
+    ledger_close(ledger);
+    return status;
+}
+
+static int pass_parts(struct listing *listing, enum pass pass, const struct run_list *list, uint64_t last,
+                      struct ledger_totals *sum, struct error *err) {
+    *sum = (struct ledger_totals){0};
+    for (size_t i = 0; i < list->count; i++) {
+        char part[RUN_SET_NAME];
+        snprintf(part, sizeof part, "%zu/%" PRIu64, i, list->parts);
+        listing->part = part;
+        if (list->members[i].there) {
+            TRY(pass_part(listing, pass, list->members[i].folder, last, sum, err));
+        }
+    }
+    listing->part = "";
+    return STATUS_OK;
+}
+
+static int log_set(struct listing *listing, const char *const *folders, size_t count, bool events,
+                   uint64_t last, struct error *err) {
+    struct run_list list = {0};
+    struct ledger_totals sum;
+    int status;
+    TRY_TO(done, status = run_list_open(&list, folders, count, err));
+    if (events) {
+        status = pass_parts(listing, PASS_EVENTS, &list, last, &sum, err);
+        goto done;
+    }
+    TRY_TO(done, status = pass_parts(listing, PASS_KNOWN, &list, last, &sum, err));
+    print_heading(listing);
+    TRY_TO(done, status = pass_parts(listing, PASS_BATCHES, &list, last, &sum, err));
+    if (!listing->csv) {
+        print_summary(listing->out, &sum, NULL);
+    }
+done:
+    run_list_destroy(&list);
+    return status;
+}
+
+// ---- the command ----
+
+static int run(struct command_context *context, struct error *err) {
+    const struct arguments *arguments = context->arguments;
+    struct listing listing = {.out = context->out, .csv = argument_given(arguments, "--csv")};
+    uint64_t last = (uint64_t)argument_integer(arguments, "--last", INT64_MAX);
+    bool events = argument_given(arguments, "--events");
+    bool is_set = false;
+    size_t count = 0;
+    const char *const *folders = argument_words(arguments, &count);
+    TRY(run_list_is_set(folders, count, &is_set, err));
+    return is_set ? log_set(&listing, folders, count, events, last, err)
+                  : log_run(&listing, folders[0], events, last, err);
+}
+
 static const struct operand operands[] = {
-    RUN_OPERAND,
+    RUNS_OPERAND,
 };
 
 static const struct option options[] = {
@@ -204,7 +312,7 @@ static const struct option options[] = {
     {.name = "--last",
      .kind = OPTION_INTEGER,
      .value = "N",
-     .help = "only the last N batches (default: all)",
+     .help = "only the last N batches, of each part of a set (default: all)",
      .minimum = 1,
      .maximum = INT64_MAX},
     {.name = "--events",
@@ -231,6 +339,8 @@ const struct command command_log = {
                "the run directory\n"
                "also has the batches that are not sealed yet. For a run on a GPU the summary says how full "
                "its batches were:\n"
-               "the share of the computed tokens that were text.\n",
+               "the share of the computed tokens that were text. Of a set of parts all are listed in their "
+               "order, in a column\n"
+               "that names the part.\n",
     .run = run,
 };

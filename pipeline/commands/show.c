@@ -9,6 +9,7 @@
 #include "checkpoints/device_trail.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
+#include "checkpoints/run_list.h"
 #include "checkpoints/shard_reader.h"
 #include "commands/command.h"
 #include "model/place.h"
@@ -19,7 +20,8 @@
 // What is shown, opened.
 struct view {
     FILE *out;
-    const char *folder;
+    char folder[PATH_SIZE]; // of the run, or of the part that has the problem
+    struct run_part part;   // count 0: of a run by itself
     struct ledger *ledger;
     struct ledger_problem problem;
     struct buffer memory;  // the problem's texts
@@ -140,6 +142,9 @@ static void print_head(const struct view *view) {
     printable_write(out, problem->reason == NULL ? "" : problem->reason);
     fputc('\n', out);
     fprintf(out, "  query row   %" PRIu64 "\n", problem->ordinal);
+    if (view->part.count > 0) {
+        fprintf(out, "  part        %" PRIu64 "/%" PRIu64 "\n", view->part.index, view->part.count);
+    }
     print_tries(view);
     if (problem->state == PROBLEM_DONE) {
         fprintf(out, "  shard       %" PRIu64 ", problem %" PRIu32 " in it, batch %" PRIu64 "\n",
@@ -262,13 +267,40 @@ static int show_done(struct view *view, struct error *err) {
     return STATUS_OK;
 }
 
-static int find_problem(struct view *view, const char *id, struct error *err) {
+static int look_up(struct view *view, const char *folder, const char *id, bool *found, struct error *err) {
+    TRY(path_join(view->folder, sizeof view->folder, "", folder, err));
+    TRY(ledger_open_read(&view->ledger, folder, err));
+    return ledger_find_problem(view->ledger, id, strlen(id), &view->problem, &view->memory, found, err);
+}
+
+// The part that has the id.
+static int look_up_part(struct view *view, const char *folder, const char *id, bool *found,
+                        struct error *err) {
+    struct run_list list = {0};
+    int status;
+    TRY_TO(done, status = run_list_open(&list, &folder, 1, err));
+    for (size_t i = 0; i < list.count && !*found; i++) {
+        if (list.members[i].begun) {
+            ledger_close(view->ledger);
+            view->ledger = NULL;
+            buffer_clear(&view->memory);
+            view->part = list.members[i].part;
+            TRY_TO(done, status = look_up(view, list.members[i].folder, id, found, err));
+        }
+    }
+done:
+    run_list_destroy(&list);
+    return status;
+}
+
+static int find_problem(struct view *view, const char *folder, const char *id, struct error *err) {
     bool found = false;
-    TRY(ledger_find_problem(view->ledger, id, strlen(id), &view->problem, &view->memory, &found, err));
+    bool is_set = false;
+    TRY(run_list_is_set(&folder, 1, &is_set, err));
+    TRY(is_set ? look_up_part(view, folder, id, &found, err) : look_up(view, folder, id, &found, err));
     if (!found) {
         return error_set(err, STATUS_DATA,
-                         "%s has no record of a problem '%s' (not processed yet, or another id)",
-                         view->folder, id);
+                         "%s has no record of a problem '%s' (not processed yet, or another id)", folder, id);
     }
     TRY(ledger_earlier_reasons(view->ledger, view->problem.ordinal, &view->earlier, &view->earlier_count,
                                err));
@@ -278,12 +310,11 @@ static int find_problem(struct view *view, const char *id, struct error *err) {
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
     struct view view = {.out = context->out,
-                        .folder = argument_text(arguments, "DIR", NULL),
                         .rows_most = (size_t)argument_integer(arguments, "--rows", 20),
                         .values = (size_t)argument_integer(arguments, "--values", 6)};
     int status;
-    TRY_TO(done, status = ledger_open_read(&view.ledger, view.folder, err));
-    TRY_TO(done, status = find_problem(&view, argument_text(arguments, "ID", NULL), err));
+    TRY_TO(done, status = find_problem(&view, argument_text(arguments, "DIR", NULL),
+                                       argument_text(arguments, "ID", NULL), err));
     print_head(&view);
     status = view.problem.state == PROBLEM_DONE ? show_done(&view, err) : print_text(&view, NULL, 0, err);
 done:
@@ -297,7 +328,7 @@ done:
 }
 
 static const struct operand operands[] = {
-    RUN_OPERAND,
+    {.name = "DIR", .help = "the run directory, or the folder of a set of parts"},
     {.name = "ID", .help = "the problem's id"},
 };
 

@@ -9,6 +9,7 @@
 #include "commands/device_figures.h"
 #include "commands/readable.h"
 #include "commands/run_snapshot.h"
+#include "commands/set_status.h"
 #include "commands/status_json.h"
 #include "start/fill.h"
 
@@ -346,24 +347,90 @@ static int watch(FILE *out, const char *folder, bool json, struct error *err) {
     }
 }
 
+// ---- of a set ----
+
+struct folders {
+    const char *const *words;
+    size_t count;
+};
+
+static int print_set(FILE *out, const struct set_snapshot *snapshot, enum form form, struct error *err) {
+    enum { ON_A_PAGE = 40, ON_A_SCREEN = 14 }; // the page that is redrawn has to fit
+    switch (form) {
+    case SCREEN:
+        fputs("\033[H\033[J", out);
+        return set_status_page(out, snapshot, ON_A_SCREEN, err);
+    case PAGE:
+        return set_status_page(out, snapshot, ON_A_PAGE, err);
+    case LINE:
+        set_status_line(out, snapshot);
+        return STATUS_OK;
+    default:
+        return set_status_json(out, snapshot, form == JSON_LINE, err);
+    }
+}
+
+// Off a terminal, the end of the last part that runs is noticed within a second all the same.
+static void wait_for_set(const struct set_snapshot *snapshot, double seconds) {
+    for (double waited = 0; waited < seconds && set_snapshot_runs(snapshot); waited++) {
+        clock_sleep(1);
+    }
+}
+
+// every > 0: then waits so many seconds, or until no part runs.
+static int look_at_set(FILE *out, const struct folders *folders, enum form form, double every, bool *running,
+                       struct error *err) {
+    struct set_snapshot snapshot;
+    int status;
+    TRY_TO(done, status = set_snapshot_take(&snapshot, folders->words, folders->count, err));
+    TRY_TO(done, status = print_set(out, &snapshot, form, err));
+    *running = snapshot.states[PART_RUNNING] > 0;
+    if (*running && every > 0 && fflush(out) == 0) {
+        wait_for_set(&snapshot, every);
+    }
+done:
+    set_snapshot_free(&snapshot);
+    return status;
+}
+
+static int watch_set(FILE *out, const struct folders *folders, bool json, struct error *err) {
+    enum { EVERY = 10 };
+    bool terminal = !json && isatty(fileno(out));
+    enum form form = json ? JSON_LINE : terminal ? SCREEN : LINE;
+    bool running = true;
+    while (running && ferror(out) == 0) {
+        TRY(look_at_set(out, folders, form, terminal ? 1 : EVERY, &running, err));
+    }
+    return STATUS_OK;
+}
+
 static int run(struct command_context *context, struct error *err) {
-    const char *folder = argument_text(context->arguments, "DIR", NULL);
     bool json = argument_given(context->arguments, "--json");
+    bool watches = argument_given(context->arguments, "--watch");
+    bool is_set = false;
+    bool running;
     enum run_state state;
-    return argument_given(context->arguments, "--watch")
-               ? watch(context->out, folder, json, err)
-               : look(context->out, folder, json ? JSON : PAGE, &state, err);
+    struct folders folders = {0};
+    folders.words = argument_words(context->arguments, &folders.count);
+    TRY(run_list_is_set(folders.words, folders.count, &is_set, err));
+    if (is_set) {
+        return watches ? watch_set(context->out, &folders, json, err)
+                       : look_at_set(context->out, &folders, json ? JSON : PAGE, 0, &running, err);
+    }
+    return watches ? watch(context->out, folders.words[0], json, err)
+                   : look(context->out, folders.words[0], json ? JSON : PAGE, &state, err);
 }
 
 static const struct operand operands[] = {
-    RUN_OPERAND,
+    RUNS_OPERAND,
 };
 
 static const struct option options[] = {
     {.name = "--json", .kind = OPTION_FLAG, .help = "one JSON object, documented below"},
     {.name = "--watch",
      .kind = OPTION_FLAG,
-     .help = "refresh every second (every 10 s if not a terminal) until the run ends"},
+     .help = "refresh every second (every 10 s if not a terminal) until the run, or all parts that run, have "
+             "ended"},
 };
 
 const struct command command_status = {
@@ -375,6 +442,9 @@ const struct command command_status = {
     .option_count = sizeof options / sizeof options[0],
     .details =
         "Reads the ledger only, and may be called at any time during and after a run.\n"
+        "Of a set of parts it shows the sums, and a line for each part that is not finished or ended with an "
+        "error, those\n"
+        "that need a person first, with the command that runs the part.\n"
         "\n"
         "--json: these members stay; others may join them. Times are seconds since 1970, null means not "
         "known.\n"
@@ -428,6 +498,27 @@ const struct command command_status = {
         "                     any: streamed of blocks, host (from its memory), batches of a sweep); or null\n"
         "  retry              transient (failed problems that strata run --retry-failed would try again); of "
         "the last\n"
-        "                     retry: tried, succeeded, waiting (0: it is over)\n",
+        "                     retry: tried, succeeded, waiting (0: it is over)\n"
+        "\n"
+        "--json of a set of parts:\n"
+        "  set_version 1, folder (null: parts that were named), time, count (of parts), finished (all parts "
+        "are),\n"
+        "  last_checkpoint, overflowed\n"
+        "  states             how many parts are finished, running, stopped, killed, failed, damaged, new\n"
+        "  problems           total, done, failed, skipped, remaining, truncated, transient: of all parts\n"
+        "  tokens             done, total, estimated (total counts parts that have not begun by their "
+        "bytes);\n"
+        "                     tokens_per_second: now, of all parts that run\n"
+        "  seconds_remaining  slowest (until the last part that runs is done), all (until all parts are, at "
+        "this\n"
+        "                     speed)\n"
+        "  shards             count, bytes, rows\n"
+        "  parts              a list: part (number), folder, state, host and process (of the last launch), "
+        "exit_code\n"
+        "                     and reason (of its end), first_row and last_row (of the query), problems "
+        "(total, done,\n"
+        "                     failed, skipped), tokens (done, total), tokens_per_second, "
+        "seconds_remaining,\n"
+        "                     shards (count, bytes, rows), command (that runs it)\n",
     .run = run,
 };

@@ -19,6 +19,7 @@ import pytest
 import campaign
 import support
 from support import BUILD, INTERNAL, OK, STOPPED, STRATA, WRITE, Job, make_problems
+from test_parts import Set
 
 PRELOAD = BUILD / "tests" / "commands_preload_shortage.so"
 CARELESS = BUILD / "tests" / "commands_tool_careless"
@@ -35,6 +36,9 @@ def reference(tmp_path_factory):
               run={"checkpoint_every": 1})
     job.run()
     assert len(job.shards()) == 2
+    parts = Set(job.twin(job.folder / "set"), 2)
+    parts.run_all()
+    job.set = parts.job.output
     return job
 
 
@@ -149,7 +153,7 @@ class Look(Trial):
     changes = r"(?!)"  # lines that are not compared
 
     def command(self):
-        return [STRATA, *(getattr(self.reference, word) if word in ("output", "file") else word for word in self.arguments)]
+        return [STRATA, *(getattr(self.reference, word) if word in ("output", "file", "set") else word for word in self.arguments)]
 
     def check(self, done, undisturbed):
         kept, wanted = ([line for line in text.splitlines() if not re.search(self.changes, line)]
@@ -167,6 +171,7 @@ COMMANDS = {
     "plan": look("plan", "file", changes="^ways  |^  (resident|disk|nf4|nf4_double) "),
     "check": look("check", "file", changes="disk space|memory|device"),
     "status": look("status", "--json", "output", changes='"(time|free_bytes)"'), "log": look("log", "output"),
+    "verify-set": look("verify", "set"), "status-set": look("status", "--json", "set", changes='"time"'),
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 import support
 from adapters import Adapter
 from support import DATA, OK, Job, change_tensor, make_model, make_problems
+from test_parts import Set
 
 
 def flip(content):
@@ -65,3 +66,14 @@ def test_an_adapter(tmp_path):
     assert deep(job, DATA).startswith(f"FAULT the model {adapter.model} with the adapter {folder} has the fingerprint ")
     shutil.rmtree(folder)
     assert deep(job, OK).startswith(f"NOTE  {folder} is not there")
+
+
+def test_the_model_of_a_set(job, tmp_path):
+    """Once, whatever the number of its parts."""
+    parts = Set(job.twin(tmp_path / "set"), 3)
+    parts.run(1)
+    parts.run(2)
+    assert not [line for line in deep(parts.job, OK).splitlines() if line.startswith("FAULT ")]
+    change_tensor(tmp_path / "model", "model.norm.weight", flip)
+    faults = [line for line in deep(parts.job, DATA).splitlines() if line.startswith("FAULT ")]
+    assert len(faults) == 1 and faults[0].startswith(f"FAULT the model {tmp_path / 'model'} has the fingerprint ")
