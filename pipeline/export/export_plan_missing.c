@@ -37,10 +37,15 @@ void export_plan_incomplete_parts(const struct export_plan *plan, char out[EXPOR
     }
 }
 
+// Of parts that were named one by one, who knows where the others are is who named them.
 static int list_commands(const struct export_plan *plan, size_t count, struct buffer *lines,
                          struct error *err) {
     enum { COMMANDS = 16 };
     size_t listed = 0;
+    if (plan->list.set[0] == 0) {
+        return buffer_append(lines, "", 0, err);
+    }
+    TRY(buffer_printf(lines, err, "; run"));
     for (size_t i = 0; i < plan->list.count && listed < COMMANDS; i++) {
         if (!plan->complete[i]) {
             TRY(buffer_append(lines, "\n  ", 3, err));
@@ -64,8 +69,8 @@ int export_plan_require_complete(const struct export_plan *plan, struct error *e
     export_plan_incomplete_parts(plan, parts);
     int status = list_commands(plan, count_incomplete(plan), &lines, err);
     if (status == STATUS_OK) {
-        status = error_set_lines(err, STATUS_DATA, "%s: %s (--require-complete); run%s", plan->list.name,
-                                 parts, lines.data);
+        status = error_set_lines(err, STATUS_DATA, "%s: %s (--require-complete)%s", plan->list.name, parts,
+                                 lines.data);
     }
     buffer_destroy(&lines);
     return status;

@@ -129,6 +129,8 @@ def test_parts_named_one_by_one(whole, exports, tmp_path):
     check_same(tmp_path / "unsurveyed", exports / "npy", exact=False)
     done = export(parts[1:], tmp_path / "two", "npy")
     assert "warning: part 2 of 3 is not complete; at least 0 problems" in done.err
+    done = export(parts[1:], tmp_path / "refused", "npy", "--require-complete", expect=DATA)
+    assert done.last().endswith("2 run directories: part 2 of 3 is not complete (--require-complete)")
     assert "the same part" in export([moved, moved], tmp_path / "twice", "npy", expect=DATA).last()
     assert "is no part of a set" in export([whole.output, moved], tmp_path / "mixed", "npy", expect=DATA).last()
 
