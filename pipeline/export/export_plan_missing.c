@@ -37,7 +37,7 @@ void export_plan_incomplete_parts(const struct export_plan *plan, char out[EXPOR
     }
 }
 
-// Of parts that were named one by one, who knows where the others are is who named them.
+// Of parts that were named one by one the job is not known: there are none.
 static int list_commands(const struct export_plan *plan, size_t count, struct buffer *lines,
                          struct error *err) {
     enum { COMMANDS = 16 };
