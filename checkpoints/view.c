@@ -4,23 +4,31 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/size.h"
 #include "checkpoints/run_folder.h"
+#include "checkpoints/run_whole.h"
 #include "checkpoints/shard_columns.h"
 #include "checkpoints/shard_describe.h"
 #include "checkpoints/shard_reader.h"
 #include "checkpoints/shard_writer.h"
 
 struct source {
-    char name[RUN_FOLDER_NAME + 8]; // "shards/part-000000.h5", relative to the view's own folder
+    // "shards/part-000000.h5", of a set "part-0007-of-0064/shards/part-000000.h5": relative to the view's
+    // own folder
+    char name[RUN_SET_NAME + RUN_FOLDER_NAME + 8];
     size_t rows;
     size_t tokens;
 };
 
 struct view {
-    const char *folder;
+    const char *folder;          // of the run, or the set
+    struct ledger *ledger;       // of the run
+    const struct run_list *list; // of the set; NULL: of a run by itself
+    struct run_whole whole;      // of the set
+    char part[RUN_SET_NAME + 1]; // "part-0007-of-0064/", whose shards are added; empty of a run by itself
     struct error *err;
     hid_t file;
     hid_t type; // of the latents
@@ -59,6 +67,21 @@ static int take_statistics_memory(struct view *view) {
     return STATUS_OK;
 }
 
+// Of a set, what tells a part's rows and identity gives way to the whole's, as far as it is known.
+static int set_attribute(const struct view *view, const char *name, const char *value) {
+    char hash[DIGEST_HEX];
+    bool problems = strcmp(name, "problems_sha256") == 0;
+    if (view->list == NULL || (!problems && strcmp(name, "identity") != 0)) {
+        return hdf5_set_text(view->file, "/", name, value, view->err);
+    }
+    if (!view->whole.surveyed) {
+        return STATUS_OK;
+    }
+    TRY(identity_hash(&view->whole.identity, hash, view->err));
+    return hdf5_set_text(view->file, "/", name,
+                         problems ? identity_get(&view->whole.identity, IDENTITY_PROBLEMS) : hash, view->err);
+}
+
 // The first shard decides the layout and gives the root's attributes.
 static int adopt_layout(struct view *view, const struct shard_reader *reader) {
     const struct shard_content *content = shard_reader_content(reader);
@@ -80,7 +103,7 @@ static int adopt_layout(struct view *view, const struct shard_reader *reader) {
     const char *name;
     const char *value = "";
     for (size_t i = 0; (name = shard_reader_attribute_at(reader, i, &value)) != NULL; i++) {
-        TRY(hdf5_set_text(view->file, "/", name, value, view->err));
+        TRY(set_attribute(view, name, value));
     }
     return buffer_append(&view->token_offset, &zero, sizeof zero, view->err);
 }
@@ -135,8 +158,11 @@ static int add_shard(void *context, const struct ledger_shard *shard) {
     struct view *view = context;
     char path[PATH_SIZE];
     struct shard_reader *reader = NULL;
+    if (view->count == VIEW_SHARDS) { // sealed since they were counted, by a retry of a part
+        return error_set(view->err, STATUS_STOPPED, "the runs have more shards than at first");
+    }
     struct source *source = &view->sources[view->count];
-    snprintf(source->name, sizeof source->name, "shards/%s", shard->sealed.name);
+    snprintf(source->name, sizeof source->name, "%sshards/%s", view->part, shard->sealed.name);
     TRY(run_folder_file(path, view->folder, source->name, view->err));
     TRY(shard_reader_open(&reader, path, view->err));
     const struct shard_content *content = shard_reader_content(reader);
@@ -248,12 +274,35 @@ static int write_tokens(const struct view *view) {
                       0, view->token_offset.data, view->err);
 }
 
-static int write_file(struct view *view, struct ledger *ledger, const char *aside) {
+static int add_part(struct view *view, const struct run_list_member *member) {
+    struct ledger *ledger = NULL;
+    char name[RUN_SET_NAME];
+    int status;
+    run_set_part_name(name, &member->part);
+    snprintf(view->part, sizeof view->part, "%s/", name);
+    TRY_TO(done, status = ledger_open_read(&ledger, member->folder, view->err));
+    status = ledger_each_shard(ledger, add_shard, view, view->err);
+done:
+    ledger_close(ledger);
+    return status;
+}
+
+static int add_shards(struct view *view) {
+    if (view->list == NULL) {
+        return ledger_each_shard(view->ledger, add_shard, view, view->err);
+    }
+    for (size_t i = 0; i < view->list->count; i++) {
+        TRY(add_part(view, &view->list->members[i]));
+    }
+    return STATUS_OK;
+}
+
+static int write_file(struct view *view, const char *aside) {
     hdf5_quiet();
     TRY(hdf5_create(&view->file, aside, view->err));
     TRY(shard_columns_init(&view->columns, false, &view->arena, view->err));
     TRY(shard_columns_start(&view->columns, view->file, view->err));
-    TRY(ledger_each_shard(ledger, add_shard, view, view->err));
+    TRY(add_shards(view));
     TRY(shard_columns_finish(&view->columns, view->file, view->err));
     TRY(write_layers(view));
     if (view->token_ids) {
@@ -264,41 +313,125 @@ static int write_file(struct view *view, struct ledger *ledger, const char *asid
     return H5Fclose(file) < 0 ? hdf5_fail(view->err, STATUS_WRITE, "cannot close %s", aside) : STATUS_OK;
 }
 
-int view_write(const char *folder, struct ledger *ledger, bool *written, struct error *err) {
-    char path[PATH_SIZE];
-    char aside[PATH_SIZE];
-    struct ledger_totals totals;
-    void *block = NULL;
-    *written = false;
-    TRY(run_folder_file(path, folder, "latents.h5", err));
-    TRY(run_folder_file(aside, folder, "latents.h5.tmp", err));
-    TRY(ledger_totals(ledger, &totals, err));
-    if (totals.shards == 0) {
-        return STATUS_OK;
-    }
-    if (totals.shards > VIEW_SHARDS) {
-        return file_remove(path, err);
-    }
-    TRY(memory_zeroed(&block, 1, sizeof(struct view), err));
-    struct view *view = block;
-    *view = (struct view){.folder = folder, .err = err, .file = H5I_INVALID_HID, .type = H5I_INVALID_HID};
-    int status;
-    TRY_TO(done, status = arena_create(&view->arena, shard_columns_bytes(false), err));
-    TRY_TO(done, status = write_file(view, ledger, aside));
-    TRY_TO(done, status = file_sync(aside, err));
-    TRY_TO(done, status = file_publish(aside, path, err));
-done:
-    *written = status == STATUS_OK;
+static void destroy(struct view *view) {
     if (view->type >= 0) {
         H5Tclose(view->type);
     }
     if (view->file >= 0) {
         H5Fclose(view->file); // with all that is open in it
     }
+    run_whole_destroy(&view->whole);
     buffer_destroy(&view->token_offset);
     free(view->figures);
     free(view->figure_memory);
     arena_destroy(&view->arena);
     free(view);
+}
+
+// Of a run by itself, or of the set of the list; `aside` is a name beside the view's path.
+static int write_view(const char *folder, struct ledger *ledger, const struct run_list *list,
+                      const char *aside, struct error *err) {
+    char path[PATH_SIZE];
+    void *block = NULL;
+    TRY(run_folder_file(path, folder, "latents.h5", err));
+    TRY(memory_zeroed(&block, 1, sizeof(struct view), err));
+    struct view *view = block;
+    *view = (struct view){.folder = folder,
+                          .err = err,
+                          .ledger = ledger,
+                          .list = list,
+                          .file = H5I_INVALID_HID,
+                          .type = H5I_INVALID_HID};
+    int status;
+    TRY_TO(done, status = list == NULL ? STATUS_OK : run_whole_read(&view->whole, list, err));
+    TRY_TO(done, status = arena_create(&view->arena, shard_columns_bytes(false), err));
+    TRY_TO(done, status = write_file(view, aside));
+    TRY_TO(done, status = file_sync(aside, err));
+    status = file_publish(aside, path, err);
+done:
+    destroy(view);
+    return status;
+}
+
+// Removes a view that shows only some of the shards.
+static int remove_view(const char *folder, struct error *err) {
+    char path[PATH_SIZE];
+    TRY(run_folder_file(path, folder, "latents.h5", err));
+    return file_remove(path, err);
+}
+
+int view_write(const char *folder, struct ledger *ledger, bool *written, struct error *err) {
+    char aside[PATH_SIZE];
+    struct ledger_totals totals;
+    *written = false;
+    TRY(run_folder_file(aside, folder, "latents.h5.tmp", err));
+    TRY(ledger_totals(ledger, &totals, err));
+    if (totals.shards > VIEW_SHARDS) {
+        return remove_view(folder, err);
+    }
+    int status = totals.shards == 0 ? STATUS_OK : write_view(folder, ledger, NULL, aside, err);
+    *written = status == STATUS_OK && totals.shards > 0;
+    return status;
+}
+
+// ---- of a set ----
+
+// Adds a part's shards; *finished is false when it is not.
+static int count_shards(const struct run_list_member *member, uint64_t *shards, bool *finished,
+                        struct error *err) {
+    struct ledger *ledger = NULL;
+    struct ledger_totals totals = {0};
+    int status = STATUS_OK;
+    *finished = member->begun;
+    if (!member->begun) {
+        return STATUS_OK;
+    }
+    TRY_TO(done, status = ledger_open_read(&ledger, member->folder, err));
+    TRY_TO(done, status = ledger_totals(ledger, &totals, err));
+    *finished = totals.finished;
+    *shards += totals.shards;
+done:
+    ledger_close(ledger);
+    return status;
+}
+
+static int write_set(const struct run_list *list, bool *written, struct error *err) {
+    char aside[PATH_SIZE];
+    char name[128];
+    char host[64] = "";
+    uint64_t shards = 0;
+    bool finished = true;
+    for (size_t i = 0; i < list->count && finished; i++) {
+        TRY(count_shards(&list->members[i], &shards, &finished, err));
+    }
+    if (!finished || shards == 0) {
+        return STATUS_OK;
+    }
+    if (shards > VIEW_SHARDS) {
+        return remove_view(list->set, err);
+    }
+    // Parts that end at the same moment both write it.
+    gethostname(host, sizeof host - 1);
+    snprintf(name, sizeof name, "latents.h5.%s.%ld.tmp", host, (long)getpid());
+    TRY(run_folder_file(aside, list->set, name, err));
+    int status = write_view(list->set, NULL, list, aside, err);
+    *written = status == STATUS_OK;
+    if (status != STATUS_OK) {
+        unlink(aside);
+    }
+    return status;
+}
+
+int view_write_set(const char *folder, bool *written, struct error *err) {
+    struct run_list list;
+    uint64_t parts = 0;
+    *written = false;
+    TRY(run_set_parts(folder, &parts, err));
+    if (parts == 0 || parts > VIEW_SHARDS) {
+        return STATUS_OK;
+    }
+    TRY(run_list_open(&list, &folder, 1, err));
+    int status = write_set(&list, written, err);
+    run_list_destroy(&list);
     return status;
 }

@@ -44,10 +44,14 @@ struct array_store {
 };
 
 // Creates a safetensors file and gives every array its place; names are copied. The other kinds are made
-// through their formats alone (format.h). keep_open false: the file is opened for each write, for exports of
-// thousands of files.
+// through their formats alone (format.h).
 int safetensors_store(struct array_store **out, const char *path, const struct array_spec *specs,
-                      size_t count, bool keep_open, struct error *err);
+                      size_t count, struct error *err);
+
+// The same for exports of thousands of files: it is opened for each write, and its arrays, whose rows are of
+// one size, are written as one, number 0, that has the rows of all of them.
+int safetensors_joined_store(struct array_store **out, const char *path, const struct array_spec *specs,
+                             size_t count, struct error *err);
 
 // Rows [first, first + rows) of array number `array`, as stored there. STATUS_WRITE when it cannot be
 // written.

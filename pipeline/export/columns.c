@@ -142,44 +142,69 @@ static uint64_t end_value(enum export_column column, const struct export_split *
                                            : split->metadata_bytes;
 }
 
-static int write_column(const struct column_set *set, enum export_column column, struct array_store *store,
-                        const struct export_plan *plan, const size_t *members, size_t count,
-                        struct error *err) {
-    enum { BLOCK = 1024 };
-    int64_t wide[BLOCK];
-    unsigned char narrow[BLOCK];
-    bool bytes = columns[column].type == ARRAY_U8;
-    if (set->number[column] == COLUMN_ABSENT || count == 0) {
-        return STATUS_OK;
+static const enum export_column from_plan[] = {COLUMN_ROW_OFFSET, COLUMN_ORDINAL,        COLUMN_TOKEN_COUNT,
+                                               COLUMN_TRUNCATED,  COLUMN_STEP_COUNT,     COLUMN_TOKEN_OFFSET,
+                                               COLUMN_ID_OFFSET,  COLUMN_METADATA_OFFSET};
+enum { FROM_PLAN = sizeof from_plan / sizeof from_plan[0], PLAN_BLOCK = 1024 };
+
+// Values [first, first + count) of a column.
+static int write_block(const struct column_set *set, struct array_store *store, enum export_column column,
+                       uint64_t first, const int64_t values[PLAN_BLOCK], size_t count, struct error *err) {
+    unsigned char narrow[PLAN_BLOCK];
+    if (columns[column].type != ARRAY_U8) {
+        return array_store_write(store, (size_t)set->number[column], first, count, values, err);
     }
-    size_t number = (size_t)set->number[column];
-    for (size_t first = 0; first < count; first += BLOCK) {
-        size_t values = size_min(BLOCK, count - first);
-        for (size_t i = 0; i < values; i++) {
-            uint64_t value = problem_value(column, &plan->problems[members[first + i]]);
-            wide[i] = (int64_t)value;
-            narrow[i] = (unsigned char)value;
+    for (size_t i = 0; i < count; i++) {
+        narrow[i] = (unsigned char)values[i];
+    }
+    return array_store_write(store, (size_t)set->number[column], first, count, narrow, err);
+}
+
+static int write_blocks(const struct column_set *set, struct array_store *store, uint64_t first,
+                        int64_t values[FROM_PLAN][PLAN_BLOCK], size_t count, struct error *err) {
+    for (size_t i = 0; i < FROM_PLAN; i++) {
+        if (set->number[from_plan[i]] != COLUMN_ABSENT) {
+            TRY(write_block(set, store, from_plan[i], first, values[i], count, err));
         }
-        TRY(array_store_write(store, number, first, values, bytes ? (const void *)narrow : (const void *)wide,
-                              err));
     }
-    if (columns[column].length == OFFSETS) {
-        wide[0] = (int64_t)end_value(column, &plan->splits[plan->problems[members[0]].split]);
-        TRY(array_store_write(store, number, count, 1, wide, err));
+    return STATUS_OK;
+}
+
+static int write_ends(const struct column_set *set, struct array_store *store,
+                      const struct export_split *split, struct error *err) {
+    for (size_t i = 0; i < FROM_PLAN; i++) {
+        enum export_column column = from_plan[i];
+        if (set->number[column] != COLUMN_ABSENT && columns[column].length == OFFSETS) {
+            int64_t end = (int64_t)end_value(column, split);
+            TRY(array_store_write(store, (size_t)set->number[column], split->problems, 1, &end, err));
+        }
     }
     return STATUS_OK;
 }
 
 int column_set_write_plan(const struct column_set *set, struct array_store *store,
-                          const struct export_plan *plan, const size_t *members, size_t count,
-                          struct error *err) {
-    static const enum export_column from_plan[] = {
-        COLUMN_ROW_OFFSET, COLUMN_ORDINAL,      COLUMN_TOKEN_COUNT, COLUMN_TRUNCATED,
-        COLUMN_STEP_COUNT, COLUMN_TOKEN_OFFSET, COLUMN_ID_OFFSET,   COLUMN_METADATA_OFFSET};
-    for (size_t i = 0; i < sizeof from_plan / sizeof from_plan[0]; i++) {
-        TRY(write_column(set, from_plan[i], store, plan, members, count, err));
+                          const struct export_plan *plan, size_t split, struct error *err) {
+    int64_t values[FROM_PLAN][PLAN_BLOCK];
+    uint64_t first = 0;
+    size_t count = 0;
+    size_t touched = 0;
+    for (size_t i = 0; i < plan->count; i++) {
+        const struct export_problem *problem = &plan->problems[i];
+        export_plan_touched(plan, &touched, 1);
+        if (problem->split != split) {
+            continue;
+        }
+        for (size_t k = 0; k < FROM_PLAN; k++) {
+            values[k][count] = (int64_t)problem_value(from_plan[k], problem);
+        }
+        if (++count == PLAN_BLOCK) {
+            TRY(write_blocks(set, store, first, values, count, err));
+            first += count;
+            count = 0;
+        }
     }
-    return STATUS_OK;
+    TRY(write_blocks(set, store, first, values, count, err));
+    return write_ends(set, store, &plan->splits[split], err);
 }
 
 // ---- what a shard holds of a problem ----

@@ -45,9 +45,8 @@ int column_set_write_problem(const struct column_set *set, struct array_store *s
                              const struct export_plan *plan, const struct export_problem *problem,
                              const struct shard_content *content, struct error *err);
 
-// Writes the columns that the plan knows alone. `members`: the split's problems in order.
+// Writes the columns of split number `split` that the plan knows alone.
 int column_set_write_plan(const struct column_set *set, struct array_store *store,
-                          const struct export_plan *plan, const size_t *members, size_t count,
-                          struct error *err);
+                          const struct export_plan *plan, size_t split, struct error *err);
 
 #endif

@@ -19,6 +19,7 @@ struct transfer {
     void *stored;    // as read
     void *converted; // NULL when the export has the stored dtype
     uint64_t saturated;
+    size_t touched; // problems
 };
 
 enum { BLOCK_BYTES = 4 << 20 };
@@ -126,20 +127,24 @@ static int transfer_shard(struct transfer *transfer, size_t shard, struct error 
     for (size_t i = 0; i < plan->layer_count; i++) {
         TRY_TO(done, status = transfer_layer(transfer, shard, reader, i, err));
     }
+    export_plan_touched(plan, &transfer->touched, plan->shards[shard].problems);
 done:
     shard_reader_close(reader);
     return status;
 }
 
 static void fill_report(struct export_report *report, const struct export_plan *plan, uint64_t saturated) {
-    *report = (struct export_report){
-        .problems = plan->count, .failed = plan->failed, .skipped = plan->skipped, .saturated = saturated};
+    *report = (struct export_report){.problems = plan->count,
+                                     .failed = plan->failed,
+                                     .skipped = plan->skipped,
+                                     .saturated = saturated,
+                                     .remaining = plan->remaining,
+                                     .at_least = plan->at_least};
+    export_plan_incomplete_parts(plan, report->incomplete);
     for (size_t i = 0; i < plan->split_count; i++) {
         report->rows += plan->splits[i].rows;
         report->unsplit += strcmp(plan->splits[i].name, "unsplit") == 0 ? plan->splits[i].problems : 0;
     }
-    uint64_t seen = plan->count + plan->failed + plan->skipped;
-    report->remaining = plan->has_survey && plan->survey.problems > seen ? plan->survey.problems - seen : 0;
 }
 
 int export_run(const struct export_request *request, struct export_report *report, struct error *err) {
@@ -148,7 +153,7 @@ int export_run(const struct export_request *request, struct export_report *repor
     struct transfer transfer = {0};
     int status;
     TRY_TO(done, status = aside_folder_open(&folder, request->target, err));
-    TRY_TO(done, status = export_plan_make(&plan, request, err));
+    TRY_TO(done, status = export_plan_make(&plan, request, folder.path, err));
     TRY_TO(done, status = transfer_open(&transfer, &plan, request, folder.path, err));
     for (size_t i = 0; i < plan.shard_count; i++) {
         if (plan.shards[i].problems > 0) {

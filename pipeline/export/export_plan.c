@@ -27,11 +27,22 @@ void export_layer_text(size_t layer, size_t model_layers, char *out, size_t size
     }
 }
 
+void export_plan_touched(const struct export_plan *plan, size_t *touched, size_t problems) {
+    enum { PROBLEMS = 100000 }; // at about 130 bytes each
+    *touched += problems;
+    if (*touched >= PROBLEMS) {
+        paged_file_release(&plan->record_file);
+        paged_file_release(&plan->id_file);
+        paged_file_release(&plan->place_file);
+        *touched = 0;
+    }
+}
+
 static int path_of(const struct export_plan *plan, const struct export_shard *shard, char path[PATH_SIZE],
                    struct error *err) {
     char name[PATH_SIZE];
     TRY(path_join(name, sizeof name, "shards", shard->sealed.name, err));
-    return run_folder_file(path, plan->run, name, err);
+    return run_folder_file(path, plan->list.members[shard->member].folder, name, err);
 }
 
 int export_plan_open_shard(const struct export_plan *plan, size_t shard, struct shard_reader **reader,
@@ -51,31 +62,63 @@ int export_plan_open_shard(const struct export_plan *plan, size_t shard, struct 
 
 // ---- what the first shard says about all ----
 
+static const char *const attributes[] = {"model",
+                                         "model_type",
+                                         "model_fingerprint",
+                                         "adapter",
+                                         "adapter_fingerprint",
+                                         "tokenizer_fingerprint",
+                                         "problems_sha256",
+                                         "template",
+                                         "steps",
+                                         "steps_kind",
+                                         "pooling",
+                                         "dtype",
+                                         "compute_dtype",
+                                         "warnings",
+                                         "identity"};
+enum { ATTRIBUTES = sizeof attributes / sizeof attributes[0] };
+
+// What is each part's own, or the place's and the program's that it ran with.
+static bool may_differ(const char *attribute) {
+    return strcmp(attribute, "model") == 0 || strcmp(attribute, "problems_sha256") == 0 ||
+           strcmp(attribute, "warnings") == 0 || strcmp(attribute, "identity") == 0;
+}
+
+static const char *attribute_of(const struct export_plan *plan, const struct shard_reader *reader,
+                                const char *name) {
+    bool own = strcmp(name, "problems_sha256") == 0 || strcmp(name, "identity") == 0;
+    return own && plan->list.parts > 0 ? json_string_value(json_object_get(plan->whole, name))
+                                       : shard_reader_attribute(reader, name);
+}
+
 static int keep_attributes(struct export_plan *plan, const struct shard_reader *reader, struct error *err) {
-    static const char *const names[] = {"model",
-                                        "model_type",
-                                        "model_fingerprint",
-                                        "adapter",
-                                        "adapter_fingerprint",
-                                        "tokenizer_fingerprint",
-                                        "problems_sha256",
-                                        "template",
-                                        "steps",
-                                        "steps_kind",
-                                        "pooling",
-                                        "dtype",
-                                        "compute_dtype",
-                                        "warnings",
-                                        "identity"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        const char *value = shard_reader_attribute(reader, names[i]);
-        if (value != NULL && json_object_set_new(plan->attributes, names[i], json_string(value)) != 0) {
-            return error_set(err, STATUS_DATA, "the shards' attribute '%s' is not valid UTF-8", names[i]);
+    for (size_t i = 0; i < ATTRIBUTES; i++) {
+        const char *value = attribute_of(plan, reader, attributes[i]);
+        if (value != NULL && json_object_set_new(plan->attributes, attributes[i], json_string(value)) != 0) {
+            return error_set(err, STATUS_DATA, "the shards' attribute '%s' is not valid UTF-8",
+                             attributes[i]);
         }
     }
     const char *pooling = shard_reader_attribute(reader, "pooling");
     plan->step_rows = pooling != NULL && strcmp(pooling, "step_mean") == 0;
     plan->model_layers = shard_reader_content(reader)->model_layers;
+    return STATUS_OK;
+}
+
+// Shards of one run have what its ledger's identity says; those of different parts are compared.
+static int compare_attributes(const struct export_plan *plan, size_t shard, const struct shard_reader *reader,
+                              struct error *err) {
+    const char *folder = plan->list.members[plan->shards[shard].member].folder;
+    for (size_t i = 0; i < ATTRIBUTES; i++) {
+        const char *value = shard_reader_attribute(reader, attributes[i]);
+        const char *first = json_string_value(json_object_get(plan->attributes, attributes[i]));
+        if (!may_differ(attributes[i]) &&
+            strcmp(value == NULL ? "" : value, first == NULL ? "" : first) != 0) {
+            return error_set(err, STATUS_DATA, "%s: the shards' %s is '%s', and '%s' in the parts before it",
+                             folder, attributes[i], value == NULL ? "" : value, first == NULL ? "" : first);
+        }
+    }
     return STATUS_OK;
 }
 
@@ -130,6 +173,9 @@ static int learn_model(struct export_plan *plan, const struct export_request *re
     plan->hidden = content->hidden;
     plan->stored = content->dtype;
     plan->has_tokens = content->problems > 0 && content->problem[0].tokens != NULL;
+    plan->stored_layer_count = content->layer_count;
+    TRY(memory_zeroed(&plan->stored_layers, content->layer_count, sizeof *plan->stored_layers, err));
+    memcpy(plan->stored_layers, content->layers, content->layer_count * sizeof *plan->stored_layers);
     TRY(keep_attributes(plan, reader, err));
     TRY(choose_layers(plan, request, content, err));
     return choose_dtype(plan, request, err);
@@ -158,10 +204,10 @@ static int check_problem(const struct export_plan *plan, const struct export_pro
                          const struct shard_problem *stored, struct error *err) {
     if (stored->id_size != problem->id_size || stored->rows != problem->rows ||
         stored->ordinal != problem->ordinal || stored->token_count != problem->tokens ||
-        memcmp(stored->id, plan->ids.data + problem->id_at, problem->id_size) != 0) {
+        memcmp(stored->id, plan->ids + problem->id_at, problem->id_size) != 0) {
         return error_set(err, STATUS_DATA,
                          "problem %.*s is not in its shard as the ledger says: run 'strata verify'",
-                         (int)problem->id_size, plan->ids.data + problem->id_at);
+                         (int)problem->id_size, plan->ids + problem->id_at);
     }
     return stored->metadata_size <= UINT32_MAX
                ? STATUS_OK
@@ -208,15 +254,24 @@ static int check_hash(const struct export_plan *plan, const struct export_shard 
                            "%s has changed since it was sealed (SHA-256): run 'strata verify'", path);
 }
 
+static bool same_shape(const struct export_plan *plan, const struct shard_content *content) {
+    return content->hidden == plan->hidden && content->dtype == plan->stored &&
+           content->model_layers == plan->model_layers && content->layer_count == plan->stored_layer_count &&
+           memcmp(content->layers, plan->stored_layers,
+                  plan->stored_layer_count * sizeof *plan->stored_layers) == 0;
+}
+
 static int survey_problems(struct export_plan *plan, const struct export_request *request, size_t shard,
                            const struct shard_reader *reader, struct buffer *line, struct error *err) {
     const struct shard_content *content = shard_reader_content(reader);
     if (plan->layers == NULL) {
         TRY(learn_model(plan, request, reader, err));
+    } else if (plan->shards[shard].member != plan->shards[shard - 1].member) {
+        TRY(compare_attributes(plan, shard, reader, err));
     }
-    if (content->hidden != plan->hidden || content->dtype != plan->stored) {
-        return error_set(err, STATUS_DATA, "shard %" PRIu64 " differs in shape from the first",
-                         content->number);
+    if (!same_shape(plan, content)) {
+        return error_set(err, STATUS_DATA, "%s: shard %" PRIu64 " differs in shape from the first",
+                         plan->list.members[plan->shards[shard].member].folder, content->number);
     }
     for (size_t i = 0; i < content->problems; i++) {
         size_t problem = plan->by_place[plan->shards[shard].first + i];
@@ -237,9 +292,11 @@ static int survey_shard(struct export_plan *plan, const struct export_request *r
 
 static int survey_shards(struct export_plan *plan, const struct export_request *request, struct error *err) {
     struct buffer line = {0};
+    size_t touched = 0;
     int status = STATUS_OK;
     for (size_t i = 0; i < plan->shard_count; i++) {
         TRY_TO(done, status = survey_shard(plan, request, i, &line, err));
+        export_plan_touched(plan, &touched, plan->shards[i].problems);
     }
 done:
     buffer_destroy(&line);
@@ -284,12 +341,15 @@ static void sort_splits(struct export_plan *plan) {
             now[i] = strcmp(before[i].name, plan->splits[k].name) == 0 ? (uint16_t)k : now[i];
         }
     }
+    size_t touched = 0;
     for (size_t i = 0; i < plan->count; i++) {
         plan->problems[i].split = now[plan->problems[i].split];
+        export_plan_touched(plan, &touched, 1);
     }
 }
 
 static void place_rows(struct export_plan *plan) {
+    size_t touched = 0;
     for (size_t i = 0; i < plan->count; i++) {
         struct export_problem *problem = &plan->problems[i];
         struct export_split *split = &plan->splits[problem->split];
@@ -310,23 +370,33 @@ static void place_rows(struct export_plan *plan) {
             split->missing_steps += problem->steps - problem->rows;
             split->short_of_steps++;
         }
+        export_plan_touched(plan, &touched, 1);
     }
 }
 
-int export_plan_make(struct export_plan *plan, const struct export_request *request, struct error *err) {
-    *plan = (struct export_plan){
-        .left_out = json_array(), .identity = json_object(), .attributes = json_object()};
-    TRY(path_join(plan->run, sizeof plan->run, "", request->run, err));
-    if (plan->left_out == NULL || plan->identity == NULL || plan->attributes == NULL) {
+static int open_files(struct export_plan *plan, const char *folder, struct error *err) {
+    char path[PATH_SIZE];
+    TRY(path_join(path, sizeof path, folder, ".plan", err));
+    TRY(paged_file_open(&plan->record_file, path, err));
+    TRY(paged_file_open(&plan->id_file, path, err));
+    return paged_file_open(&plan->place_file, path, err);
+}
+
+int export_plan_make(struct export_plan *plan, const struct export_request *request, const char *folder,
+                     struct error *err) {
+    *plan = (struct export_plan){.left_out = json_array(),
+                                 .identity = json_object(),
+                                 .attributes = json_object(),
+                                 .whole = json_object()};
+    if (plan->left_out == NULL || plan->identity == NULL || plan->attributes == NULL || plan->whole == NULL) {
         return error_set(err, STATUS_INTERNAL, "out of memory: JSON");
     }
-    TRY(export_plan_read_ledger(plan, request, err));
-    if (request->require_complete && !plan->finished) {
-        return error_set(err, STATUS_DATA, "%s has not processed every problem yet (--require-complete)",
-                         request->run);
-    }
+    TRY(open_files(plan, folder, err));
+    TRY(run_list_open(&plan->list, request->runs, request->run_count, err));
+    TRY(export_plan_read_ledgers(plan, err));
+    TRY(request->require_complete ? export_plan_require_complete(plan, err) : STATUS_OK);
     if (plan->count == 0) {
-        return error_set(err, STATUS_DATA, "%s has no finished problem to export yet", request->run);
+        return error_set(err, STATUS_DATA, "%s has no finished problem to export yet", plan->list.name);
     }
     TRY(survey_shards(plan, request, err));
     if (request->shuffle) {
@@ -338,13 +408,17 @@ int export_plan_make(struct export_plan *plan, const struct export_request *requ
 }
 
 void export_plan_destroy(struct export_plan *plan) {
-    free(plan->problems);
-    free(plan->by_place);
+    paged_file_close(&plan->record_file);
+    paged_file_close(&plan->id_file);
+    paged_file_close(&plan->place_file);
+    run_list_destroy(&plan->list);
+    free(plan->complete);
     free(plan->shards);
     free(plan->layers);
-    buffer_destroy(&plan->ids);
+    free(plan->stored_layers);
     json_decref(plan->left_out);
     json_decref(plan->identity);
     json_decref(plan->attributes);
+    json_decref(plan->whole);
     *plan = (struct export_plan){0};
 }

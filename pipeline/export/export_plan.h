@@ -1,6 +1,6 @@
 // What an export will contain and where each row goes, known before the first byte is written: from the
 // ledger (which problems, in which shards) and one pass over the shards (metadata, splits, agreement with the
-// ledger).
+// ledger). What it knows of each problem lies in files of its own (paged_file.h).
 #ifndef STRATA_EXPORT_EXPORT_PLAN_H
 #define STRATA_EXPORT_EXPORT_PLAN_H
 
@@ -8,12 +8,14 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "checkpoints/ledger.h"
+#include "checkpoints/run_list.h"
 #include "checkpoints/shard_reader.h"
 #include "export/export.h"
+#include "export/paged_file.h"
 
 struct export_problem {
     uint64_t ordinal;
-    uint64_t id_at;  // in plan->ids; also its place in an HDF5 file's ids of the same order
+    uint64_t id_at;  // in plan->ids
     uint64_t row_at; // first row in its split, and so on
     uint64_t token_at;
     uint64_t id_out_at;
@@ -33,7 +35,8 @@ struct export_problem {
 };
 
 struct export_shard {
-    uint64_t number;
+    size_t member;   // of plan->list
+    uint64_t number; // in its run
     struct shard_sealed sealed;
     size_t first; // of its problems in plan->by_place, in shard order
     size_t problems;
@@ -49,27 +52,32 @@ struct export_split {
 };
 
 struct export_plan {
-    char run[PATH_SIZE];
-    struct export_problem *problems; // in the order of the export
+    struct run_list list;
+    bool *complete;                  // [list.count]: every problem of the part is accounted for
+    struct export_problem *problems; // [count] in the order of the export; of record_file
     size_t count;
-    size_t capacity;
-    struct buffer ids;
-    size_t *by_place;            // [count] indices of problems, shard after shard
-    struct export_shard *shards; // those that hold exported problems
+    const char *ids; // [id_bytes], of id_file
+    size_t id_bytes;
+    size_t *by_place; // [count] indices of problems, shard after shard; of place_file
+    struct paged_file record_file, id_file, place_file;
+    struct export_shard *shards; // those that hold exported problems, part after part
     size_t shard_count;
     struct export_split splits[SPLIT_MAXIMUM];
     size_t split_count;
 
-    struct ledger_survey survey;
-    bool has_survey;
-    bool finished;
+    bool finished; // all parts are complete
     uint64_t failed, skipped;
+    uint64_t remaining; // problems without an outcome yet
+    bool at_least;      // and those of the last parts, which are missing as is the survey
     json_t *left_out;   // [{"id", "ordinal", "state", "reason"}]
     json_t *identity;   // key -> value
     json_t *attributes; // root attributes of the shards -> text
+    json_t *whole;      // of a set: those that are each part's own, as an undivided run has them
 
     size_t hidden;
-    size_t model_layers; // blocks
+    size_t model_layers;   // blocks
+    size_t *stored_layers; // [stored_layer_count], of all shards
+    size_t stored_layer_count;
     enum dtype stored;
     enum dtype dtype; // of the export
     bool step_rows;   // pooling is step_mean: a row is a step
@@ -79,12 +87,23 @@ struct export_plan {
     size_t *layer_places; // their positions in the shards' list
 };
 
-int export_plan_make(struct export_plan *plan, const struct export_request *request, struct error *err);
+// `folder`, the export's own, holds the plan's files while they are made.
+int export_plan_make(struct export_plan *plan, const struct export_request *request, const char *folder,
+                     struct error *err);
 void export_plan_destroy(struct export_plan *plan); // accepts zeros; leaves zeros
 
-// The part of the plan that the ledger gives, which export_plan_make begins with (export_plan_ledger.c).
-int export_plan_read_ledger(struct export_plan *plan, const struct export_request *request,
-                            struct error *err);
+// The part of the plan that the ledgers give, which export_plan_make begins with (export_plan_ledger.c).
+int export_plan_read_ledgers(struct export_plan *plan, struct error *err);
+
+// STATUS_DATA when not every problem is accounted for, with what is to be run (export_plan_missing.c).
+int export_plan_require_complete(const struct export_plan *plan, struct error *err);
+
+// Writes export_report.incomplete.
+void export_plan_incomplete_parts(const struct export_plan *plan, char out[EXPORT_PARTS_TEXT]);
+
+// What goes through many problems says here how many it has touched since; *touched begins with 0. It bounds
+// the memory that their pages take.
+void export_plan_touched(const struct export_plan *plan, size_t *touched, size_t problems);
 
 // Opens shard number `shard` of the plan; STATUS_DATA when its content is not what the plan was made from.
 int export_plan_open_shard(const struct export_plan *plan, size_t shard, struct shard_reader **reader,

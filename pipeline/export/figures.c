@@ -125,7 +125,7 @@ int export_figures_write(const struct export_figures *figures, const char *folde
     TRY_TO(done, status = memory_zeroed(&names, sets * a_set, ARRAY_NAME, err));
     name_arrays(plan, sets * a_set, a_set, specs, names);
     TRY_TO(done, status = path_join(path, sizeof path, folder, "statistics.safetensors", err));
-    TRY_TO(done, status = safetensors_store(&store, path, specs, sets * a_set, true, err));
+    TRY_TO(done, status = safetensors_store(&store, path, specs, sets * a_set, err));
     for (size_t i = 0; i < sets; i++) {
         TRY_TO(done, status = write_set(figures, store, i * a_set, i == 0 ? plan->split_count : i - 1, err));
     }

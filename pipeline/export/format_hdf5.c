@@ -108,6 +108,8 @@ static int create_array(struct hdf5_store *store, struct hdf5_array *array, cons
     hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
     bool good = array->type >= 0 && space >= 0 && creation >= 0 && ensure_group(store, spec->name) &&
                 H5Pset_obj_track_times(creation, false) >= 0 &&
+                // Places in the file as datasets are made: they do not depend on which is written to first.
+                H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY) >= 0 &&
                 H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER) >= 0;
     if (good) {
         array->dataset =

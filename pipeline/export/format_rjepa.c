@@ -54,16 +54,20 @@ static int folder_of(const struct export_outputs *outputs, size_t split, char fo
                      apart ? outputs->plan->splits[split].name : outputs->folder, err);
 }
 
+// The problems of one shard, in order.
+struct members {
+    const struct export_problem *problem[PROBLEMS];
+    size_t count;
+};
+
 static int open_shard(struct export_outputs *outputs, size_t split, size_t number, const char *folder,
-                      struct error *err) {
+                      const struct members *members, struct error *err) {
     const struct export_plan *plan = outputs->plan;
-    const size_t *members = outputs->splits[split].members + number * PROBLEMS;
-    size_t count = size_min(PROBLEMS, plan->splits[split].problems - number * PROBLEMS);
     struct output_file *file = &outputs->splits[split].files[number];
     struct array_spec specs[PROBLEMS];
-    for (size_t i = 0; i < count; i++) {
-        const struct export_problem *problem = &plan->problems[members[i]];
-        specs[i] = (struct array_spec){.name = plan->ids.data + problem->id_at,
+    for (size_t i = 0; i < members->count; i++) {
+        const struct export_problem *problem = members->problem[i];
+        specs[i] = (struct array_spec){.name = plan->ids + problem->id_at,
                                        .name_size = problem->id_size,
                                        .type = ARRAY_F32,
                                        .rows = problem->rows,
@@ -73,23 +77,37 @@ static int open_shard(struct export_outputs *outputs, size_t split, size_t numbe
     char path[PATH_SIZE];
     snprintf(name, sizeof name, "shard-%04zu.safetensors", number);
     TRY(path_join(path, sizeof path, folder, name, err));
-    TRY(safetensors_store(&file->store, path, specs, count, false, err));
+    TRY(safetensors_joined_store(&file->store, path, specs, members->count, err));
     snprintf(name, sizeof name, "shard-%04zu.jsonl", number);
     TRY(path_join(path, sizeof path, folder, name, err));
-    const struct export_problem *last = &plan->problems[members[count - 1]];
-    file->line_base = plan->problems[members[0]].line_at;
+    const struct export_problem *last = members->problem[members->count - 1];
+    file->line_base = members->problem[0]->line_at;
+    file->row_base = members->problem[0]->row_at;
     return export_outputs_make_lines(file, path, last->line_at + last->line_size - file->line_base, false,
                                      err);
 }
 
 static int open(struct export_outputs *outputs, size_t split, struct error *err) {
+    const struct export_plan *plan = outputs->plan;
     char folder[PATH_SIZE];
+    struct members members = {.count = 0};
+    size_t number = 0;
+    size_t touched = 0;
     TRY(folder_of(outputs, split, folder, err));
     if (outputs->request->split.kind != SPLIT_NONE) {
         TRY(file_make_folder(folder, err));
     }
-    for (size_t i = 0; i < outputs->splits[split].file_count; i++) {
-        TRY(open_shard(outputs, split, i, folder, err));
+    for (size_t i = 0; i < plan->count; i++) {
+        const struct export_problem *problem = &plan->problems[i];
+        export_plan_touched(plan, &touched, 1);
+        if (problem->split != split) {
+            continue;
+        }
+        members.problem[members.count++] = problem;
+        if (members.count == PROBLEMS || problem->position + 1 == plan->splits[split].problems) {
+            TRY(open_shard(outputs, split, number++, folder, &members, err));
+            members.count = 0;
+        }
     }
     return STATUS_OK;
 }
@@ -97,8 +115,8 @@ static int open(struct export_outputs *outputs, size_t split, struct error *err)
 static int write_latents(struct export_outputs *outputs, const struct export_problem *problem, size_t layer,
                          uint64_t first, uint64_t rows, const void *latents, struct error *err) {
     (void)layer; // there is one
-    return array_store_write(export_outputs_file(outputs, problem)->store, problem->position % PROBLEMS,
-                             first, rows, latents, err);
+    const struct output_file *file = export_outputs_file(outputs, problem);
+    return array_store_write(file->store, 0, problem->row_at - file->row_base + first, rows, latents, err);
 }
 
 static int finish(struct export_outputs *outputs, size_t split, struct error *err) {

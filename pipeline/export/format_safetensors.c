@@ -152,11 +152,10 @@ done:
     return status;
 }
 
-int safetensors_store(struct array_store **out, const char *path, const struct array_spec *specs,
+static int make_store(struct safetensors_store **out, const char *path, const struct array_spec *specs,
                       size_t count, bool keep_open, struct error *err) {
     void *block;
     int status;
-    *out = NULL;
     TRY(memory_zeroed(&block, 1, sizeof(struct safetensors_store), err));
     struct safetensors_store *store = block;
     store->base = (struct array_store){safetensors_write, safetensors_close, safetensors_destroy};
@@ -164,18 +163,41 @@ int safetensors_store(struct array_store **out, const char *path, const struct a
     store->keep_open = keep_open;
     store->count = count;
     TRY_TO(failed, status = memory_text(&store->path, path, err));
-    TRY_TO(failed, status = memory_zeroed(&block, count, sizeof(struct placed_array), err));
-    store->arrays = block;
+    TRY_TO(failed, status = memory_zeroed(&store->arrays, count, sizeof(struct placed_array), err));
     TRY_TO(failed, status = create_file(store, specs, err));
-    *out = &store->base;
+    *out = store;
     return STATUS_OK;
 failed:
     safetensors_destroy(&store->base);
     return status;
 }
 
+int safetensors_store(struct array_store **out, const char *path, const struct array_spec *specs,
+                      size_t count, struct error *err) {
+    struct safetensors_store *store = NULL;
+    int status = make_store(&store, path, specs, count, true, err);
+    *out = store == NULL ? NULL : &store->base;
+    return status;
+}
+
+int safetensors_joined_store(struct array_store **out, const char *path, const struct array_spec *specs,
+                             size_t count, struct error *err) {
+    struct safetensors_store *store = NULL;
+    *out = NULL;
+    TRY(make_store(&store, path, specs, count, false, err));
+    *out = &store->base;
+    for (size_t i = 1; i < count; i++) { // they lie without gaps
+        store->arrays[0].rows += store->arrays[i].rows;
+    }
+    store->count = 1;
+    void *arrays = store->arrays;
+    int status = memory_resize(&arrays, 1, sizeof *store->arrays, err);
+    store->arrays = arrays;
+    return status;
+}
+
 static int make(struct array_store **out, const char *path, const struct array_set *set, struct error *err) {
-    return safetensors_store(out, path, set->specs, set->count, true, err);
+    return safetensors_store(out, path, set->specs, set->count, err);
 }
 
 const struct export_format export_format_safetensors = {

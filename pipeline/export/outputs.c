@@ -12,26 +12,6 @@ static const struct export_layout *layout_of(const struct export_outputs *output
 
 // ---- making the files ----
 
-static int group_members(struct export_outputs *outputs, struct error *err) {
-    const struct export_plan *plan = outputs->plan;
-    void *block;
-    TRY(memory_zeroed(&block, plan->count, sizeof *outputs->members, err));
-    outputs->members = block;
-    TRY(memory_zeroed(&block, plan->split_count, sizeof *outputs->splits, err));
-    outputs->splits = block;
-    size_t first[SPLIT_MAXIMUM];
-    size_t next = 0;
-    for (size_t i = 0; i < plan->split_count; i++) {
-        first[i] = next;
-        outputs->splits[i].members = outputs->members + next;
-        next += plan->splits[i].problems;
-    }
-    for (size_t i = 0; i < plan->count; i++) {
-        outputs->members[first[plan->problems[i].split] + plan->problems[i].position] = i;
-    }
-    return STATUS_OK;
-}
-
 // Adds the bytes of a split, as a set of arrays: another layout takes no more.
 static int add_bytes(const struct export_outputs *outputs, size_t split, uint64_t *needed,
                      struct error *err) {
@@ -87,7 +67,7 @@ int export_outputs_open(struct export_outputs *outputs, const struct export_plan
                         const struct export_request *request, const char *folder, struct error *err) {
     *outputs = (struct export_outputs){.plan = plan, .request = request};
     TRY(path_join(outputs->folder, sizeof outputs->folder, "", folder, err));
-    TRY(group_members(outputs, err));
+    TRY(memory_zeroed(&outputs->splits, plan->split_count, sizeof *outputs->splits, err));
     TRY(check_room(outputs, err));
     for (size_t i = 0; i < plan->split_count; i++) {
         TRY(open_split(outputs, i, err));
@@ -116,7 +96,7 @@ static int write_line(struct export_outputs *outputs, const struct export_proble
     TRY(export_format_line(&outputs->line, outputs->plan, outputs->request, problem, content, err));
     if (outputs->line.size != problem->line_size) {
         return error_set(err, STATUS_DATA, "the metadata of problem %.*s changed while it was exported",
-                         (int)problem->id_size, outputs->plan->ids.data + problem->id_at);
+                         (int)problem->id_size, outputs->plan->ids + problem->id_at);
     }
     if (opened) {
         TRY(placed_file_open(&file->lines, file->lines_path, err));
@@ -180,7 +160,6 @@ void export_outputs_destroy(struct export_outputs *outputs) {
         column_set_destroy(&split->columns);
     }
     free(outputs->splits);
-    free(outputs->members);
     buffer_destroy(&outputs->line);
     *outputs = (struct export_outputs){0};
 }

@@ -12,12 +12,12 @@ struct output_file {
     char *lines_path;   // NULL: no lines of JSON (the arrays hold the metadata)
     int lines;          // descriptor, -1 between writes of many files
     uint64_t line_base; // line_at of the file's first problem
+    uint64_t row_base;  // row_at
 };
 
 struct output_split {
     struct output_file *files; // one, or as many as the layout's `problems` make it
     size_t file_count;
-    const size_t *members;     // [problems] of the plan, by position
     struct column_set columns; // of split_arrays.c
 };
 
@@ -26,7 +26,6 @@ struct export_outputs {
     const struct export_request *request;
     char folder[PATH_SIZE];
     struct output_split *splits; // [plan->split_count]
-    size_t *members;             // [plan->count]
     struct buffer line;
 };
 

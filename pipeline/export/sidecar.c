@@ -110,8 +110,27 @@ static json_t *describe_shards(const struct export_plan *plan) {
     json_t *list = json_array();
     for (size_t i = 0; i < plan->shard_count; i++) {
         const struct shard_sealed *sealed = &plan->shards[i].sealed;
-        if (json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "name", sealed->name, "sha256",
-                                                  sealed->sha256, "rows", number(sealed->rows))) != 0) {
+        json_t *entry = json_pack("{s:s, s:s, s:o}", "name", sealed->name, "sha256", sealed->sha256, "rows",
+                                  number(sealed->rows));
+        if (entry != NULL && plan->list.parts > 0) {
+            json_object_set_new(entry, "part", number(plan->shards[i].member));
+        }
+        if (json_array_append_new(list, entry) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+// Of a set: its parts in their order; null of a run by itself.
+static json_t *describe_parts(const struct export_plan *plan) {
+    json_t *list = plan->list.parts > 0 ? json_array() : json_null();
+    for (size_t i = 0; plan->list.parts > 0 && i < plan->list.count; i++) {
+        const struct run_list_member *member = &plan->list.members[i];
+        json_t *folder = member->folder[0] == 0 ? json_null() : json_string(member->folder);
+        if (json_array_append_new(list, json_pack("{s:o, s:o, s:b}", "part", number(i), "run", folder,
+                                                  "complete", (int)plan->complete[i])) != 0) {
             json_decref(list);
             return NULL;
         }
@@ -175,15 +194,15 @@ static json_t *describe(const struct export_plan *plan, const struct export_requ
                               dtype_name(plan->dtype), "computed", attribute(plan, "compute_dtype"));
     return json_pack(
         "{s:i, s:s, s:s, s:s, s:b, s:o, s:o, s:{s:o}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:o, "
-        "s:o, s:o, s:O}",
+        "s:o, s:o, s:o, s:O}",
         "export_version", 1, "format", request->format->name, "program", request->program, "run",
-        request->run, "complete", (int)plan->finished, "counts", describe_counts(plan, report), "model",
+        plan->list.name, "complete", (int)plan->finished, "counts", describe_counts(plan, report), "model",
         model, "tokenizer", "fingerprint", attribute(plan, "tokenizer_fingerprint"), "problems_sha256",
         attribute(plan, "problems_sha256"), "template", attribute(plan, "template"), "steps", steps,
         "pooling", attribute(plan, "pooling"), "dtype", dtype, "hidden", number(plan->hidden), "layers",
         describe_layers(plan, figures), "order", order, "split", describe_rule(&request->split), "left_out",
-        plan->left_out, "splits", describe_splits(plan, figures), "shards", describe_shards(plan), "warnings",
-        attribute(plan, "warnings"), "identity", plan->identity);
+        plan->left_out, "splits", describe_splits(plan, figures), "parts", describe_parts(plan), "shards",
+        describe_shards(plan), "warnings", attribute(plan, "warnings"), "identity", plan->identity);
 }
 
 static int write_document(const json_t *document, const char *folder, struct export_report *report,

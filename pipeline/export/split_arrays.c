@@ -55,8 +55,7 @@ static int write_latents(struct export_outputs *outputs, const struct export_pro
 
 static int finish(struct export_outputs *outputs, size_t split, struct error *err) {
     const struct output_split *target = &outputs->splits[split];
-    TRY(column_set_write_plan(&target->columns, target->files->store, outputs->plan, target->members,
-                              outputs->plan->splits[split].problems, err));
+    TRY(column_set_write_plan(&target->columns, target->files->store, outputs->plan, split, err));
     return export_outputs_close_files(outputs, split, err);
 }
 

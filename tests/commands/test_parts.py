@@ -122,7 +122,7 @@ def test_all_start_at_once(base, tmp_path):
     logs = [(made.part(index).output / "run.log").read_text() for index in range(5)]
     assert all("entered by rowid" in log for log in logs)
     assert sorted(path.name for path in made.job.output.iterdir() if path.is_file()) == [
-        "identity.json", "set.json", "survey.lock", "survey.sqlite"]
+        "identity.json", "latents.h5", "set.json", "survey.lock", "survey.sqlite"]
 
 
 def test_more_parts_than_problems(tmp_path):

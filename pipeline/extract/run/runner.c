@@ -457,6 +457,26 @@ static void write_view(struct run *run) {
     }
 }
 
+// Of the set, by the part that is finished last, or by any that is started again when it is missing.
+static void write_set_view(struct run *run, bool worked) {
+    const struct part_of_set *part = &run->launch.inputs.part;
+    bool written;
+    char path[PATH_SIZE];
+    struct error err;
+    if (part->number.count == 0 || !run->launch.finished || run->hdf5_failed) {
+        return;
+    }
+    int status = run_folder_file(path, part->folder, "latents.h5", &err);
+    if (status == STATUS_OK && (worked || !file_exists(path))) {
+        status = view_write_set(part->folder, &written, &err);
+    }
+    if (status != STATUS_OK) {
+        run->hdf5_failed = true;
+        log_write(&run->launch.log, LOG_LEVEL_WARN, "latents.h5 of all parts was not written: %s",
+                  err.message);
+    }
+}
+
 // A convenience too: without it a later retry refuses mended rows.
 static void keep_hash(struct run *run) {
     struct error err;
@@ -507,7 +527,8 @@ static int run_launch(const struct runner_options *options, struct runner_summar
     *summary = (struct runner_summary){0};
     int status = launch_open(&run.launch, &launch, err);
     memcpy(summary->folder, run.launch.folder.path, sizeof summary->folder);
-    if (status == STATUS_OK && !run.launch.finished) {
+    bool works = status == STATUS_OK && !run.launch.finished;
+    if (works) {
         status = run_stages(&run, err);
     }
     summary->problems = run.launch.inputs.survey.totals.problems;
@@ -521,6 +542,8 @@ static int run_launch(const struct runner_options *options, struct runner_summar
         status =
             refuse_retry(run.hdf5_failed ? "an error of HDF5" : guard_signal_name(&run.launch.guard), err);
         *more = false;
+    } else if (!*more && (works || status == STATUS_OK)) {
+        write_set_view(&run, works);
     }
     launch_close(&run.launch, status, err);
     if (*more && guard_stop_requested(&run.launch.guard)) { // while the launch was closed
