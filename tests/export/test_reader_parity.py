@@ -6,9 +6,11 @@ import sys
 import numpy as np
 import pytest
 
+from commands.test_parts import Set
 from export.made_run import HIDDEN, LAYERS, done, latents, make_run, problem_id, row_count, shard_rows, strata
 from parity import parquet, torch
 from strata_reader import Run, Shard, StrataDataset, collate, rjepa_parquet, to_parquet
+from support import Job, make_problems
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,24 @@ def test_dataset_of_several_layers_and_ids(folder):
         StrataDataset(folder, layer=1)
     with pytest.raises(ValueError):
         StrataDataset(folder, where=bool, ids=[])
+
+
+def test_a_data_set_of_a_set(tmp_path):
+    job = Job(tmp_path, make_problems(30))
+    parts = Set(job, 3)
+    parts.run_all()
+    data = StrataDataset(job.output, layer=0, ids=["p-00025", "p-00003"])
+    assert [data[i]["id"] for i in range(len(data))] == ["p-00025", "p-00003"]
+    data = StrataDataset(job.output, layer=0)
+    loader = torch.utils.data.DataLoader(data, batch_size=4, num_workers=2, collate_fn=collate)
+    assert [name for batch in loader for name in batch["id"]] == [f"p-{number:05d}" for number in range(30)]
+    tables = []
+    for name, words in (("set", [job.output]), ("list", [parts.part(index).output for index in range(3)])):
+        result = subprocess.run([sys.executable, "-m", "strata_reader", "metadata-parquet", *words, tmp_path / name],
+                                capture_output=True, text=True, check=True)
+        assert result.stdout.endswith(" 30 problems\n")
+        tables.append(parquet.read_table(tmp_path / name).to_pylist())
+    assert tables[0] == tables[1] and [row["ordinal"] for row in tables[0]] == list(range(30))
 
 
 def test_parquet(folder, tmp_path):

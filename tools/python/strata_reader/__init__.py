@@ -1,4 +1,4 @@
-"""Reads what `strata` writes: per-layer hidden states of tens of thousands of problems.
+"""Reads what `strata` writes: per-layer hidden states of tens of thousands of problems, or a thousand million.
 
     from strata_reader import Run
 
@@ -8,6 +8,15 @@
     problem["latents"][35]                         # [rows, hidden] float32: one row a step
     problem["rows"]["byte_start"]                  # where each step stands in the rendered text
     matrix, offset = run.latents(35)               # all rows of a layer, and where each problem's begin
+
+The parts of a job that runs in parts are read as the one run that they are together:
+
+    run = Run("runs/qwen3-8b")                     # the folder with set.json
+    run = Run(["/a/part-0000-of-0064", "/b/part-0001-of-0064"])    # some of them, wherever they lie
+    run.complete, run.parts, run.missing           # True when all is there; how many parts; those that have not begun
+
+Memory does not grow with the number of problems, unless all of something is asked for: `ids` and `left_out` as lists, `latents`
+and `row_offset` as arrays, `select` as positions (Run's docstring has the bytes).
 
 Shards are opened one by one, as the ledger lists them: a shard that the run has not acknowledged is not read, and a
 missing one is an error (the virtual file latents.h5 would show NaN instead).

@@ -12,7 +12,7 @@ def main(arguments=None):
     rjepa = commands.add_parser("rjepa-parquet", help="shard-NNNN.jsonl of an rjepa export to shard-NNNN.parquet")
     rjepa.add_argument("folder", help="the folder that `strata export --format rjepa --to` made")
     table = commands.add_parser("metadata-parquet", help="one row a finished problem of a run")
-    table.add_argument("run", help="the run directory")
+    table.add_argument("run", nargs="+", help="the run directory, the set, or parts of it")
     table.add_argument("file", help="the Parquet file to write")
     given = parser.parse_args(arguments)
     try:
@@ -20,7 +20,7 @@ def main(arguments=None):
             for path in rjepa_parquet(given.folder):
                 print(path)
         else:
-            print(f"{given.file}: {to_parquet(given.run, given.file)} problems")
+            print(f"{given.file}: {to_parquet(given.run if len(given.run) > 1 else given.run[0], given.file)} problems")
     except (OSError, ValueError, ImportError) as error:
         print(f"strata_reader: {error}", file=sys.stderr)
         return 65 if not isinstance(error, ImportError) else 69

@@ -9,14 +9,15 @@ from .run import Run
 class StrataDataset(torch.utils.data.Dataset):
     """One item a problem: {"id", "latents": tensor [rows, hidden], "step": tensor [rows], "metadata"}.
 
-    path      the run directory
+    path      a run directory, a set, or a list of its parts (see Run)
     layer     transformers' hidden_states index; a list gives {"latents": {layer: tensor}}; None: all that are stored
     dtype     of the tensors (default torch.float32)
     where     keeps the problems whose metadata dict satisfies it (looked at once, here)
     ids       keeps these problems, in this order (instead of `where`)
 
     Only the list of problems crosses to DataLoader's workers: each opens the shards it needs by itself, whether workers are
-    forked or spawned (a lambda in `where` does not have to be pickled).
+    forked or spawned (a lambda in `where` does not have to be pickled). Of a chosen problem 8 bytes are kept, of a run taken whole
+    nothing. An item in the order of the query comes from a shard that is open; one at random may have to open its own.
     """
 
     def __init__(self, path, layer=None, dtype=torch.float32, where=None, ids=None):
@@ -30,9 +31,9 @@ class StrataDataset(torch.utils.data.Dataset):
                 raise KeyError(f"{path} has no hidden_states[{wanted}]; it has {self.run.layers}")
         self.dtype = dtype
         if ids is not None:
-            self.positions = [self.run.position(name) for name in ids]
+            self.positions = np.array([self.run.position(name) for name in ids], np.int64)
         else:
-            self.positions = self.run.select(where) if where is not None else list(range(len(self.run)))
+            self.positions = self.run.select(where) if where is not None else range(len(self.run))
         self.run.close()
 
     def __len__(self):

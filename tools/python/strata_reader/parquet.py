@@ -10,15 +10,15 @@ from .run import Run
 def to_parquet(run, path):
     """Writes one row a problem: id, ordinal, rows, token_count, truncated, step_count and the source's columns.
 
-    `run` is a Run or a run directory. Where a kept column has one of those names, the source's is called source_NAME.
+    `run` is a Run, or what it opens. Where a kept column has one of those names, the source's is called source_NAME. The table is in
+    memory, about a kilobyte a problem: a large set is better written part by part.
     """
     import pyarrow
     import pyarrow.parquet
 
     run = run if isinstance(run, Run) else Run(run)
     table = []
-    for position in range(len(run)):
-        problem = run.get(position, layers=[])
+    for problem in run.problems(layers=[]):
         line = {name: problem[name] for name in ("id", "ordinal", "token_count", "truncated", "step_count")}
         line["rows"] = len(problem["rows"]["step"])
         for name, value in problem["metadata"].items():

@@ -1,106 +1,121 @@
-"""A whole run directory: the shards its ledger acknowledges, in the order of the query."""
+"""A run: the shards its ledgers acknowledge, in the order of the query."""
 
-import collections
+import functools
 import os
 import pathlib
-import sqlite3
 
 import numpy as np
 
+from .ledger import text
+from .opened import Opened
+from .parts import open_parts
 from .shard import Shard
 
-LEDGER_FORMATS = (1, 2, 3, 4)  # what is read here is alike in all of them
-PAGE = 65536  # problems read at a time: between pages the run's commits go on
-OPEN_SHARDS = 16  # kept open at once; a shard's small arrays stay in memory with it
+OPEN_SHARDS = 32  # kept open at once, with their small arrays in memory: more than a window of the plan fills by default
+OPEN_LEDGERS = 32
 
 
 class Run:
-    """The finished problems of a run directory, ordered as its query gave them.
+    """The finished problems of a run, ordered as its query gave them.
 
-    A run that is still going on may be opened: it shows what was sealed at that moment. Objects may be pickled and carried
-    over a fork; every process opens its own files, when it first needs them.
+    `path` is a run directory, a set (the folder of a job in parts), or a list of run directories: parts of one set, in any order,
+    wherever they lie. Parts are read as the one run that they are together. A run that is still going on may be opened: it shows
+    what was sealed at that moment. Objects may be pickled and carried over a fork; every process opens its own files, when it
+    first needs them.
 
-    Attributes: `path`, `ids` (list of str), `layers` (hidden_states indices), `hidden`, `attributes` (model, fingerprints,
-    pooling, template ... of the shards), `complete` (every problem of the query is done, failed or skipped), `left_out`
-    (list of dicts: id, ordinal, state, reason).
+    Attributes: `path`, `layers` (hidden_states indices), `hidden`, `attributes` (model, fingerprints, pooling, template ... of
+    the first shard), `complete` (every problem of the query is done, failed or skipped), `parts` (their number; 1 of a run that
+    was not divided), `missing` (numbers of the parts that have not begun or are not among those given), `unfinished` (numbers of
+    the parts that are there and not complete).
+
+    Read when they are first asked for: `ids` (list of str, some 80 bytes a problem), `left_out` (list of dicts: id, ordinal,
+    state, reason).
+
+    Memory otherwise: a kilobyte or two a part; 16 bytes a gap in the rows (a problem left out), once positions are asked for; the
+    small arrays of up to 32 open shards. `latents` and `row_offset` have 8 bytes a problem beside the matrix, and while they are made
+    30 for each of the part at hand; `select` 8 a problem that it chose.
     """
 
     def __init__(self, path):
-        self.path = pathlib.Path(path)
-        self._read_ledger()
-        self._open = collections.OrderedDict()
-        self._owner = os.getpid()
-        self._place = {name: position for position, name in enumerate(self.ids)}
-        if self._files:
-            shard = self._shard(next(iter(sorted(self._files))))
-            self.layers, self.hidden, self.attributes = shard.layers, shard.hidden, shard.attributes
-        else:
-            self.layers, self.hidden, self.attributes = [], 0, {}
+        self.path = pathlib.Path(path) if isinstance(path, (str, os.PathLike)) else [pathlib.Path(part) for part in path]
+        self._open, self._connections = Opened(OPEN_SHARDS), Opened(OPEN_LEDGERS)
+        self._ledgers, self.parts, self.missing = open_parts(path, self._connections)
+        begun = sorted(set(range(self.parts)) - set(self.missing))
+        self.unfinished = [part for part, ledger in zip(begun, self._ledgers) if not ledger.finished]
+        self.complete = self.parts > 0 and not self.missing and not self.unfinished
+        # Of the first problem of each part, and one more.
+        self._positions = np.concatenate([[0], np.cumsum([ledger.count for ledger in self._ledgers], dtype=np.int64)])
+        self.layers, self.hidden, self.attributes = [], 0, {}
+        for part, ledger in enumerate(self._ledgers):
+            number = ledger.first_shard()
+            if number is not None:
+                shard = self._shard(part, number)
+                self.layers, self.hidden, self.attributes = shard.layers, shard.hidden, shard.attributes
+                break
 
-    def _read_ledger(self):
-        ledger = self.path / "ledger.sqlite"
-        if not ledger.is_file():  # a pipe would be waited for
-            raise FileNotFoundError(f"{self.path} is not a run directory: it has no ledger.sqlite")
-        connection = _connect(ledger)
-        try:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version not in LEDGER_FORMATS:
-                raise ValueError(f"{ledger} has format {version}; this reader knows {LEDGER_FORMATS}")
-            # What a checkpoint acknowledged never changes: all that follows is of the moment of the last one.
-            last = connection.execute("SELECT number, finished FROM checkpoint ORDER BY number DESC LIMIT 1").fetchone()
-            until = last[0] if last else -1
-            self.complete = bool(last and last[1])
-            self._files = dict(connection.execute("SELECT number, name FROM shard WHERE checkpoint <= ?", (until,)))
-            done, self.left_out = [], []
-            for name, ordinal, state, reason, *where in _problems(connection, until):
-                if state == 0:
-                    done.append((name, *where))
-                else:
-                    self.left_out.append({"id": _text(name), "ordinal": ordinal, "reason": reason,
-                                          "state": {1: "failed", 2: "skipped"}[state]})
-        finally:
-            connection.close()
-        self.ids = [_text(row[0]) for row in done]
-        self._where = np.array([row[1:] for row in done], np.int64).reshape(-1, 3)  # shard, place, rows
-
-    def _shard(self, number):
-        if self._owner != os.getpid():
-            # Handles of the parent process are left alone: closing them here would confuse its HDF5.
-            self._inherited, self._open, self._owner = self._open, collections.OrderedDict(), os.getpid()
-        if number in self._open:
-            self._open.move_to_end(number)
-            return self._open[number]
-        shard = Shard(self.path / "shards" / self._files[number])
-        self._open[number] = shard
-        if len(self._open) > OPEN_SHARDS:
-            self._open.popitem(last=False)[1].close()
-        return shard
+    def _shard(self, part, number):
+        return self._open.get((part, number), lambda: Shard(self._ledgers[part].shard_path(number)))
 
     def __getstate__(self):
-        state = self.__dict__.copy()
-        state["_open"] = collections.OrderedDict()
-        state.pop("_inherited", None)
-        return state
+        return {name: value for name, value in self.__dict__.items() if name not in ("ids", "left_out")}
 
     def __len__(self):
-        return len(self.ids)
+        return int(self._positions[-1])
 
     def __contains__(self, name):
-        return name in self._place
+        return self._find(name) is not None
 
     def __iter__(self):
-        return (self[position] for position in range(len(self)))
+        return self.problems()
+
+    def problems(self, layers=None, dtype=np.float32):
+        """Every problem in the order of the query, as `get` gives it."""
+        for part, ledger in enumerate(self._ledgers):
+            for page in ledger.done("shard, place"):
+                for _, shard, place in page:
+                    yield self._shard(part, shard).problem(place, layers, dtype)
+
+    @functools.cached_property
+    def ids(self):
+        return [text(row[1]) for ledger in self._ledgers for page in ledger.done("id") for row in page]
+
+    @functools.cached_property
+    def left_out(self):
+        return [problem for ledger in self._ledgers for problem in ledger.left_out()]
+
+    def _find(self, name):
+        """(part, ordinal, shard, place) of the problem with this id, or None."""
+        for part, ledger in enumerate(self._ledgers):
+            found = ledger.find(name)
+            if found:
+                return part, *found
+        return None
+
+    def _found(self, name):
+        found = self._find(name)
+        if found is None:
+            raise KeyError(f"no finished problem '{name}' in {self.path}")
+        return found
 
     def position(self, key):
         """Where a problem stands in the run: from its id, or from a position (negative: from the end)."""
         if isinstance(key, str):
-            if key not in self._place:
-                raise KeyError(f"no finished problem '{key}' in {self.path}")
-            return self._place[key]
+            part, ordinal, _, _ = self._found(key)
+            return int(self._positions[part]) + self._ledgers[part].position(ordinal)
         position = int(key)
         if not -len(self) <= position < len(self):
             raise IndexError(f"position {position} of {len(self)} problems")
         return position % len(self)
+
+    def _where(self, key):
+        """The shard of a problem, and its place in it."""
+        if isinstance(key, str):
+            part, _, shard, place = self._found(key)
+        else:
+            position = self.position(key)
+            part = int(np.searchsorted(self._positions, position, "right")) - 1
+            shard, place = self._ledgers[part].place(position - int(self._positions[part]))
+        return self._shard(part, shard), place
 
     def get(self, key, layers=None, dtype=np.float32):
         """One problem, by id or position: a dict with
@@ -113,20 +128,32 @@ class Run:
         With pooling step_mean a row is a step; steps that truncation cut off have no row (compare rows["step"] with
         step_count).
         """
-        shard, place, _ = self._where[self.position(key)]
-        return self._shard(int(shard)).problem(int(place), layers, dtype)
+        shard, place = self._where(key)
+        return shard.problem(place, layers, dtype)
 
     __getitem__ = get
 
     def metadata(self, key):
         """The kept columns of one problem, without reading its latents."""
-        shard, place, _ = self._where[self.position(key)]
-        return self._shard(int(shard)).metadata(int(place))
+        shard, place = self._where(key)
+        return shard.metadata(place)
 
     @property
     def row_offset(self):
         """[problems + 1]: problem i has the rows [row_offset[i], row_offset[i + 1]) of `latents`."""
-        return np.concatenate([[0], np.cumsum(self._where[:, 2])])
+        offset = np.zeros(len(self) + 1, np.int64)
+        for part, ledger in enumerate(self._ledgers):
+            np.cumsum(ledger.places()[:, 2], out=offset[self._positions[part] + 1 : self._positions[part + 1] + 1])
+            offset[self._positions[part] + 1 : self._positions[part + 1] + 1] += offset[self._positions[part]]
+        return offset
+
+    def _by_shard(self, part):
+        """(shard, positions in the part, places in the shard) of each shard of a part that has problems."""
+        places = self._ledgers[part].places()
+        order = np.argsort(places[:, 0], kind="stable")
+        numbers, begins = np.unique(places[order, 0], return_index=True)
+        for number, here in zip(numbers.tolist(), np.split(order, begins[1:])):
+            yield self._shard(part, number), here, places[here, 1]
 
     def latents(self, layer, dtype=np.float32):
         """All rows of a layer in the order of the query, and `row_offset`: ([rows, hidden], [problems + 1]).
@@ -137,31 +164,24 @@ class Run:
             raise KeyError(f"{self.path} has no hidden_states[{layer}]; it has {self.layers}")
         offset = self.row_offset
         out = np.empty((int(offset[-1]), self.hidden), dtype)
-        for number in sorted(self._files):  # a shard at a time, each read once
-            here = np.flatnonzero(self._where[:, 0] == number)
-            if len(here) == 0:
-                continue
-            shard = self._shard(number)
-            rows = shard.latents(layer, dtype=dtype)
-            for position in here:
-                first = shard.row_offset[self._where[position, 1]]
-                out[offset[position] : offset[position + 1]] = rows[first : first + self._where[position, 2]]
+        for part, first in enumerate(self._positions[:-1]):
+            for shard, here, places in self._by_shard(part):  # each read once
+                out[_spans(offset[here + first], offset[here + first + 1])] = shard.latents(layer, dtype=dtype)[
+                    _spans(shard.row_offset[places], shard.row_offset[places + 1])]
         return out, offset
 
     def select(self, where):
-        """Positions of the problems whose metadata dict satisfies `where`."""
-        chosen = []
-        for number in sorted(self._files):
-            shard = self._shard(number)
-            for position in np.flatnonzero(self._where[:, 0] == number):
-                if where(shard.metadata(int(self._where[position, 1]))):
-                    chosen.append(int(position))
-        return sorted(chosen)
+        """Positions of the problems whose metadata dict satisfies `where`: int64, ascending."""
+        chosen = [np.zeros(0, np.int64)]
+        for part, first in enumerate(self._positions[:-1]):
+            for shard, here, places in self._by_shard(part):
+                wanted = [bool(where(shard.metadata(place))) for place in places.tolist()]
+                chosen.append(here[wanted] + first)
+        return np.sort(np.concatenate(chosen))
 
     def close(self):
-        for shard in self._open.values():
-            shard.close()
-        self._open.clear()
+        self._open.close()
+        self._connections.close()
 
     def __enter__(self):
         return self
@@ -170,45 +190,7 @@ class Run:
         self.close()
 
 
-def _connect(ledger):
-    """A connection that reads. A runner that was killed within a transaction leaves its journal, which only a connection that
-    may write takes back."""
-    for mode in ("ro", "rw", "ro"):
-        connection = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode={mode}", uri=True, timeout=30)
-        connection.text_factory = lambda data: data.decode("utf-8", "replace")
-        try:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if mode == "ro":
-                return connection
-        except sqlite3.OperationalError as error:
-            connection.close()
-            if mode == "rw" or not os.path.exists(f"{ledger}-journal") or not os.access(ledger, os.W_OK):
-                raise OSError(f"{ledger} cannot be read: {error}; after a crash 'strata status' by its owner repairs that") from error
-        else:
-            connection.close()
-    raise OSError(f"{ledger} cannot be read: a runner was killed and left a journal again meanwhile; try again")
-
-
-OUTCOMES = "SELECT id, ordinal, state, reason, shard, place, rows FROM {} AS o WHERE ordinal > :after AND checkpoint <= :until"
-# An outcome that a retry replaced stands for its problem until one took its place that belongs to the moment read.
-REPLACED = OUTCOMES.format("superseded") + (
-    " AND NOT EXISTS(SELECT 1 FROM problem AS p WHERE p.ordinal = o.ordinal AND p.checkpoint <= :until)"
-    " AND NOT EXISTS(SELECT 1 FROM superseded AS s WHERE s.ordinal = o.ordinal AND s.checkpoint > o.checkpoint"
-    " AND s.checkpoint <= :until)")
-
-
-def _problems(connection, until):
-    """(id, ordinal, state, reason, shard, place, rows) of every problem, by ordinal, page by page."""
-    after = -1
-    while True:
-        retries = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'superseded'").fetchone()[0]
-        sql = OUTCOMES.format("problem") + (f" UNION ALL {REPLACED}" if retries else "") + " ORDER BY ordinal LIMIT :page"
-        rows = connection.execute(sql, {"after": after, "until": until, "page": PAGE}).fetchall()
-        yield from rows
-        if len(rows) < PAGE:
-            return
-        after = rows[-1][1]
-
-
-def _text(value):
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+def _spans(begins, ends):
+    """All indices of the ranges [begins[i], ends[i]), one range after another."""
+    lengths = ends - begins
+    return np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
