@@ -303,7 +303,7 @@ int ledger_each_event(struct ledger *ledger,
 int ledger_each_problem(struct ledger *ledger, const enum problem_state *with_state,
                         int (*each)(void *context, const struct ledger_problem *problem), void *context,
                         struct error *err);
-// The done problems of one shard, by their place in it.
+// The done problems of one shard, by ordinal, which an index has in order.
 int ledger_each_problem_of_shard(struct ledger *ledger, uint64_t shard,
                                  int (*each)(void *context, const struct ledger_problem *problem),
                                  void *context, struct error *err);

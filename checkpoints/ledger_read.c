@@ -349,9 +349,9 @@ int ledger_each_problem(struct ledger *ledger, const enum problem_state *with_st
 int ledger_each_problem_of_shard(struct ledger *ledger, uint64_t shard, each_problem each, void *context,
                                  struct error *err) {
     const struct listing listing = {
-        .sql = "SELECT place," PROBLEM_FIELDS
+        .sql = "SELECT ordinal," PROBLEM_FIELDS
                "problem WHERE checkpoint = (SELECT checkpoint FROM shard WHERE number = ?3 AND "
-               "checkpoint <= ?2) AND place > ?1 ORDER BY place LIMIT 256",
+               "checkpoint <= ?2) AND ordinal > ?1 AND state = 0 ORDER BY ordinal LIMIT 256",
         .before_first = -1,
         .until = ledger->view.checkpoint,
         .condition = (int64_t)shard,

@@ -70,16 +70,19 @@ struct comparison {
     struct verification *check;
     const struct ledger_shard *shard;
     const struct shard_content *content;
-    size_t place; // of the next problem
+    size_t problems; // of the ledger, compared so far
 };
 
+// Problems of the ledger have ids of their own, so that no two of them agree with one place of the shard: as
+// many as it holds, each in agreement, are all of it.
 static int compare_problem(void *context, const struct ledger_problem *wanted) {
     struct comparison *comparison = context;
     const struct shard_content *content = comparison->content;
     const char *name = comparison->shard->sealed.name;
-    size_t place = comparison->place++;
+    size_t place = wanted->index;
+    comparison->problems++;
     int id_size = (int)size_min(wanted->id_size, 200);
-    if (place >= content->problems || wanted->index != place) {
+    if (place >= content->problems) {
         say(comparison->check, "shard %s: problem '%.*s' of the ledger is not in it", name, id_size,
             wanted->id);
         return STATUS_OK;
@@ -211,9 +214,9 @@ static int check_content(struct verification *check, const struct ledger_shard *
     compare_counts(check, shard, comparison.content);
     TRY_TO(done, status = ledger_each_problem_of_shard(check->ledger, shard->number, compare_problem,
                                                        &comparison, check->err));
-    if (comparison.place != comparison.content->problems) {
+    if (comparison.problems != comparison.content->problems) {
         say(check, "shard %s: holds %zu problems, the ledger lists %zu", shard->sealed.name,
-            comparison.content->problems, comparison.place);
+            comparison.content->problems, comparison.problems);
     }
     TRY_TO(done, status = check_latents(check, reader, shard->sealed.name));
 done:
