@@ -1,7 +1,8 @@
 """Seconds and peak memory of a job in parts by its number of problems: the survey, each part's run, verify, export, and reading.
 
 A tiny model reads short texts, so that the bookkeeping is what takes time. IDs are 16 random hexadecimal digits, which is what a
-ledger's index likes least. Prints one line a step: seconds, and the most memory that its process had; then bytes a problem.
+ledger's index likes least. Prints one line a step: seconds, seconds of processors (which a busy machine leaves alone), and the most memory that its process
+had; then bytes a problem.
 
 usage: build/venv/bin/python tools/measure_set.py --to FOLDER [--problems 100000] [--parts 2] [--strata build/strata]"""
 import argparse
@@ -56,7 +57,8 @@ def measure(what: str, *command) -> None:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         sys.exit(f"{what} ended with exit code {process.returncode}")
-    print(f"{what:32} {time.monotonic() - begin:9.2f} s {usage.ru_maxrss / 1000:9.1f} MB", flush=True)
+    print(f"{what:32} {time.monotonic() - begin:9.2f} s {usage.ru_utime + usage.ru_stime:9.2f} s of processors"
+          f" {usage.ru_maxrss / 1000:9.1f} MB", flush=True)
 
 
 def size(paths) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 ROW_FIELDS = ("step", "token_start", "token_end", "byte_start", "byte_end")
 
 
-def read_latents(dataset, first, last, dtype=np.float32):
+def read_latents(dataset, first, last, dtype, are_bfloat16):
     """Rows [first, last) of a latents dataset as `dtype`; `dtype=None` keeps float16 and float32 as they are stored.
 
     numpy has no bfloat16. h5py would convert number by number through HDF5, slowly; here the 16 bits are read as they
@@ -17,7 +17,7 @@ def read_latents(dataset, first, last, dtype=np.float32):
     """
     if first >= last:
         return np.zeros((0, dataset.shape[1]), np.float32 if dtype is None else dtype)
-    if _is_bfloat16(dataset):
+    if are_bfloat16:
         bits = np.empty((last - first, dataset.shape[1]), np.uint16)
         source = dataset.id.get_space()
         source.select_hyperslab((first, 0), bits.shape)
@@ -77,7 +77,10 @@ class Shard:
         problems = file["problems"]
         self.attributes = {name: _text(value) for name, value in file.attrs.items()}
         self.layers = sorted(int(name[3:]) for name in file["latents"])
-        self.hidden = file[f"latents/hs_{self.layers[0]:03d}"].shape[1]
+        # Looked up once: a name and an attribute take longer than a problem's rows.
+        self._latents = {layer: file[f"latents/hs_{layer:03d}"] for layer in self.layers}
+        self._are_bfloat16 = _is_bfloat16(self._latents[self.layers[0]])
+        self.hidden = self._latents[self.layers[0]].shape[1]
         self.ordinal = problems["ordinal"][()].astype(np.int64)
         self.row_offset = problems["row_offset"][()].astype(np.int64)
         self.token_count = problems["token_count"][()].astype(np.int64)
@@ -102,14 +105,14 @@ class Shard:
 
     def layer_text(self, layer):
         """Which layer this is, in words: "-2 = hidden_states[35] of 0..36 = ..."."""
-        return _text(self._file[f"latents/hs_{layer:03d}"].attrs["layer"])
+        return _text(self._latents[layer].attrs["layer"])
 
     def latents(self, layer, first=0, last=None, dtype=np.float32):
         """Rows [first, last) of hidden_states[layer]: [rows, hidden]."""
         if layer not in self.layers:
             raise KeyError(f"{self.path} has no hidden_states[{layer}]; it has {self.layers}")
         last = int(self.row_offset[-1]) if last is None else last
-        return read_latents(self._file[f"latents/hs_{layer:03d}"], int(first), int(last), dtype)
+        return read_latents(self._latents[layer], int(first), int(last), dtype, self._are_bfloat16)
 
     def tokens(self, index):
         """The token ids of problem `index`, or None when the run did not keep them."""
