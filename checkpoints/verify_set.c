@@ -120,14 +120,17 @@ static int hash_id(void *context, const struct ledger_problem *problem) {
     return digest_field(walk->ids, problem->id, problem->id_size, check->err);
 }
 
-static int look_up_id(void *context, const struct ledger_problem *problem) {
+static int take_id(void *context, const struct ledger_problem *problem) {
     struct walk *walk = context;
-    struct set_check *check = walk->check;
-    bool is_new = false;
-    TRY(id_set_add(walk->seen, problem->id, problem->id_size, &is_new, check->err));
-    if (!is_new && ++walk->twice <= TWICE_SHOWN) {
-        say(check, VERIFY_FAULT, "part %zu/%" PRIu64 ": problem '%.*s' is in a part before it, too",
-            walk->part, check->list->parts, (int)size_min(problem->id_size, 200), problem->id);
+    return id_set_add(walk->seen, problem->id, problem->id_size, walk->part, walk->check->err);
+}
+
+static int tell_twice(void *context, const char *id, size_t size, uint64_t part) {
+    struct walk *walk = context;
+    if (++walk->twice <= TWICE_SHOWN) {
+        say(walk->check, VERIFY_FAULT,
+            "part %" PRIu64 "/%" PRIu64 ": problem '%.*s' is in a part before it, too", part,
+            walk->check->list->parts, (int)size_min(size, 200), id);
     }
     return STATUS_OK;
 }
@@ -199,9 +202,10 @@ static int find_twice(struct set_check *check) {
     for (walk.part = 0; walk.part < check->list->count; walk.part++) {
         bool finished;
         if (check->list->members[walk.part].begun) {
-            TRY_TO(done, status = walk_part(&walk, look_up_id, &finished));
+            TRY_TO(done, status = walk_part(&walk, take_id, &finished));
         }
     }
+    TRY_TO(done, status = id_set_repeated(&seen, tell_twice, &walk, check->err));
     if (walk.twice > TWICE_SHOWN) {
         say(check, VERIFY_FAULT, "%" PRIu64 " more problems are in two parts", walk.twice - TWICE_SHOWN);
     }

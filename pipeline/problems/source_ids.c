@@ -1,4 +1,6 @@
 // The rows' ids, and what there is to say where there are no rows.
+#include <string.h>
+
 #include "base/id_set.h"
 #include "base/memory.h"
 #include "base/utf8.h"
@@ -25,15 +27,48 @@ static int check_id(struct source *source, struct id_set *set, const struct row 
                          "%s: row %llu of the query: the id '%s' is not valid UTF-8 (byte %zu)", source->path,
                          number, column->name, bad);
     }
-    bool is_new = false;
-    TRY(id_set_add(set, column->bytes, column->size, &is_new, err));
-    if (!is_new) {
-        int shown = (int)(column->size < 200 ? column->size : 200);
-        return error_set(err, STATUS_DATA,
-                         "%s: row %llu of the query: the id '%s' has the value '%.*s' a second time",
-                         source->path, number, column->name, shown, column->bytes);
+    return id_set_add(set, column->bytes, column->size, row->ordinal, err);
+}
+
+// The first row whose id an earlier one has.
+struct repeated {
+    char id[200]; // as much of it as is shown
+    size_t size;
+    uint64_t ordinal; // UINT64_MAX: none
+};
+
+static int note_repeated(void *context, const char *bytes, size_t size, uint64_t ordinal) {
+    struct repeated *repeated = context;
+    if (ordinal < repeated->ordinal) {
+        repeated->size = size < sizeof repeated->id ? size : sizeof repeated->id;
+        repeated->ordinal = ordinal;
+        memcpy(repeated->id, bytes, repeated->size); // no id is empty
     }
     return STATUS_OK;
+}
+
+// Sorting a thousand million ids takes minutes: whoever waits hears that it goes on.
+static bool sorting(void *context) {
+    const struct source *source = context;
+    const struct watch *watch = source->patience.watch;
+    if (watch != NULL && watch->reading != NULL) {
+        watch->reading(watch->context, source->next);
+    }
+    return watch != NULL && watch->stopped != NULL && watch->stopped(watch->context);
+}
+
+static int refuse_repeated(struct source *source, struct id_set *set, const char *id_column,
+                           struct error *err) {
+    struct repeated repeated = {.ordinal = UINT64_MAX};
+    set->stopped = sorting;
+    set->context = source;
+    TRY(id_set_repeated(set, note_repeated, &repeated, err));
+    return repeated.ordinal == UINT64_MAX
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA,
+                           "%s: row %llu of the query: the id '%s' has the value '%.*s' a second time",
+                           source->path, (unsigned long long)repeated.ordinal + 1, id_column,
+                           (int)repeated.size, repeated.id);
 }
 
 static int check_rows(struct source *source, struct id_set *set, size_t index, struct digest *digest,
@@ -67,6 +102,7 @@ int source_check_ids(struct source *source, const char *id_column, struct digest
     TRY_TO(done, status = source_rewind(source, err));
     TRY_TO(done, status = id_set_open(&set, err));
     TRY_TO(done, status = check_rows(source, &set, index, digest, err));
+    status = refuse_repeated(source, &set, id_column, err);
 done:
     id_set_close(&set);
     TRY(status);

@@ -437,6 +437,35 @@ static void test_ids(void **state) {
     ids("SELECT good FROM t", "id", 0, "ids.db: the query has no column 'id'; it has good");
 }
 
+static bool is_asked(void *context) {
+    bool *asked = context;
+    *asked = true;
+    return true;
+}
+
+// Enough to be sorted on disk. The first row that repeats an id is told, not the first id; and a stop ends
+// the sorting.
+static void test_many_ids(void **state) {
+    (void)state;
+#define MANY                                                                                                 \
+    "WITH RECURSIVE n(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < 499999) "                    \
+    "SELECT 'id ' || (i * 7919 % 500009) || "
+    ids(MANY "'.' AS id FROM n", "id", 0, NULL);
+    ids(MANY "'.' AS id FROM n UNION ALL SELECT 'id 7919.'", "id", 0,
+        "ids.db: row 500001 of the query: the id 'id' has the value 'id 7919.' a second time");
+    ids("SELECT * FROM (VALUES ('b'), ('a'), ('b'), ('a'), ('a'), ('b'))", "column1", 0,
+        "ids.db: row 3 of the query: the id 'column1' has the value 'b' a second time");
+    struct error err = {0};
+    bool asked = false;
+    const struct watch watch = {.stopped = is_asked, .context = &asked};
+    struct source *source;
+    assert_int_equal(source_open(&source, scratch_path("ids.db"), MANY "'.' AS id FROM n", 0, &watch, &err),
+                     STATUS_OK);
+    assert_int_equal(source_check_ids(source, "id", NULL, &err), STATUS_STOPPED);
+    assert_true(asked);
+    source_close(source);
+}
+
 static void digest_of(const char *query, char hex[DIGEST_HEX]) {
     struct error err = {0};
     struct digest *digest;
@@ -488,6 +517,7 @@ int main(void) {
         cmocka_unit_test(test_held_database),
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_many_ids),
         cmocka_unit_test(test_digest),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
