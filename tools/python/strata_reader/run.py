@@ -28,12 +28,12 @@ class Run:
     was not divided), `missing` (numbers of the parts that have not begun or are not among those given), `unfinished` (numbers of
     the parts that are there and not complete).
 
-    Read when they are first asked for: `ids` (list of str, some 80 bytes a problem), `left_out` (list of dicts: id, ordinal,
+    Read when they are first asked for: `ids` (list of str, some 90 bytes a problem), `left_out` (list of dicts: id, ordinal,
     state, reason).
 
-    Memory otherwise: a kilobyte or two a part; 16 bytes a gap in the rows (a problem left out), once positions are asked for; the
-    small arrays of up to 32 open shards. `latents` and `row_offset` have 8 bytes a problem beside the matrix, and while they are made
-    30 for each of the part at hand; `select` 8 a problem that it chose.
+    Memory otherwise: 5 kB a part; 16 bytes a gap in the rows (a problem left out), once positions are asked for; all but the latents
+    of up to 32 open shards. `latents` and `row_offset` have 8 bytes a problem beside the matrix, and while they are made about 40
+    for each of the part at hand; `select` 8 a problem that it chose.
     """
 
     def __init__(self, path):
@@ -63,7 +63,7 @@ class Run:
         return int(self._positions[-1])
 
     def __contains__(self, name):
-        return self._find(name) is not None
+        return isinstance(name, str) and self._find(name) is not None
 
     def __iter__(self):
         return self.problems()
