@@ -23,6 +23,7 @@ READING = {
     "all, one by one": "[None for problem in run]",
     "all ids": "run.ids",
     "all latents": "run.latents(1)",
+    "select": "run.select(lambda metadata: metadata['split'] == 'test')",
 }
 
 
