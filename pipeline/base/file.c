@@ -275,7 +275,8 @@ int file_read_stream(struct buffer *out, const char *path, size_t limit, struct 
     return read_all(out, descriptor, path, limit, err);
 }
 
-static int write_all(int descriptor, const char *bytes, size_t size, const char *path, struct error *err) {
+int file_write(int descriptor, const void *data, size_t size, const char *path, struct error *err) {
+    const char *bytes = data;
     while (size > 0) {
         ssize_t count = write(descriptor, bytes, size);
         if (count < 0 && errno == EINTR) {
@@ -293,7 +294,7 @@ static int write_all(int descriptor, const char *bytes, size_t size, const char 
 static int write_aside(const char *aside, const void *bytes, size_t size, struct error *err) {
     int descriptor;
     TRY(file_create(&descriptor, aside, err));
-    int status = write_all(descriptor, bytes, size, aside, err);
+    int status = file_write(descriptor, bytes, size, aside, err);
     if (status == STATUS_OK && fsync(descriptor) != 0) {
         status = error_set_errno(err, STATUS_WRITE, "cannot sync %s", aside);
     }
@@ -377,6 +378,14 @@ int file_publish(const char *from, const char *to, struct error *err) {
 bool file_exists(const char *path) {
     struct stat info;
     return stat(path, &info) == 0;
+}
+
+int file_look(const char *path, bool *there, struct error *err) {
+    struct stat info;
+    *there = lstat(path, &info) == 0;
+    return *there || errno == ENOENT || errno == ENOTDIR
+               ? STATUS_OK
+               : error_set_errno(err, STATUS_WRITE, "cannot look at %s", path);
 }
 
 int file_refusal(const char *path, bool to_write) {
