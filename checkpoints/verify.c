@@ -404,6 +404,11 @@ int verify_run(const char *folder, verify_tell tell, void *context, struct verif
         goto done;
     }
     TRY_TO(done, status = ledger_open_read(&check.ledger, folder, err));
+    if (ledger_elsewhere(check.ledger)[0] != 0) {
+        note(&check, "%s, or was killed there: what was acknowledged before is checked",
+             ledger_elsewhere(check.ledger));
+        busy = true;
+    }
     TRY_TO(done, status = check_all(&check, &names, busy));
 done:
     ledger_close(check.ledger);

@@ -137,6 +137,7 @@ static int read_ledger(struct run_snapshot *snapshot, struct launches *launches,
     struct ledger *ledger = NULL;
     int status;
     TRY_TO(done, status = ledger_open_read(&ledger, folder, err));
+    TRY_TO(done, status = buffer_printf(&snapshot->elsewhere, err, "%s", ledger_elsewhere(ledger)));
     status = read_moment(snapshot, launches, ledger, err);
 done:
     ledger_close(ledger);
@@ -225,5 +226,6 @@ void run_snapshot_free(struct run_snapshot *snapshot) {
     buffer_destroy(&snapshot->cpu_paths);
     buffer_destroy(&snapshot->weights);
     buffer_destroy(&snapshot->adapter);
+    buffer_destroy(&snapshot->elsewhere);
     buffer_destroy(&snapshot->residency);
 }

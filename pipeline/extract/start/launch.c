@@ -37,6 +37,15 @@ static void end_opening(void *context) {
     guard_batch_ends(&((struct launch *)context)->guard);
 }
 
+// When the guard ends the process, as launch_close does.
+static void carry_at_last(void *context) {
+    struct launch *launch = context;
+    struct error err;
+    if (ledger_apart_end(&launch->apart, &err) != STATUS_OK) {
+        log_write(&launch->log, LOG_LEVEL_WARN, "%s", err.message);
+    }
+}
+
 // Signals have waited since the process began; from here on they are heard.
 static int hear_signals(struct launch *launch, struct error *err) {
     struct guard_options guard = {.log = &launch->log,
@@ -45,7 +54,9 @@ static int hear_signals(struct launch *launch, struct error *err) {
                                   .hung_seconds = HUNG_SECONDS,
                                   .phase_seconds = PHASE_SECONDS,
                                   .folder = launch->folder.path,
-                                  .journal = &launch->journal};
+                                  .journal = &launch->journal,
+                                  .farewell = carry_at_last,
+                                  .context = launch};
     journal_start(&launch->journal, &launch->log);
     TRY(log_open(&launch->log, NULL, err));
     launch->log_open = true;

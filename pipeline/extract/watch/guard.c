@@ -75,8 +75,10 @@ static void leave(struct guard *guard, int status, const char *reason) {
         log_write(guard->options.log, LOG_LEVEL_ERROR, "%s", err.message);
         _exit(error_exit_code(result));
     }
-    if (done || (!guard->attached && guard->in_flight)) {
-        journal_leave(guard->options.journal, status, reason);
+    bool may_write = done || (!guard->attached && guard->in_flight);
+    if (may_write && journal_leave(guard->options.journal, status, reason) &&
+        guard->options.farewell != NULL) {
+        guard->options.farewell(guard->options.context);
     }
     _exit(error_exit_code(status));
 }

@@ -47,6 +47,9 @@ struct guard_options {
     const struct model *model;
     const char *folder;      // run directory, for messages
     struct journal *journal; // gets the evidence, and the end when the guard ends the process itself
+    // What is left to do once that end is recorded and nobody can write to the ledger any more.
+    void (*farewell)(void *context);
+    void *context;
 };
 
 // What a phase of the start waits for when it makes no progress.

@@ -1,6 +1,7 @@
 """A whole run directory: the shards its ledger acknowledges, in the order of the query."""
 
 import collections
+import json
 import os
 import pathlib
 import sqlite3
@@ -38,10 +39,10 @@ class Run:
             self.layers, self.hidden, self.attributes = [], 0, {}
 
     def _read_ledger(self):
-        ledger = self.path / "ledger.sqlite"
+        ledger, is_copy = _find_ledger(self.path)
         if not ledger.is_file():  # a pipe would be waited for
             raise FileNotFoundError(f"{self.path} is not a run directory: it has no ledger.sqlite")
-        connection = _connect(ledger)
+        connection = _connect(ledger, is_copy)
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version not in LEDGER_FORMATS:
@@ -170,9 +171,44 @@ class Run:
         self.close()
 
 
-def _connect(ledger):
+def _place(folder):
+    """What ledger.json of a folder says, or None."""
+    try:
+        place = json.loads((folder / "ledger.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    if not isinstance(place, dict) or place.get("format") != 1:
+        raise ValueError(f"{folder / 'ledger.json'} is damaged or of a later version")
+    return place
+
+
+def _find_ledger(folder):
+    """The ledger of a run, and whether it is a copy that nobody writes to. With run.ledger a launch has it in a folder of its
+    own machine, and puts a copy into the run directory when it ends."""
+    place, copy = _place(folder), folder / "ledger.sqlite"
+    if place is None:
+        return copy, False
+    if not place["copied"]:
+        there = pathlib.Path(place["path"])
+        try:
+            own = _place(there)
+        except (OSError, ValueError):  # another machine's folder of this name is none of ours
+            own = None
+        if own and place["token"] in (own["token"], own["previous"]):
+            return there / "ledger.sqlite", False
+        if not copy.exists():
+            raise FileNotFoundError(f"{folder} has no copy of its ledger yet: launch {place['launch']} had it on "
+                                    f"{place['host']}, in {place['path']}; look from there")
+    return copy, True
+
+
+def _connect(ledger, is_copy=False):
     """A connection that reads. A runner that was killed within a transaction leaves its journal, which only a connection that
     may write takes back."""
+    if is_copy:  # it is replaced and never written to; its file system may have no locks
+        connection = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        return connection
     for mode in ("ro", "rw", "ro"):
         connection = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode={mode}", uri=True, timeout=30)
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
