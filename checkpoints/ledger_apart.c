@@ -15,7 +15,8 @@
 // How far a ledger has come. Launches count before checkpoints: one that went on from a copy has a higher
 // number than any that it knows nothing of (lose_launch).
 struct mark {
-    bool there; // a run has begun in it
+    bool there;
+    bool begun; // with the identity of a run
     int64_t launch;
     int64_t checkpoint;
 };
@@ -44,7 +45,8 @@ static int read_mark(struct mark *mark, const char *folder, bool is_copy, struct
                                             err));
         TRY_TO(done, status = ledger_number(ledger, "SELECT ifnull(max(number), -1) FROM checkpoint",
                                             &mark->checkpoint, err));
-        mark->there = mark->checkpoint >= 0;
+        mark->there = true;
+        mark->begun = mark->checkpoint >= 0;
     }
 done:
     ledger_close(ledger);
@@ -95,7 +97,7 @@ static int choose_by_place(struct ledger_apart *apart, struct choice *choice, bo
     const struct ledger_place *place = &apart->found;
     bool is_ours = choice->local.there && choice->has_own && ledger_place_is(&choice->own, place);
     bool same_run = choice->has_own && strcmp(choice->own.run, place->run) == 0;
-    if (choice->local.there && !same_run) {
+    if (choice->local.begun && !same_run) {
         return refuse_other(apart, err);
     }
     if (place->copied && !choice->copy.there) {
@@ -109,7 +111,7 @@ static int choose_by_place(struct ledger_apart *apart, struct choice *choice, bo
         }
         choice->takes_copy = choice->leaves_lost = true;
     } else if (place->copied) {
-        choice->takes_copy = !choice->local.there || is_behind(&choice->local, &choice->copy);
+        choice->takes_copy = !choice->local.there || !same_run || is_behind(&choice->local, &choice->copy);
     }
     return STATUS_OK;
 }
@@ -117,18 +119,24 @@ static int choose_by_place(struct ledger_apart *apart, struct choice *choice, bo
 // The run directory does not tell of one: the run begins, or had its ledger there, or was killed before it
 // told.
 static int choose_without_place(const struct ledger_apart *apart, struct choice *choice, struct error *err) {
-    char shard[RUN_FOLDER_NAME];
-    const char *path = apart->folder->path;
-    char *real = realpath(path, NULL);
+    char *real = realpath(apart->folder->path, NULL);
     bool is_ours = choice->has_own && real != NULL && strcmp(choice->own.output, real) == 0;
     free(real);
-    if (choice->local.there && !is_ours) {
+    if (choice->local.begun && !is_ours) {
         return refuse_other(apart, err);
     }
-    choice->takes_copy =
-        choice->copy.there && (!choice->local.there || is_behind(&choice->local, &choice->copy));
+    bool is_behind_copy = !choice->local.there || !is_ours || is_behind(&choice->local, &choice->copy);
+    choice->takes_copy = choice->copy.there && is_behind_copy;
+    return STATUS_OK;
+}
+
+// Shards are never there before the identity is (invariant 8): what has them and no run lost its ledger.
+static int check_not_lost(const struct ledger_apart *apart, const struct choice *choice, struct error *err) {
+    char shard[RUN_FOLDER_NAME];
+    const char *path = apart->folder->path;
+    bool begun = choice->takes_copy ? choice->copy.begun : choice->local.begun;
     TRY(folder_content_shard(shard, path, err));
-    return shard[0] != 0 && !choice->copy.there && !choice->local.there
+    return shard[0] != 0 && !begun
                ? error_set(
                      err, STATUS_DATA,
                      "%s has shards/%s and no record of a run: its ledger was lost; restore it, or move the "
@@ -144,8 +152,9 @@ static int choose(struct ledger_apart *apart, struct choice *choice, bool from_c
     TRY(ledger_place_read(&choice->own, folder->ledger, &choice->has_own, err));
     TRY(read_mark(&choice->local, folder->ledger, false, err));
     TRY(read_mark(&choice->copy, folder->path, apart->was_found, err));
-    return apart->was_found ? choose_by_place(apart, choice, from_copy, err)
-                            : choose_without_place(apart, choice, err);
+    TRY(apart->was_found ? choose_by_place(apart, choice, from_copy, err)
+                         : choose_without_place(apart, choice, err));
+    return choice->leaves_lost ? STATUS_OK : check_not_lost(apart, choice, err);
 }
 
 // The ledger is to lie in the run directory, which may tell of another place.
