@@ -3,14 +3,19 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/copy.h"
 #include "checkpoints/folder_content.h"
 #include "checkpoints/ledger_sql.h"
+
+#define COPY_SECONDS 60.0 // between copies of a ledger at work
+#define COPY_SHARE 50.0   // ... and at least so many times what the last one took
 
 // How far a ledger has come. Launches count before checkpoints: one that went on from a copy has a higher
 // number than any that it knows nothing of (lose_launch).
@@ -71,15 +76,15 @@ static int refuse_elsewhere(const struct ledger_apart *apart, const struct choic
     if (!choice->copy.there) {
         return error_set(err, STATUS_WRITE,
                          "%s: launch %" PRIu64
-                         " had the ledger on %s, in %s, and ended without a copy of it: run the "
+                         " has the ledger on %s, in %s, and there is no copy of it yet: run the "
                          "same command there; if that folder is lost, move %s away to start anew",
                          path, place->launch, place->host, place->path, path);
     }
     return error_set(
         err, STATUS_WRITE,
         "%s: launch %" PRIu64 " has the ledger on %s, in %s, and works, or was killed: run the same "
-        "command there; if that folder is lost, --from-copy goes on from the ledger's copy of the last "
-        "launch that ended, and computes what was acknowledged since again",
+        "command there; if that folder is lost, --from-copy goes on from the ledger's last copy and "
+        "computes what was acknowledged since again",
         path, place->launch, place->host, place->path);
 }
 
@@ -336,29 +341,60 @@ int ledger_apart_fence(const struct ledger_apart *apart, struct error *err) {
 
 // ---- the end ----
 
-// A journal tells of a transaction that is not settled: the next launch here settles it.
-static int check_settled(const char *folder, struct error *err) {
+static int has_journal(const char *folder, bool *there, struct error *err) {
     char path[PATH_SIZE];
-    bool there = false;
     TRY(run_folder_file(path, folder, "ledger.sqlite-journal", err));
-    TRY(file_look(path, &there, err));
+    return file_look(path, there, err);
+}
+
+static int check_settled(const char *folder, struct error *err) {
+    bool there = false;
+    TRY(has_journal(folder, &there, err));
     return there ? error_set(err, STATUS_WRITE, "a transaction of the ledger in %s is not settled", folder)
                  : STATUS_OK;
 }
 
-int ledger_apart_end(struct ledger_apart *apart, struct error *err) {
+// A record that failed at last, such as that of the end, leaves a journal: whoever opens the ledger takes it
+// back.
+static int settle(const char *folder, struct error *err) {
+    struct ledger *ledger = NULL;
+    bool there = false;
+    TRY(has_journal(folder, &there, err));
+    if (there) {
+        TRY(ledger_open(&ledger, folder, err));
+        ledger_close(ledger);
+    }
+    return STATUS_OK;
+}
+
+// Whoever copies a file closes it, which lets go of the locks that SQLite holds on it in this process: none
+// without a transaction.
+static int copy_ledger(struct ledger_apart *apart, struct error *err) {
     char from[PATH_SIZE];
     char to[PATH_SIZE];
+    double began = clock_seconds();
+    TRY(ledger_apart_fence(apart, err));
+    TRY(check_settled(apart->folder->ledger, err));
+    TRY(run_folder_file(from, apart->folder->ledger, "ledger.sqlite", err));
+    TRY(run_folder_file(to, apart->folder->path, "ledger.sqlite", err));
+    TRY(copy_publish(from, to, NULL, err));
+    double now = clock_seconds();
+    apart->due = now + fmax(COPY_SECONDS, COPY_SHARE * (now - began));
+    return STATUS_OK;
+}
+
+int ledger_apart_refresh(struct ledger_apart *apart, bool now, struct error *err) {
+    return apart->announced && (now || clock_seconds() > apart->due) ? copy_ledger(apart, err) : STATUS_OK;
+}
+
+int ledger_apart_end(struct ledger_apart *apart, struct error *err) {
     if (!apart->announced) {
         return STATUS_OK;
     }
     struct ledger_place *place = &apart->place;
     int status;
-    TRY_TO(done, status = ledger_apart_fence(apart, err));
-    TRY_TO(done, status = check_settled(apart->folder->ledger, err));
-    TRY_TO(done, status = run_folder_file(from, apart->folder->ledger, "ledger.sqlite", err));
-    TRY_TO(done, status = run_folder_file(to, apart->folder->path, "ledger.sqlite", err));
-    TRY_TO(done, status = copy_publish(from, to, NULL, err));
+    TRY_TO(done, status = settle(apart->folder->ledger, err));
+    TRY_TO(done, status = copy_ledger(apart, err));
     place->copied = true;
     status = ledger_place_write(place, apart->folder->path, err);
 done:

@@ -16,6 +16,7 @@ struct ledger_apart {
     struct ledger_place found; // what it said before
     bool was_found;
     bool announced;
+    double due;     // monotonic seconds of the next copy
     uint64_t again; // shards, at most, that were acknowledged after the copy this launch goes on from
 };
 
@@ -37,8 +38,13 @@ int ledger_apart_announce(struct ledger_apart *apart, uint64_t launch, struct er
 // STATUS_WRITE when another launch has said so since (invariant 1).
 int ledger_apart_fence(const struct ledger_apart *apart, struct error *err);
 
-// The end of an announced launch, with nobody in the ledger: copies it into the run directory. After a
-// failure the run directory goes on to name this place.
+// Copies the ledger into the run directory while the launch works, for those who look from other machines and
+// against the loss of this one; not `now`: if the last copy is a minute old, or what copying takes, fifty
+// times. The caller sees to it that nobody is in the ledger meanwhile, with no transaction open.
+int ledger_apart_refresh(struct ledger_apart *apart, bool now, struct error *err);
+
+// The end of an announced launch, with nobody in the ledger: a last copy, and the word that it has all. After
+// a failure the run directory goes on to name this place.
 int ledger_apart_end(struct ledger_apart *apart, struct error *err);
 
 #endif

@@ -137,9 +137,6 @@ int ledger_place_find(struct ledger_source *source, const char *folder, struct e
     }
     source->is_copy = true;
     TRY(run_folder_file(copy, folder, "ledger.sqlite", err));
-    return file_exists(copy) ? STATUS_OK
-                             : error_set(err, STATUS_DATA,
-                                         "%s has no copy of its ledger yet: launch %" PRIu64
-                                         " had it on %s, in %s; look from there",
-                                         folder, place.launch, place.host, place.path);
+    source->none = !file_exists(copy);
+    return STATUS_OK;
 }

@@ -214,6 +214,7 @@ int run_snapshot_take(struct run_snapshot *snapshot, const char *folder, struct 
     bool busy = run_folder_busy(folder);
     TRY(read_ledger(snapshot, &launches, folder, err));
     TRY(file_space(folder, &snapshot->disk_free, err));
+    busy = busy || snapshot->elsewhere.size > 0; // whether it was killed cannot be seen from here
     choose_launch(snapshot, &launches, busy);
     snapshot->state = find_state(snapshot, busy);
     snapshot->elapsed = launches.ended + open_seconds(snapshot);

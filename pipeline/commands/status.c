@@ -71,7 +71,7 @@ static void print_elsewhere(FILE *out, const struct run_snapshot *snapshot) {
     if (snapshot->elsewhere.size > 0) {
         fputs("  elsewhere   ", out);
         printable_write(out, snapshot->elsewhere.data);
-        fputs(", or was killed there; what follows is as of the end before\n", out);
+        fputs(", or was killed there; this is its last copy\n", out);
     }
 }
 

@@ -49,7 +49,7 @@ def kill_in_second_shard(job, *arguments):
 
 
 def killed_after_a_stop(reference, folder):
-    """One launch ended with a copy that has no shard; the next one acknowledged a shard and was killed."""
+    """One launch ended and the next one began with a copy that has no shard; then it acknowledged one, and was killed."""
     job = apart(reference, folder)
     job.run("--stop-after", 1, expect=STOPPED)
     kill_in_second_shard(job)
@@ -125,11 +125,14 @@ def test_readers_find_the_ledger_of_a_launch_that_was_killed(reference, tmp_path
     job.check_finished(PROBLEMS, reference.shards())
 
 
-def test_readers_without_any_copy(reference, tmp_path):
+def test_without_any_copy(reference, tmp_path):
+    """A first launch that was killed before it had a run to copy."""
     from strata_reader import Run
 
     job = apart(reference, tmp_path)
-    kill_in_second_shard(job)
+    trace = ["strace", "-f", "-o", "/dev/null", "-P", job.output / "ledger.sqlite.tmp", "-e", "trace=rename", "-e",
+             "inject=rename:signal=SIGKILL"]
+    assert subprocess.run([*trace, *job.command()], capture_output=True, env=support.clean_environment()).returncode != OK
     job.local.rename(tmp_path / "gone")
     for command in ("status", "verify"):
         done = strata(command, job.output)
@@ -139,7 +142,31 @@ def test_readers_without_any_copy(reference, tmp_path):
     other = apart(reference, tmp_path, "node-b", job.output)
     for options in ((), ("--from-copy",)):
         refused = other.run(*options, expect=WRITE)
-        assert "ended without a copy of it" in refused.last() and str(job.local) in refused.last()
+        assert "there is no copy of it yet" in refused.last() and str(job.local) in refused.last()
+    (tmp_path / "gone").rename(job.local)
+    job.run()
+    job.check_finished(PROBLEMS, reference.shards())
+
+
+def test_a_first_launch_that_was_killed_leaves_a_copy(reference, tmp_path):
+    """Another machine may go on from it, though no launch has ever ended."""
+    first = apart(reference, tmp_path)
+    kill_in_second_shard(first)
+    other = apart(reference, tmp_path, "node-b", first.output)
+    other.run("--from-copy")
+    other.check_finished(PROBLEMS, reference.shards())
+    assert other.outcomes() == reference.outcomes()
+
+
+def test_parts_have_ledgers_of_their_own(reference, tmp_path):
+    job = apart(reference, tmp_path)
+    for part in ("0/2", "1/2"):
+        job.run("--part", part)
+    assert sorted(path.name for path in job.local.iterdir()) == ["part-0000-of-0002", "part-0001-of-0002"]
+    shutil.rmtree(job.local)
+    for part in job.output.glob("part-*"):
+        assert json.loads((part / "ledger.json").read_text())["copied"]
+        assert strata("verify", part).code == OK
 
 
 def test_another_machine_is_refused_and_may_go_on_from_the_copy(reference, tmp_path):
@@ -157,7 +184,7 @@ def test_another_machine_is_refused_and_may_go_on_from_the_copy(reference, tmp_p
     other.run("--from-copy")
     events = other.events("ledger")
     assert len(events) == 1 and "at most 1 shards that it sealed are computed again" in events[0][1]
-    assert other.query("SELECT epoch, reason FROM launch WHERE process = 0") == [(2, "its ledger was left behind")]
+    assert other.query("SELECT max(epoch) FROM launch") == [(3,)]
     other.check_finished(PROBLEMS, reference.shards())
     assert other.outcomes() == reference.outcomes()
     # The first machine's ledger has a shard that nobody counts on any more.
@@ -299,7 +326,7 @@ def test_words_for_a_servers_errors(reference, tmp_path, number, words):
 def test_a_copy_that_does_not_reach_the_run_directory(reference, tmp_path):
     """All is computed, and the last step fails: no success; the same command makes up for it."""
     job = apart(reference, tmp_path)
-    done, _ = faults.traced(job, "fsync", "--only", "out/ledger.sqlite.tmp", "--fail", f"1:{errno.EIO}")
+    done, _ = faults.traced(job, "fsync", "--only", "out/ledger.sqlite.tmp", "--fail", f"2:{errno.EIO}")
     assert done.code == WRITE and "was not copied to" in done.last()
     assert not place(job)["copied"]
     assert faults.check_after(job, reference) is None

@@ -72,6 +72,9 @@ static int checkpoint(struct writer *writer, bool finished, struct error *err) {
                                    .batch_count = writer->open.outcomes.batch_count,
                                    .finished = finished};
     int status = ledger_commit(journal_lock(journal), &commit, &durable, err);
+    if (status == STATUS_OK) {
+        status = ledger_apart_refresh(writer->options.apart, false, err);
+    }
     journal_unlock(journal);
     TRY(status);
     journal_count(journal, &(struct journal_counts){.sealed = has_shard});

@@ -18,7 +18,7 @@
 
 struct writer_options {
     const struct run_folder *folder;
-    const struct ledger_apart *apart;
+    struct ledger_apart *apart;
     const struct shard_layout *layout;
     uint64_t batches_per_shard;
     uint64_t disk_reserve; // bytes of free space left alone

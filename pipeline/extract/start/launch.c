@@ -211,7 +211,8 @@ int launch_open(struct launch *launch, const struct launch_options *options, str
     // Nothing refuses the launch any more.
     TRY(launch_write_notes(launch, err));
     TRY(retry_begin(&launch->retry, &launch->inputs, &launch->journal, err));
-    return ledger_launch_works(launch->journal.ledger, err);
+    TRY(ledger_launch_works(launch->journal.ledger, err));
+    return ledger_apart_refresh(&launch->apart, true, err);
 }
 
 // ---- the end ----
