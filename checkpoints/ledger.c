@@ -298,6 +298,7 @@ int ledger_open_file(struct ledger **out, const struct ledger_source *source, in
     ledger = *out;
     ledger->read_only = true;
     ledger->is_copy = source->is_copy;
+    ledger->for_runner = source->for_runner;
     int status;
     if (!file_exists(ledger->path)) {
         status = error_set(err, STATUS_DATA, "there is no ledger in %s", source->folder);

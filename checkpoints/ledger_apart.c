@@ -31,7 +31,7 @@ static bool is_behind(const struct mark *a, const struct mark *b) {
 }
 
 static int read_mark(struct mark *mark, const char *folder, bool is_copy, struct error *err) {
-    struct ledger_source source = {.is_copy = is_copy};
+    struct ledger_source source = {.is_copy = is_copy, .for_runner = true};
     struct ledger *ledger = NULL;
     char path[PATH_SIZE];
     int64_t tables = 0;

@@ -53,6 +53,13 @@ static int take_place(struct ledger_place *place, const json_t *object, struct e
     return place->token[0] != 0 ? STATUS_OK : error_set(err, STATUS_DATA, "its \"token\" is empty");
 }
 
+// A file that is there and cannot be read is a matter of its file system.
+static int read_text(struct buffer *text, const char *path, struct error *err) {
+    TRY(file_check_own(path, err));
+    int status = file_read_own(text, path, FILE_MOST, err);
+    return status == STATUS_DATA ? (err->status = STATUS_WRITE) : status;
+}
+
 int ledger_place_read(struct ledger_place *place, const char *folder, bool *found, struct error *err) {
     char path[PATH_SIZE];
     struct buffer text = {0};
@@ -65,7 +72,7 @@ int ledger_place_read(struct ledger_place *place, const char *folder, bool *foun
         return STATUS_OK;
     }
     int status;
-    TRY_TO(done, status = file_read_own(&text, path, FILE_MOST, err));
+    TRY_TO(done, status = read_text(&text, path, err));
     TRY_TO(done, status = json_parse(&object, text.data == NULL ? "" : text.data, text.size, path, err));
     status = take_place(place, object, err);
     if (status != STATUS_OK) {

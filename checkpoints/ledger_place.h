@@ -48,6 +48,7 @@ int ledger_place_here(char out[PATH_SIZE], const char *folder, struct error *err
 struct ledger_source {
     char folder[PATH_SIZE]; // that ledger.sqlite is in
     bool is_copy;           // which nobody writes to
+    bool for_runner;        // what cannot be read is a failed write (STATUS_WRITE), not bad data
     bool none;              // it is elsewhere, and there is no copy of it yet
     // "launch 3 works on node17 with the ledger in /scratch/x", of which the copy knows nothing; or empty
     char elsewhere[PATH_SIZE + LEDGER_PLACE_HOST + 96];

@@ -26,7 +26,8 @@ struct ledger {
     char copy[PATH_SIZE]; // folder of a private copy that is read instead, or empty
     uint64_t epoch;       // of this launch; until ledger_launch the last one seen
     bool read_only;
-    bool is_copy;                                                      // ledger_place.h
+    bool for_runner; // of a ledger that is looked at: ledger_place.h
+    bool is_copy;    // ledger_place.h
     char elsewhere[sizeof(((struct ledger_source *)NULL)->elsewhere)]; // of a reader
     int64_t format; // of the file, as it was last looked at; a ledger to be written has this program's
     struct ledger_view view;

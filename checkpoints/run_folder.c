@@ -75,14 +75,14 @@ static int refuse(const char *path, const char *lock, struct error *err) {
                      holder[0] != 0 ? holder : "process unknown");
 }
 
-// The holder's name is for people: a lock file without it locks as well.
+// The holder's name is for people, those on other machines among them: a lock file without it locks as well.
 static void sign(int lock) {
     char host[64] = "";
     char text[128];
     gethostname(host, sizeof host - 1);
     int length = snprintf(text, sizeof text, "process %ld on %s\n", (long)getpid(), host);
-    if (ftruncate(lock, 0) == 0 && pwrite(lock, text, (size_t)length, 0) != length) {
-        return;
+    if (ftruncate(lock, 0) == 0 && pwrite(lock, text, (size_t)length, 0) == length) {
+        fsync(lock);
     }
 }
 

@@ -296,6 +296,8 @@ def test_error_at_every_call(reference, tmp_path, calls, number):
         fault = faults.judge_error(done)
         if fault is None and done.code not in (OK, WRITE, DATA):
             fault = f"exit code {done.code}: {done.err}"
+        if fault is None and f"{job.output}/" in where and done.code not in (OK, WRITE):
+            fault = f"the run directory's file system failed, and the exit code is {done.code}: {done.err}"
         words = where.split(" ")
         if fault is None and words[2:3] == ["fsync"] and done.code == WRITE:
             synced = [line for line in lines if line.split(" ")[2:4] == words[2:4]]
@@ -398,3 +400,22 @@ def test_full_servers(reference, tmp_path):
         finally:
             subprocess.run(["umount", disk], check=True)
     assert WRITE in ends
+
+
+def test_a_stop_while_the_server_is_slow(reference, tmp_path):
+    """A shard whose copy is not done in the time of a stop is dropped; the ledger's copy is not, and another machine goes on."""
+    job = apart(reference, tmp_path)
+    slow = job.output / "shards" / "part-000001.h5.tmp"
+    trace = ["strace", "-f", "-o", "/dev/null", "-P", slow, "-e", "trace=fsync", "-e", "inject=fsync:delay_enter=120000000"]
+    started = subprocess.Popen([*trace, *job.command()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env=support.clean_environment())
+    wait_for(slow.exists, started)
+    children = pathlib.Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+    for child in children:
+        os.kill(int(child), signal.SIGTERM)
+    _, said = started.communicate(timeout=100)
+    assert started.returncode == STOPPED, said
+    assert place(job)["copied"] and len(job.acknowledged()) == 1
+    other = apart(reference, tmp_path, "node-b", job.output)
+    other.run()
+    other.check_finished(PROBLEMS, reference.shards())

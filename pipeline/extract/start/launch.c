@@ -54,9 +54,7 @@ static int hear_signals(struct launch *launch, struct error *err) {
                                   .hung_seconds = HUNG_SECONDS,
                                   .phase_seconds = PHASE_SECONDS,
                                   .folder = launch->folder.path,
-                                  .journal = &launch->journal,
-                                  .farewell = carry_at_last,
-                                  .context = launch};
+                                  .journal = &launch->journal};
     journal_start(&launch->journal, &launch->log);
     TRY(log_open(&launch->log, NULL, err));
     launch->log_open = true;
@@ -94,6 +92,9 @@ static int open_ledger(struct launch *launch, struct error *err) {
     TRY(ledger_apart_begin(&launch->apart, &launch->folder, launch->options->from_copy, &launch->log, err));
     TRY(journal_open(&launch->journal, launch->folder.ledger, (int)launch->inputs.job.threads, err));
     TRY(ledger_apart_announce(&launch->apart, launch->journal.epoch, err));
+    if (launch->folder.apart) {
+        guard_set_farewell(&launch->guard, carry_at_last, launch);
+    }
     TRY(tell_lost(launch, err));
     struct ledger *ledger = launch->journal.ledger;
     TRY(recovery_run(&launch->folder, ledger, &launch->log, &report, err));
