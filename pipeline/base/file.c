@@ -12,6 +12,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/mount.h"
 #include "base/size.h"
 
 enum { FILE_MODE = 0644, FOLDER_MODE = 0755 }; // of what is made; the umask may take away from it
@@ -500,6 +501,16 @@ const char *file_network_system(const char *path) {
         {0x6969, "nfs"},        {0xFF534D42, "cifs"},   {0xFE534D42, "smb2"}, {0x517B, "smb"},
         {0x00C36400, "ceph"},   {0x0BD00BD0, "lustre"}, {0x01021997, "9p"},   {0x47504653, "gpfs"},
         {0x19830326, "beegfs"}, {0x5346414F, "afs"}};
+    static const char *const types[] = {
+        "9p",   "nfs",    "nfs4", "cifs",       "smb3",           "ceph",           "lustre",
+        "gpfs", "beegfs", "afs",  "fuse.sshfs", "fuse.glusterfs", "fuse.ceph-fuse", "fuse.s3fs"};
+    char type[MOUNT_TYPE];
+    mount_type(type, path);
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (strcmp(type, types[i]) == 0) {
+            return types[i];
+        }
+    }
     return system_among(path, systems, sizeof systems / sizeof systems[0]);
 }
 
