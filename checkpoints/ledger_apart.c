@@ -96,7 +96,7 @@ static int refuse_other(const struct ledger_apart *apart, struct error *err) {
         apart->folder->ledger, apart->folder->path);
 }
 
-// The run directory tells of a place.
+// The run directory tells of a place (invariant 13).
 static int choose_by_place(struct ledger_apart *apart, struct choice *choice, bool from_copy,
                            struct error *err) {
     const struct ledger_place *place = &apart->found;
