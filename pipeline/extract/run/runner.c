@@ -548,8 +548,9 @@ static int run_launch(const struct runner_options *options, struct runner_summar
     } else if (!*more && (works || status == STATUS_OK)) {
         write_set_view(&run, works);
     }
-    status = launch_close(&run.launch, status, err);
-    *more = *more && status == STATUS_OK;
+    int closed = launch_close(&run.launch, status, err);
+    *more = *more && closed == status;
+    status = closed;
     if (*more && guard_stop_requested(&run.launch.guard)) { // while the launch was closed
         *more = false;
         return refuse_retry(guard_signal_name(&run.launch.guard), err);
