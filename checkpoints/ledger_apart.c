@@ -115,9 +115,10 @@ static int choose_by_place(struct ledger_apart *apart, struct choice *choice, bo
             return refuse_elsewhere(apart, choice, err);
         }
         choice->takes_copy = choice->leaves_lost = true;
-    } else if (place->copied) {
-        choice->takes_copy = !choice->local.there || !same_run || is_behind(&choice->local, &choice->copy);
+        return STATUS_OK;
     }
+    bool is_behind_copy = !choice->local.there || !same_run || is_behind(&choice->local, &choice->copy);
+    choice->takes_copy = choice->copy.there && is_behind_copy;
     return STATUS_OK;
 }
 
