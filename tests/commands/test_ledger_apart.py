@@ -18,7 +18,7 @@ import pytest
 
 import support
 import test_faults as faults
-from support import DATA, JOB, OK, STOPPED, WRITE, Job, strata
+from support import DATA, JOB, OK, STOPPED, WRITE, strata
 from test_faults import CHANGING, PROBLEMS, reference  # noqa: F401 (a fixture)
 
 
