@@ -166,7 +166,27 @@ def test_parts_have_ledgers_of_their_own(reference, tmp_path):
     shutil.rmtree(job.local)
     for part in job.output.glob("part-*"):
         assert json.loads((part / "ledger.json").read_text())["copied"]
-        assert strata("verify", part).code == OK
+    verified = strata("verify", job.output)
+    assert verified.code == OK and "complete: all 12 problems" in verified.out, verified
+
+
+def test_a_part_that_is_computed_elsewhere(reference, tmp_path):
+    """The state of a set, seen from a machine that runs none of it: the copies, and before there is one nothing."""
+    job = apart(reference, tmp_path)
+    job.run("--part", "0/2")
+    part = job.output / "part-0001-of-0002"
+    trace = ["strace", "-f", "-o", "/dev/null", "-P", part / "ledger.sqlite.tmp", "-e", "trace=rename", "-e",
+             "inject=rename:signal=SIGKILL"]
+    for when, words in ((1, "1 finished"), (2, "1 finished, 1 running|1 running, 1 finished")):
+        subprocess.run([*trace[:-1], f"{trace[-1]}:when={when}", *job.command("--part", "1/2")], capture_output=True,
+                       env=support.clean_environment())
+        assert not json.loads((part / "ledger.json").read_text())["copied"]
+        job.local.rename(tmp_path / "gone")
+        seen = strata("status", job.output)
+        assert seen.code == OK and re.search(words, seen.out), seen
+        (tmp_path / "gone").rename(job.local)
+    job.run("--part", "1/2")
+    assert strata("verify", job.output).code == OK
 
 
 def test_another_machine_is_refused_and_may_go_on_from_the_copy(reference, tmp_path):
