@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "checkpoints/ledger_place.h"
+
 struct listing {
     bool in_shards;
     char found[NAME_MAX + 1]; // the first name that is looked for, or empty
@@ -27,7 +29,8 @@ static bool is_one_of(const char *name, const char *const *names, size_t count) 
 }
 
 bool folder_content_is_aside(const char *name, bool in_shards) {
-    static const char *const names[] = {"job.yaml.tmp", "latents.h5.tmp"};
+    static const char *const names[] = {"job.yaml.tmp", "latents.h5.tmp", "ledger.sqlite.tmp",
+                                        LEDGER_PLACE_FILE ".tmp"};
     static const char end[] = ".tmp";
     char base[RUN_FOLDER_NAME];
     if (!in_shards) {
@@ -46,9 +49,14 @@ bool folder_content_is_aside(const char *name, bool in_shards) {
 // What a first start may leave before its ledger holds anything. lost+found stands in the root of an empty
 // disk.
 static bool is_of_a_start(const char *name, bool in_shards) {
-    static const char *const names[] = {
-        "lock",           "run.log",   "shards", "ledger.sqlite", "ledger.sqlite-journal",
-        "throughput.csv", "lost+found"};
+    static const char *const names[] = {"lock",
+                                        "run.log",
+                                        "shards",
+                                        "ledger.sqlite",
+                                        "ledger.sqlite-journal",
+                                        "throughput.csv",
+                                        "lost+found",
+                                        LEDGER_PLACE_FILE ".tmp"};
     return in_shards ? folder_content_is_aside(name, true)
                      : is_one_of(name, names, sizeof names / sizeof names[0]);
 }
@@ -93,8 +101,11 @@ bool folder_content_lacks_ledger(const char *folder) {
     char path[PATH_SIZE];
     uint64_t bytes = 0;
     struct error ignored;
-    return run_folder_file(path, folder, "ledger.sqlite", &ignored) == STATUS_OK &&
-           (file_size(path, &bytes, &ignored) != STATUS_OK || bytes == 0);
+    bool lacks = run_folder_file(path, folder, "ledger.sqlite", &ignored) == STATUS_OK &&
+                 (file_size(path, &bytes, &ignored) != STATUS_OK || bytes == 0);
+    // It may be elsewhere.
+    return lacks && run_folder_file(path, folder, LEDGER_PLACE_FILE, &ignored) == STATUS_OK &&
+           !file_exists(path);
 }
 
 int folder_content_shard(char name[RUN_FOLDER_NAME], const char *folder, struct error *err) {

@@ -9,7 +9,8 @@
 #include "checkpoints/run_folder.h"
 
 // True for a file that the program writes aside and then renames: part-NNNNNN[.partial].h5.tmp in shards/,
-// job.yaml.tmp and latents.h5.tmp beside it. Any other name ending in .tmp is somebody else's.
+// job.yaml.tmp, latents.h5.tmp, ledger.sqlite.tmp and ledger.json.tmp beside it. Any other name ending in
+// .tmp is somebody else's.
 bool folder_content_is_aside(const char *name, bool in_shards);
 
 // STATUS_WRITE naming the first file that is somebody else's, when the folder has no ledger and holds more
@@ -23,7 +24,8 @@ int folder_content_admit_set(const char *folder, struct error *err);
 // The name of a shard in FOLDER/shards, sealed or kept by a clean stop; empty when there is none.
 int folder_content_shard(char name[RUN_FOLDER_NAME], const char *folder, struct error *err);
 
-// True when FOLDER/ledger.sqlite is missing or has no byte: nothing was ever recorded in it, or it was lost.
+// True when FOLDER/ledger.sqlite is missing or has no byte, and no file tells of one elsewhere: nothing was
+// ever recorded in it, or it was lost.
 bool folder_content_lacks_ledger(const char *folder);
 
 #endif

@@ -58,10 +58,12 @@ int hdf5_fail(struct error *err, int status, const char *format, ...) {
                      cause.text);
 }
 
+// Without HDF5's own locks: what is read does not change any more, what is written has one runner, and a file
+// system of a cluster may have none.
 static hid_t access_plist(void) {
     hid_t plist = H5Pcreate(H5P_FILE_ACCESS);
     if (plist < 0 || H5Pset_libver_bounds(plist, H5F_LIBVER_V110, H5F_LIBVER_V110) < 0 ||
-        H5Pset_fclose_degree(plist, H5F_CLOSE_STRONG) < 0) {
+        H5Pset_fclose_degree(plist, H5F_CLOSE_STRONG) < 0 || H5Pset_file_locking(plist, false, true) < 0) {
         H5Pclose(plist);
         return H5I_INVALID_HID;
     }

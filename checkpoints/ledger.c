@@ -115,7 +115,9 @@ _Static_assert(sizeof raises / sizeof raises[0] == LEDGER_FORMAT - 1, "one step 
 
 static int set_up(struct ledger *ledger, int flags, struct error *err) {
     TRY(file_check_own_database(ledger->path, err));
-    if (sqlite3_open_v2(ledger->path, &ledger->db, flags, NULL) != SQLITE_OK) {
+    // Of a copy, which is replaced and never written to, nobody holds a lock; its file system may have none.
+    const char *files = ledger->is_copy ? "unix-none" : NULL;
+    if (sqlite3_open_v2(ledger->path, &ledger->db, flags, files) != SQLITE_OK) {
         return ledger->db == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for SQLite")
                                   : ledger_failed(ledger, "cannot be opened", err);
     }
@@ -289,20 +291,43 @@ done:
     return status;
 }
 
-int ledger_open_read(struct ledger **out, const char *folder, struct error *err) {
+int ledger_open_file(struct ledger **out, const struct ledger_source *source, int64_t *tables,
+                     struct error *err) {
     struct ledger *ledger;
-    int64_t tables = 0;
-    TRY(begin_open(out, folder, err));
+    TRY(begin_open(out, source->folder, err));
     ledger = *out;
     ledger->read_only = true;
+    ledger->is_copy = source->is_copy;
+    ledger->for_runner = source->for_runner;
     int status;
     if (!file_exists(ledger->path)) {
-        status = error_set(err, STATUS_DATA, "there is no ledger in %s", folder);
+        status = error_set(err, STATUS_DATA, "there is no ledger in %s", source->folder);
         goto done;
     }
-    TRY_TO(done, status = run_folder_check(folder, err));
     TRY_TO(done, status = probe_or_rescue(ledger, err));
-    TRY_TO(done, status = check_format(ledger, &tables, err));
+    status = check_format(ledger, tables, err);
+done:
+    if (status != STATUS_OK) {
+        ledger_close(ledger);
+        *out = NULL;
+    }
+    return status;
+}
+
+int ledger_open_read(struct ledger **out, const char *folder, struct error *err) {
+    struct ledger_source source;
+    int64_t tables = 0;
+    *out = NULL;
+    TRY(ledger_place_find(&source, folder, err));
+    TRY(run_folder_check(folder, err));
+    if (source.none) {
+        return error_set(err, STATUS_DATA, "%s has no copy of its ledger yet: %s; look from there", folder,
+                         source.elsewhere[0] == 0 ? "it was removed" : source.elsewhere);
+    }
+    TRY(ledger_open_file(out, &source, &tables, err));
+    struct ledger *ledger = *out;
+    int status;
+    snprintf(ledger->elsewhere, sizeof ledger->elsewhere, "%s", source.elsewhere);
     if (tables == 0) {
         status = error_set(err, STATUS_DATA, "the ledger in %s is empty: no run has begun there", folder);
         goto done;
@@ -315,6 +340,14 @@ done:
         *out = NULL;
     }
     return status;
+}
+
+const char *ledger_elsewhere(const struct ledger *ledger) {
+    return ledger->elsewhere;
+}
+
+const char *ledger_path(const struct ledger *ledger) {
+    return ledger->path;
 }
 
 int ledger_read_begin(struct ledger *ledger, struct error *err) {

@@ -39,9 +39,14 @@ struct ledger_survey {
 // written by a run whose ledger is lost.
 int ledger_open(struct ledger **out, const char *folder, struct error *err);
 
-// Read-only, while a runner may be at work; an older format is read as it is. STATUS_DATA when there is none;
+// Read-only, while a runner may be at work; an older format is read as it is. Where the run directory says
+// that its ledger is elsewhere, that one is read, or the last copy of it. STATUS_DATA when there is none;
 // STATUS_STOPPED, here and in every later reading, when a runner has held it for half a minute: try again.
 int ledger_open_read(struct ledger **out, const char *folder, struct error *err);
+
+// Of a ledger to read: what a launch does elsewhere and this copy does not know (ledger_place.h), or "".
+const char *ledger_elsewhere(const struct ledger *ledger);
+const char *ledger_path(const struct ledger *ledger); // of the file that is read or written
 
 // Between the two a reader sees the live state, notes and all else as of one moment too, and the runner's
 // commits wait: for a few short readings, without callbacks that may block.
@@ -74,6 +79,9 @@ int ledger_survey(struct ledger *ledger, struct ledger_survey *survey, bool *fou
 // Opens a launch (epoch + 1, host, process, threads, time). All later writes carry its epoch and fail
 // (STATUS_WRITE) when another launch has begun since.
 int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct error *err);
+// Records a launch that is known to have begun on another machine, and of which this ledger knows nothing
+// more: later launches have higher numbers. One that it knows stays as it is.
+int ledger_launch_lost(struct ledger *ledger, uint64_t epoch, const char *host, struct error *err);
 // From now on this launch works on the run: its live state takes the place of an earlier launch's. One that
 // ends before, refused for its identity or for want of a model, leaves the run's state as it was.
 int ledger_launch_works(struct ledger *ledger, struct error *err);

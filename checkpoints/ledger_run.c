@@ -182,6 +182,26 @@ int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct er
     return STATUS_OK;
 }
 
+int ledger_launch_lost(struct ledger *ledger, uint64_t epoch, const char *host, struct error *err) {
+    struct query query;
+    if (epoch <= ledger->epoch) {
+        return STATUS_OK;
+    }
+    TRY(ledger_transaction(ledger, err));
+    query_begin(
+        &query, ledger,
+        "INSERT INTO launch(epoch, started, threads, process, host, reason, worked) VALUES(?1, ?2, 0, 0, "
+        "?3, 'its ledger was left behind', 1)");
+    query_bind_u64(&query, 1, epoch);
+    query_bind_i64(&query, 2, clock_unix());
+    query_bind_text(&query, 3, host);
+    int status = query_run(&query, err);
+    query_end(&query);
+    TRY(ledger_transaction_end(ledger, status, err));
+    ledger->epoch = epoch;
+    return STATUS_OK;
+}
+
 int ledger_launch_works(struct ledger *ledger, struct error *err) {
     struct query query;
     TRY(ledger_transaction(ledger, err));

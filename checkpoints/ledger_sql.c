@@ -25,7 +25,7 @@ static int kind_of(const struct ledger *ledger, int result, int number) {
     case SQLITE_BUSY: // another program holds it, for longer than anybody waits: nothing is wrong
         return STATUS_STOPPED;
     default:
-        return ledger->read_only ? STATUS_DATA : STATUS_WRITE;
+        return ledger->read_only && !ledger->for_runner ? STATUS_DATA : STATUS_WRITE;
     }
 }
 

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "checkpoints/ledger.h"
+#include "checkpoints/ledger_place.h"
 
 // The highest numbers that a reader sees, as of one moment; the runner sees all.
 struct ledger_view {
@@ -25,6 +26,9 @@ struct ledger {
     char copy[PATH_SIZE]; // folder of a private copy that is read instead, or empty
     uint64_t epoch;       // of this launch; until ledger_launch the last one seen
     bool read_only;
+    bool for_runner; // of a ledger that is looked at: ledger_place.h
+    bool is_copy;    // ledger_place.h
+    char elsewhere[sizeof(((struct ledger_source *)NULL)->elsewhere)]; // of a reader
     int64_t format; // of the file, as it was last looked at; a ledger to be written has this program's
     struct ledger_view view;
     bool working; // the launch is past its start (ledger_launch_works)
@@ -71,6 +75,10 @@ int ledger_has_format(struct ledger *ledger, int64_t format, bool *has, struct e
 int ledger_transaction(struct ledger *ledger, struct error *err);
 // COMMIT when status is OK, ROLLBACK otherwise; returns the first failure.
 int ledger_transaction_end(struct ledger *ledger, int status, struct error *err);
+
+// Opens a ledger to look at, wherever it lies; *tables is 0 of one that nothing was ever written to.
+int ledger_open_file(struct ledger **out, const struct ledger_source *source, int64_t *tables,
+                     struct error *err);
 
 // Opens or opens again the connection of the runner.
 int ledger_connect(struct ledger *ledger, struct error *err);

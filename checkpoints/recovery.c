@@ -76,6 +76,7 @@ static int check_shard(void *context, const struct ledger_shard *shard) {
     char path[PATH_SIZE];
     char name[RUN_FOLDER_NAME];
     uint64_t bytes = 0;
+    bool there = false;
     run_folder_shard_name(name, shard->number, false);
     if (shard->number != recovery->shards || strcmp(name, shard->sealed.name) != 0) {
         return error_set(recovery->err, STATUS_DATA, "the ledger lists shard %s where %s was expected",
@@ -83,7 +84,8 @@ static int check_shard(void *context, const struct ledger_shard *shard) {
     }
     recovery->shards++;
     TRY(run_folder_shard(path, recovery->folder, shard->number, false, recovery->err));
-    if (!file_exists(path)) {
+    TRY(file_look(path, &there, recovery->err));
+    if (!there) {
         return error_set(recovery->err, STATUS_DATA, "shard %s is acknowledged in the ledger and is missing",
                          path);
     }
@@ -129,18 +131,24 @@ static int check_partial(struct recovery *recovery, struct ledger *ledger, struc
     return ledger_drop_partial(ledger, recovery->err);
 }
 
-int recovery_run(const char *folder, struct ledger *ledger, struct log *log, struct recovery_report *report,
-                 struct error *err) {
+static int sweep_folder(struct recovery *recovery, const char *folder) {
     char shards[PATH_SIZE];
+    TRY(run_folder_file(shards, folder, "shards", recovery->err));
+    TRY(sweep(recovery, shards, true));
+    TRY(sweep(recovery, folder, false));
+    return file_sync_folder(shards, recovery->err);
+}
+
+int recovery_run(const struct run_folder *folder, struct ledger *ledger, struct log *log,
+                 struct recovery_report *report, struct error *err) {
     struct ledger_partial partial = {0};
-    struct recovery recovery = {.folder = folder, .log = log, .report = report, .err = err, .partial = ""};
+    struct recovery recovery = {
+        .folder = folder->path, .log = log, .report = report, .err = err, .partial = ""};
     *report = (struct recovery_report){0};
-    TRY(run_folder_file(shards, folder, "shards", err));
     int status = ledger_each_shard(ledger, check_shard, &recovery, err);
     report->shards = recovery.shards; // how far it came, also when it failed
     TRY(status);
     TRY(check_partial(&recovery, ledger, &partial));
-    TRY(sweep(&recovery, shards, true));
-    TRY(sweep(&recovery, folder, false));
-    return file_sync_folder(shards, err);
+    TRY(sweep_folder(&recovery, folder->path));
+    return folder->apart ? sweep_folder(&recovery, folder->ledger) : STATUS_OK;
 }

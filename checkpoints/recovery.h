@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "checkpoints/ledger.h"
+#include "checkpoints/run_folder.h"
 
 struct recovery_report {
     size_t removed;      // files discarded
@@ -13,8 +14,9 @@ struct recovery_report {
     bool partial_usable; // the recorded partial shard is there and its hash is right
 };
 
-// STATUS_DATA naming the shard when an acknowledged one is missing or has another size. Removals are logged.
-int recovery_run(const char *folder, struct ledger *ledger, struct log *log, struct recovery_report *report,
-                 struct error *err);
+// STATUS_DATA naming the shard when an acknowledged one is missing or has another size; STATUS_WRITE when
+// that cannot be told. Removals are logged.
+int recovery_run(const struct run_folder *folder, struct ledger *ledger, struct log *log,
+                 struct recovery_report *report, struct error *err);
 
 #endif

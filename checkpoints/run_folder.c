@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "checkpoints/folder_content.h"
+#include "checkpoints/ledger_place.h"
 
 // A new folder's name lies in its parent: without a sync of that parent a power cut takes the whole run away.
 // All folders above, on the same file system, are synced, since an earlier launch may have made them and died
@@ -74,61 +75,111 @@ static int refuse(const char *path, const char *lock, struct error *err) {
                      holder[0] != 0 ? holder : "process unknown");
 }
 
-// The holder's name is for people: a lock file without it locks as well.
+// The holder's name is for people, those on other machines among them: a lock file without it locks as well.
 static void sign(int lock) {
     char host[64] = "";
     char text[128];
     gethostname(host, sizeof host - 1);
     int length = snprintf(text, sizeof text, "process %ld on %s\n", (long)getpid(), host);
-    if (ftruncate(lock, 0) == 0 && pwrite(lock, text, (size_t)length, 0) != length) {
-        return;
+    if (ftruncate(lock, 0) == 0 && pwrite(lock, text, (size_t)length, 0) == length) {
+        fsync(lock);
     }
 }
 
-static int take_lock(struct run_folder *folder, struct error *err) {
+// *other: somebody else holds it.
+static int take_lock(int *lock, const char *folder, bool *other, struct error *err) {
     enum { TRIES = 10 };
     char path[PATH_SIZE];
     bool held = false;
     int status;
-    TRY_TO(done, status = run_folder_file(path, folder->path, "lock", err));
+    TRY_TO(done, status = run_folder_file(path, folder, "lock", err));
     // verify looks at the lock by taking it for an instant, so one refusal is not yet another runner.
     for (int i = 0; !held && i < TRIES; i++) {
         clock_sleep(i > 0 ? 0.05 : 0);
-        TRY_TO(done, status = file_lock(path, &folder->lock, &held, err));
+        TRY_TO(done, status = file_lock(path, lock, &held, err));
     }
-    if (!held) {
-        return refuse(folder->path, path, err);
-    }
+    *other = !held;
+    status = held ? STATUS_OK : refuse(folder, path, err);
 done:
     if (held) {
-        sign(folder->lock);
+        sign(*lock);
+    } else {
+        *lock = -1;
     }
     return status;
 }
 
-// The lock keeps a second runner out (invariant 1).
-int run_folder_open(struct run_folder *folder, const char *path, bool force, struct error *err) {
+// Its file system may have no locks, or none between machines: only another holder counts.
+static int take_output_lock(struct run_folder *folder, struct error *err) {
+    bool other = false;
+    int status = take_lock(&folder->output_lock, folder->path, &other, err);
+    return other ? status : STATUS_OK;
+}
+
+static int refuse_network(const struct run_folder *folder, struct error *err) {
+    const char *network = file_network_system(folder->ledger);
+    if (network == NULL) {
+        return STATUS_OK;
+    }
+    return folder->apart
+               ? error_set(err, STATUS_WRITE,
+                           "%s (run.ledger) is on a network file system (%s), where locks and syncs are "
+                           "unreliable; name a folder on a local disk, or force it",
+                           folder->ledger, network)
+               : error_set(
+                     err, STATUS_WRITE,
+                     "%s is on a network file system (%s), where locks and syncs are unreliable; keep the "
+                     "ledger on a local disk (run.ledger), use a local disk for all, or force it",
+                     folder->path, network);
+}
+
+static int make_folders(const char *path, struct error *err) {
     char shards[PATH_SIZE];
-    *folder = (struct run_folder){.lock = -1};
+    TRY(run_folder_file(shards, path, "shards", err));
+    TRY(run_folder_check(path, err));
+    TRY(file_make_folder(shards, err));
+    TRY(file_sync_folder(shards, err));
+    return sync_parents(path, err);
+}
+
+static bool same_folder(const char *a, const char *b) {
+    struct stat one;
+    struct stat other;
+    return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev &&
+           one.st_ino == other.st_ino;
+}
+
+static int name_folders(struct run_folder *folder, const char *path, const char *ledger, struct error *err) {
     if (snprintf(folder->path, sizeof folder->path, "%s", path) >= (int)sizeof folder->path) {
         return error_set(err, STATUS_WRITE, "the run directory's name is too long: %.200s", path);
     }
-    TRY(run_folder_file(shards, path, "shards", err));
+    TRY(path_join(folder->ledger, sizeof folder->ledger, "", ledger == NULL ? path : ledger, err));
+    folder->apart = ledger != NULL;
+    return STATUS_OK;
+}
+
+// The lock keeps a second runner out (invariant 1).
+int run_folder_open(struct run_folder *folder, const char *path, const char *ledger, bool force,
+                    struct error *err) {
+    *folder = (struct run_folder){.lock = -1, .output_lock = -1};
+    TRY(name_folders(folder, path, ledger, err));
     TRY(folder_content_admit(path, err));
     TRY(file_make_folder(path, err));
-    const char *network = file_network_system(path);
-    if (network != NULL && !force) {
-        return error_set(err, STATUS_WRITE,
-                         "%s is on a network file system (%s), where locks and syncs are unreliable; use a "
-                         "local disk, or force it",
-                         path, network);
+    TRY(file_make_folder(folder->ledger, err));
+    if (folder->apart && same_folder(path, ledger)) {
+        return error_set(err, STATUS_JOB, "run.ledger is run.output (%s): it is a folder of its own", path);
     }
+    if (!force) {
+        TRY(refuse_network(folder, err));
+    }
+    bool other = false;
     int status;
-    TRY_TO(done, status = take_lock(folder, err));
-    TRY_TO(done, status = run_folder_check(path, err));
-    TRY_TO(done, status = file_make_folder(shards, err));
-    TRY_TO(done, status = file_sync_folder(shards, err));
-    TRY_TO(done, status = sync_parents(path, err));
+    TRY_TO(done, status = take_lock(&folder->lock, folder->ledger, &other, err));
+    if (folder->apart) {
+        TRY_TO(done, status = take_output_lock(folder, err));
+        TRY_TO(done, status = make_folders(folder->ledger, err));
+    }
+    TRY_TO(done, status = make_folders(path, err));
 done:
     if (status != STATUS_OK) {
         run_folder_close(folder);
@@ -136,14 +187,19 @@ done:
     return status;
 }
 
-void run_folder_close(struct run_folder *folder) {
-    if (folder->lock >= 0) {
-        close(folder->lock);
+static void let_go(int *lock) {
+    if (*lock >= 0) {
+        close(*lock);
     }
-    folder->lock = -1;
+    *lock = -1;
 }
 
-bool run_folder_busy(const char *folder) {
+void run_folder_close(struct run_folder *folder) {
+    let_go(&folder->lock);
+    let_go(&folder->output_lock);
+}
+
+static bool is_locked(const char *folder) {
     char path[PATH_SIZE];
     struct error ignored;
     if (run_folder_file(path, folder, "lock", &ignored) != STATUS_OK) {
@@ -157,6 +213,13 @@ bool run_folder_busy(const char *folder) {
     bool busy = flock(descriptor, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     close(descriptor);
     return busy;
+}
+
+bool run_folder_busy(const char *folder) {
+    char path[PATH_SIZE];
+    struct error ignored;
+    return is_locked(folder) ||
+           (ledger_place_here(path, folder, &ignored) == STATUS_OK && path[0] != 0 && is_locked(path));
 }
 
 int run_folder_file(char out[PATH_SIZE], const char *folder, const char *name, struct error *err) {

@@ -1,5 +1,7 @@
 // The run directory: names of its files, and the lock that lets one runner in.
 //   job.yaml  ledger.sqlite  shards/part-000000.h5 ...  latents.h5  throughput.csv  run.log  lock
+// With a folder for the ledger (run.ledger) that one has, while a runner works, ledger.sqlite, lock and the
+// open shard, and the run directory only what is complete (ledger_place.h).
 #ifndef STRATA_CHECKPOINTS_RUN_FOLDER_H
 #define STRATA_CHECKPOINTS_RUN_FOLDER_H
 
@@ -11,13 +13,19 @@
 
 struct run_folder {
     char path[PATH_SIZE];
-    int lock; // descriptor of the held lock file, -1 when not held
+    char ledger[PATH_SIZE]; // folder of ledger, lock and open shard; `path` unless it is apart
+    bool apart;             // the ledger's is another folder
+    int lock;               // descriptor of the held lock file, -1 when not held
+    int output_lock;        // where the ledger is apart: of the run directory, -1 when not held
 };
 
-// Makes the folder and shards/, refuses network file systems unless `force`, takes the lock. STATUS_WRITE
-// naming the other runner's process when it is taken, or the file when the folder is somebody else's
-// (folder_content.h).
-int run_folder_open(struct run_folder *folder, const char *path, bool force, struct error *err);
+// Makes the folder and shards/, the same of `ledger` (NULL: the ledger lies in the run directory), and takes
+// the lock. The folder of the ledger must not be on a network file system unless `force`. STATUS_WRITE naming
+// the other runner's process when the lock is taken, or the file when the folder is somebody else's
+// (folder_content.h). The run directory's own lock keeps runners of other machines out where its file system
+// has locks, and is done without where not.
+int run_folder_open(struct run_folder *folder, const char *path, const char *ledger, bool force,
+                    struct error *err);
 void run_folder_close(struct run_folder *folder); // accepts a folder that failed to open
 
 // "FOLDER/NAME" and "FOLDER/shards/part-NNNNNN.h5" (NNNNNN.partial.h5 for an open shard kept by a clean

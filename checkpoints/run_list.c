@@ -7,6 +7,7 @@
 
 #include "checkpoints/folder_content.h"
 #include "checkpoints/ledger.h"
+#include "checkpoints/ledger_place.h"
 
 // ---- one member ----
 
@@ -98,6 +99,14 @@ done:
     return status;
 }
 
+// Of one that has just begun elsewhere nothing can be read yet.
+static bool has_ledger(const char *folder) {
+    struct ledger_source source;
+    struct error ignored;
+    return !folder_content_lacks_ledger(folder) &&
+           !(ledger_place_find(&source, folder, &ignored) == STATUS_OK && source.none);
+}
+
 static int make_room(struct run_list *list, uint64_t count, struct error *err) {
     list->count = (size_t)count;
     return memory_zeroed(&list->members, list->count, sizeof *list->members, err);
@@ -133,7 +142,7 @@ static int check_empty(const struct run_list_member *member, struct error *err) 
 
 static int open_part(struct run_list *list, size_t index, struct error *err) {
     struct run_list_member *member = &list->members[index];
-    if (folder_content_lacks_ledger(member->folder)) {
+    if (!has_ledger(member->folder)) {
         return check_empty(member, err);
     }
     member->there = true;

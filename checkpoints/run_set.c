@@ -146,8 +146,7 @@ int run_set_begin(const char *folder, uint64_t parts, const char *command, struc
     TRY(file_make_folder(folder, err));
     TRY(run_set_parts(folder, &there, err));
     if (there == 0) {
-        TRY(run_folder_file(path, folder, "ledger.sqlite", err));
-        if (file_exists(path)) {
+        if (!folder_content_lacks_ledger(folder)) {
             return refuse_run(folder, err);
         }
         TRY(admit(folder, err));

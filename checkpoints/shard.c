@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/copy.h"
 #include "base/size.h"
 #include "checkpoints/run_folder.h"
 #include "checkpoints/shard_describe.h"
@@ -90,6 +91,7 @@ int shard_create(struct shard_writer **out, const char *folder, const struct sha
     hdf5_quiet();
     int status;
     TRY_TO(done, status = path_join(writer->folder, sizeof writer->folder, "", folder, err));
+    memcpy(writer->open_in, writer->folder, sizeof writer->open_in);
     TRY_TO(done, status = hdf5_float_type(&writer->type, layout->dtype, err));
     TRY_TO(done, status = take_buffers(writer, err));
 done:
@@ -99,6 +101,10 @@ done:
     }
     *out = writer;
     return STATUS_OK;
+}
+
+int shard_open_in(struct shard_writer *writer, const char *folder, struct error *err) {
+    return path_join(writer->open_in, sizeof writer->open_in, "", folder, err);
 }
 
 // Remembers that HDF5 must not be called again (invariant 10), and says which shard it was.
@@ -114,7 +120,7 @@ int shard_start(struct shard_writer *writer, uint64_t number, struct error *err)
                          (unsigned long long)number);
     }
     char path[PATH_SIZE];
-    TRY(run_folder_shard(path, writer->folder, number, false, err));
+    TRY(run_folder_shard(path, writer->open_in, number, false, err));
     if (snprintf(writer->aside, sizeof writer->aside, "%s.tmp", path) >= (int)sizeof writer->aside) {
         return error_set(err, STATUS_WRITE, "path too long: %.200s", path);
     }
@@ -252,7 +258,11 @@ static int publish(const struct shard_writer *writer, bool partial, struct shard
     TRY(file_sync(writer->aside, err));
     TRY(digest_file(writer->aside, sealed->sha256, err));
     TRY(file_size(writer->aside, &sealed->bytes, err));
-    return file_publish(writer->aside, path, err);
+    if (strcmp(writer->open_in, writer->folder) == 0) {
+        return file_publish(writer->aside, path, err);
+    }
+    TRY(copy_publish(writer->aside, path, sealed->sha256, err));
+    return file_remove(writer->aside, err);
 }
 
 int shard_seal(struct shard_writer *writer, bool partial, struct shard_sealed *sealed, struct error *err) {

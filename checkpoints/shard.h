@@ -94,6 +94,10 @@ int shard_create(struct shard_writer **out, const char *folder, const struct sha
                  struct error *err);
 int shard_start(struct shard_writer *writer, uint64_t number, struct error *err); // begins shard `number`
 
+// The open shard lies under `folder`/shards, on a file system of its own, from where a full one is copied.
+// Before the first shard.
+int shard_open_in(struct shard_writer *writer, const char *folder, struct error *err);
+
 // Appends one batch. The bytes of the finished file depend only on the sequence of batches.
 int shard_append(struct shard_writer *writer, const struct shard_batch *batch, struct error *err);
 
@@ -111,7 +115,8 @@ struct shard_sealed {
 };
 
 // Closes, syncs, hashes, renames and syncs the folder (the ledger commit that acknowledges it is the
-// caller's). `partial` names it part-NNNNNN.partial.h5. A failed sync is final.
+// caller's). From another file system it is copied aside, synced and read back before it is renamed.
+// `partial` names it part-NNNNNN.partial.h5. A failed sync is final.
 int shard_seal(struct shard_writer *writer, bool partial, struct shard_sealed *sealed, struct error *err);
 
 // Drops the open shard, if any, and its .tmp file, and frees the writer. Accepts NULL.

@@ -12,6 +12,7 @@ enum { SHARD_LAYERS = 1024 }; // hidden states a shard can hold
 struct shard_writer {
     const struct shard_layout *layout;
     char folder[PATH_SIZE];     // the run directory
+    char open_in[PATH_SIZE];    // where the open .tmp file lies: there, or in another folder
     char aside[PATH_SIZE];      // path of the open .tmp file
     struct arena arena;         // every buffer below
     struct column *latents;     // [layer_count]

@@ -361,7 +361,6 @@ static int check_totals(struct verification *check) {
 // Its chain, its sums and, unless it is large and somebody waits to write to it, its pages.
 static int check_ledger(struct verification *check, bool busy) {
     enum { PAGES_MOST = 128 << 20 };
-    char path[PATH_SIZE];
     uint64_t bytes = 0;
     // The chain comes first: a link names the shard at fault, which the page check cannot.
     int status;
@@ -369,8 +368,7 @@ static int check_ledger(struct verification *check, bool busy) {
     if (check->report->faults == 0) {
         TRY_TO(done, status = as_finding(check, ledger_check_totals(check->ledger, check->err)));
     }
-    TRY_TO(done, status = run_folder_file(path, check->folder, "ledger.sqlite", check->err));
-    TRY_TO(done, status = file_size(path, &bytes, check->err));
+    TRY_TO(done, status = file_size(ledger_path(check->ledger), &bytes, check->err));
 done:
     if (status != STATUS_OK || check->report->faults > 0) {
         return status;
@@ -409,6 +407,11 @@ int verify_run(const char *folder, verify_tell tell, void *context, struct verif
         goto done;
     }
     TRY_TO(done, status = ledger_open_read(&check.ledger, folder, err));
+    if (ledger_elsewhere(check.ledger)[0] != 0) {
+        note(&check, "%s, or was killed there: what was acknowledged before is checked",
+             ledger_elsewhere(check.ledger));
+        busy = true;
+    }
     TRY_TO(done, status = check_all(&check, &names, busy));
 done:
     ledger_close(check.ledger);

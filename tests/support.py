@@ -208,16 +208,22 @@ class Job:
 
     # ---- what a run left behind
 
+    def ledger(self):
+        """The ledger's file: with run.ledger that of the local folder, unless its copy in the run directory has all."""
+        place = self.output / "ledger.json"
+        said = json.loads(place.read_text()) if place.exists() else {"copied": True}
+        return (self.output if said["copied"] else pathlib.Path(said["path"])) / "ledger.sqlite"
+
     def query(self, sql, *values):
         """Rows of the ledger. A journal that a killed run left is rolled back by opening for writing."""
-        ledger = sqlite3.connect(self.output / "ledger.sqlite")
+        ledger = sqlite3.connect(self.ledger())
         try:
             return ledger.execute(sql, values).fetchall()
         finally:
             ledger.close()
 
     def has_ledger(self):
-        return (self.output / "ledger.sqlite").exists() and bool(
+        return self.ledger().exists() and bool(
             self.query("SELECT 1 FROM sqlite_master WHERE name = 'shard'"))
 
     def shards(self):

@@ -39,6 +39,32 @@ bool error_is_shortage(int number) {
     return number == ENOMEM || number == EMFILE || number == ENFILE;
 }
 
+// What somebody can do about a write that failed, where the words of the C library do not tell.
+static const char *remedy(int number) {
+    switch (number) {
+    case ENOSPC:
+        return " (make room and run the same command again)";
+    case EDQUOT:
+        return " (the quota is used up: make room and run the same command again)";
+    case ESTALE:
+        return " (the file server no longer knows it: mount it again if this stays so, and run the same "
+               "command again)";
+    case ETIMEDOUT:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ECONNREFUSED:
+    case ENOTCONN:
+    case ESHUTDOWN:
+        return " (the file server does not answer: run the same command again once it does)";
+    case EIO:
+    case EREMOTEIO:
+        return " (the disk or the file server failed: the kernel's log may say more; run the same command "
+               "again once it is well)";
+    default:
+        return "";
+    }
+}
+
 int error_set_errno(struct error *err, int status, const char *format, ...) {
     int number = errno;
     char text[1024];
@@ -46,8 +72,8 @@ int error_set_errno(struct error *err, int status, const char *format, ...) {
     va_start(arguments, format);
     write_text(text, sizeof text, format, arguments);
     va_end(arguments);
-    return error_set(err, error_is_shortage(number) ? STATUS_INTERNAL : status, "%s: %s", text,
-                     strerror(number));
+    return error_set(err, error_is_shortage(number) ? STATUS_INTERNAL : status, "%s: %s%s", text,
+                     strerror(number), status == STATUS_WRITE ? remedy(number) : "");
 }
 
 int error_wrap(struct error *err, const char *format, ...) {

@@ -66,8 +66,8 @@ int error_set_lines(struct error *err, int status, const char *format, ...)
 // disk's.
 bool error_is_shortage(int number);
 
-// As error_set, followed by ": " and the text of errno. STATUS_INTERNAL, whatever was asked for, when that is
-// a shortage.
+// As error_set, followed by ": " and the text of errno; of a write also by what to do about it.
+// STATUS_INTERNAL, whatever was asked for, when that is a shortage.
 int error_set_errno(struct error *err, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

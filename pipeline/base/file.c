@@ -12,6 +12,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/mount.h"
 #include "base/size.h"
 
 enum { FILE_MODE = 0644, FOLDER_MODE = 0755 }; // of what is made; the umask may take away from it
@@ -275,7 +276,8 @@ int file_read_stream(struct buffer *out, const char *path, size_t limit, struct 
     return read_all(out, descriptor, path, limit, err);
 }
 
-static int write_all(int descriptor, const char *bytes, size_t size, const char *path, struct error *err) {
+int file_write(int descriptor, const void *data, size_t size, const char *path, struct error *err) {
+    const char *bytes = data;
     while (size > 0) {
         ssize_t count = write(descriptor, bytes, size);
         if (count < 0 && errno == EINTR) {
@@ -293,7 +295,7 @@ static int write_all(int descriptor, const char *bytes, size_t size, const char 
 static int write_aside(const char *aside, const void *bytes, size_t size, struct error *err) {
     int descriptor;
     TRY(file_create(&descriptor, aside, err));
-    int status = write_all(descriptor, bytes, size, aside, err);
+    int status = file_write(descriptor, bytes, size, aside, err);
     if (status == STATUS_OK && fsync(descriptor) != 0) {
         status = error_set_errno(err, STATUS_WRITE, "cannot sync %s", aside);
     }
@@ -377,6 +379,14 @@ int file_publish(const char *from, const char *to, struct error *err) {
 bool file_exists(const char *path) {
     struct stat info;
     return stat(path, &info) == 0;
+}
+
+int file_look(const char *path, bool *there, struct error *err) {
+    struct stat info;
+    *there = lstat(path, &info) == 0;
+    return *there || errno == ENOENT || errno == ENOTDIR
+               ? STATUS_OK
+               : error_set_errno(err, STATUS_WRITE, "cannot look at %s", path);
 }
 
 int file_refusal(const char *path, bool to_write) {
@@ -491,6 +501,16 @@ const char *file_network_system(const char *path) {
         {0x6969, "nfs"},        {0xFF534D42, "cifs"},   {0xFE534D42, "smb2"}, {0x517B, "smb"},
         {0x00C36400, "ceph"},   {0x0BD00BD0, "lustre"}, {0x01021997, "9p"},   {0x47504653, "gpfs"},
         {0x19830326, "beegfs"}, {0x5346414F, "afs"}};
+    static const char *const types[] = {
+        "9p",   "nfs",    "nfs4", "cifs",       "smb3",           "ceph",           "lustre",
+        "gpfs", "beegfs", "afs",  "fuse.sshfs", "fuse.glusterfs", "fuse.ceph-fuse", "fuse.s3fs"};
+    char type[MOUNT_TYPE];
+    mount_type(type, path);
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (strcmp(type, types[i]) == 0) {
+            return types[i];
+        }
+    }
     return system_among(path, systems, sizeof systems / sizeof systems[0]);
 }
 

@@ -58,6 +58,9 @@ int file_read_own(struct buffer *out, const char *path, size_t limit,
 int file_read_stream(struct buffer *out, const char *path, size_t limit,
                      struct error *err); // of these names do
 
+// Writes all of `size` bytes to an open file; `path` stands for it in messages. STATUS_WRITE.
+int file_write(int descriptor, const void *data, size_t size, const char *path, struct error *err);
+
 // Writes `size` bytes to `path` + ".tmp", syncs, renames to `path` and syncs the folder. STATUS_WRITE on
 // failure.
 int file_write_atomic(const char *path, const void *bytes, size_t size, struct error *err);
@@ -75,6 +78,9 @@ int file_sync_folder(const char *path, struct error *err);
 int file_publish(const char *from, const char *to, struct error *err);
 
 bool file_exists(const char *path);
+
+// The same where a file server may be gone: STATUS_WRITE when it cannot be told.
+int file_look(const char *path, bool *there, struct error *err);
 
 // Why a library that does not say could not open the file, or, to write, make it or its journal beside it: an
 // errno, or 0.

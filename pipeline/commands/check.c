@@ -8,6 +8,7 @@
 #include "base/printable.h"
 #include "checkpoints/folder_content.h"
 #include "checkpoints/ledger.h"
+#include "checkpoints/ledger_apart.h"
 #include "checkpoints/run_folder.h"
 #include "commands/command.h"
 #include "commands/readable.h"
@@ -174,7 +175,7 @@ static int existing_folder(char out[PATH_SIZE], const char *path, struct error *
     return STATUS_OK;
 }
 
-static int check_folder(const char *folder, bool force_network, struct error *err) {
+static int check_folder(const char *folder, bool may_be_network, struct error *err) {
     struct stat info;
     const char *network = file_network_system(folder);
     const char *kernel = file_kernel_system(folder);
@@ -184,7 +185,7 @@ static int check_folder(const char *folder, bool force_network, struct error *er
     if (!S_ISDIR(info.st_mode)) {
         return error_set(err, STATUS_WRITE, "%s is not a folder", folder);
     }
-    if (network != NULL && !force_network) {
+    if (network != NULL && !may_be_network) {
         return error_set(err, STATUS_WRITE, "%s is on a network file system (%s)", folder, network);
     }
     if (kernel != NULL) {
@@ -232,11 +233,26 @@ static int check_set(struct check *check, struct error *err) {
     return status;
 }
 
+// The folder that has the ledger while a launch works, and whether one may begin with it.
+static int check_ledger_folder(const struct job *job, struct error *err) {
+    char folder[PATH_SIZE];
+    struct run_folder place = {.apart = job->ledger != NULL};
+    struct ledger_apart apart;
+    TRY(path_join(place.path, sizeof place.path, "", job->output, err));
+    TRY(path_join(place.ledger, sizeof place.ledger, "", place.apart ? job->ledger : job->output, err));
+    if (place.apart) {
+        TRY(existing_folder(folder, job->ledger, err));
+        TRY(check_folder(folder, job->force_network_output, err));
+    }
+    return ledger_apart_check(&apart, &place, false, err);
+}
+
 static int check_output(struct check *check, struct error *err) {
     const struct job *job = &check->inputs.job;
     char folder[PATH_SIZE];
     TRY(existing_folder(folder, job->output, err));
-    TRY(check_folder(folder, job->force_network_output, err));
+    TRY(check_folder(folder, job->force_network_output || job->ledger != NULL, err));
+    TRY(check_ledger_folder(job, err));
     if (run_folder_busy(job->output)) {
         return error_set(err, STATUS_WRITE, "another runner is active in %s", job->output);
     }

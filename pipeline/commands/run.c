@@ -58,6 +58,7 @@ static int run(struct command_context *context, struct error *err) {
     struct runner_options options = {.stop_after = (uint64_t)argument_integer(arguments, "--stop-after", 0),
                                      .retry = {.asked = argument_given(arguments, "--retry-failed"),
                                                .scope = scope == NULL ? RETRY_TRANSIENT : RETRY_ALL},
+                                     .from_copy = argument_given(arguments, "--from-copy"),
                                      .display = argument_given(arguments, "--quiet") ? NULL : stderr};
     struct runner_summary summary;
     job_arguments(&options.inputs, arguments);
@@ -113,6 +114,11 @@ static const struct option options[] = {
      .help = "with --parts: start a part that crashed as often again (default: 3)",
      .minimum = 0,
      .maximum = 1000},
+    {.name = "--from-copy",
+     .kind = OPTION_FLAG,
+     .help =
+         "with run.ledger: where the folder that had the ledger is lost, go on from the ledger's copy in the "
+         "run directory; shards that were sealed since are computed again, and their number is logged"},
     {.name = "--quiet", .kind = OPTION_FLAG, .help = "show no progress"},
 };
 

@@ -137,6 +137,7 @@ static int read_ledger(struct run_snapshot *snapshot, struct launches *launches,
     struct ledger *ledger = NULL;
     int status;
     TRY_TO(done, status = ledger_open_read(&ledger, folder, err));
+    TRY_TO(done, status = buffer_printf(&snapshot->elsewhere, err, "%s", ledger_elsewhere(ledger)));
     status = read_moment(snapshot, launches, ledger, err);
 done:
     ledger_close(ledger);
@@ -213,6 +214,7 @@ int run_snapshot_take(struct run_snapshot *snapshot, const char *folder, struct 
     bool busy = run_folder_busy(folder);
     TRY(read_ledger(snapshot, &launches, folder, err));
     TRY(file_space(folder, &snapshot->disk_free, err));
+    busy = busy || snapshot->elsewhere.size > 0; // whether it was killed cannot be seen from here
     choose_launch(snapshot, &launches, busy);
     snapshot->state = find_state(snapshot, busy);
     snapshot->elapsed = launches.ended + open_seconds(snapshot);
@@ -225,5 +227,6 @@ void run_snapshot_free(struct run_snapshot *snapshot) {
     buffer_destroy(&snapshot->cpu_paths);
     buffer_destroy(&snapshot->weights);
     buffer_destroy(&snapshot->adapter);
+    buffer_destroy(&snapshot->elsewhere);
     buffer_destroy(&snapshot->residency);
 }

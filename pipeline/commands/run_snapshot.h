@@ -46,6 +46,8 @@ struct run_snapshot {
     uint64_t filled_shapes;
     uint64_t filled_tokens;
     struct buffer weights; // how matrices are held that are packed: "Q4_K and Q6_K"; empty: none is
+    struct buffer
+        elsewhere; // what a launch does on another machine, of which the ledger's copy here says nothing
     struct buffer adapter; // of the run's model: "LoRA of rank 8 on 14 matrices, SHA-256 ..."; empty: none
     struct ledger_lane lanes[LEDGER_LANES]; // of a run on several devices, of the last launch
     size_t lane_count;

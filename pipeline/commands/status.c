@@ -67,6 +67,14 @@ static void print_refusal(FILE *out, const struct run_snapshot *snapshot) {
     }
 }
 
+static void print_elsewhere(FILE *out, const struct run_snapshot *snapshot) {
+    if (snapshot->elsewhere.size > 0) {
+        fputs("  elsewhere   ", out);
+        printable_write(out, snapshot->elsewhere.data);
+        fputs(", or was killed there; this is its last copy\n", out);
+    }
+}
+
 static void print_bar(FILE *out, const struct run_snapshot *snapshot) {
     enum { WIDTH = 50 };
     char share[READABLE_TEXT];
@@ -262,6 +270,7 @@ static void print_health(FILE *out, const struct run_snapshot *snapshot) {
 static void print_text(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool bar) {
     print_headline(out, folder, snapshot);
     print_refusal(out, snapshot);
+    print_elsewhere(out, snapshot);
     if (bar && snapshot->has_survey) {
         print_bar(out, snapshot);
     }
@@ -496,6 +505,10 @@ const struct command command_status = {
         "                     and taken (bytes by purpose), process_bytes (the driver's figure, if any), "
         "streaming (if\n"
         "                     any: streamed of blocks, host (from its memory), batches of a sweep); or null\n"
+        "  elsewhere          with run.ledger: the launch on another machine that this copy of the ledger "
+        "says "
+        "nothing of;\n"
+        "                     or null\n"
         "  retry              transient (failed problems that strata run --retry-failed would try again); of "
         "the last\n"
         "                     retry: tried, succeeded, waiting (0: it is over)\n"

@@ -66,7 +66,7 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         "{s:i, s:o, s:I, s:s, s:b, s:o, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, "
         "s:{s:o, s:o},"
         " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:{s:o, s:o, s:o, s:o}, s:o, s:o, s:o, s:o, s:o}",
+        "s:o, s:{s:o, s:o, s:o, s:o}, s:o, s:o, s:o, s:o, s:o, s:o}",
         "status_version", 1, "folder", text_or_null(folder), "time", (json_int_t)snapshot->now, "state",
         run_state_name(snapshot->state), "finished", (int)totals->finished, "launch",
         describe_launch(snapshot->launches > 0, &snapshot->launch), "stage",
@@ -95,7 +95,8 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         describe_fill(snapshot), "prediction", predicted_json(&snapshot->predicted), "weights",
         snapshot->weights.size > 0 ? text_or_null(snapshot->weights.data) : json_null(), "adapter",
         snapshot->adapter.size > 0 ? text_or_null(snapshot->adapter.data) : json_null(), "devices",
-        device_lanes_json(snapshot->lanes, snapshot->lane_count));
+        device_lanes_json(snapshot->lanes, snapshot->lane_count), "elsewhere",
+        snapshot->elsewhere.size > 0 ? text_or_null(snapshot->elsewhere.data) : json_null());
 }
 
 int status_json_print(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool one_line,

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/printable.h"
+#include "checkpoints/folder_content.h"
 #include "commands/command.h"
 #include "commands/readable.h"
 #include "start/display.h"
@@ -25,12 +26,10 @@ static bool show(void *context, uint64_t problems, uint64_t all) {
 // ledger.
 static int find_folder(struct surveyed *surveyed, const struct inputs_options *options, struct error *err) {
     struct inputs inputs = {0};
-    char path[PATH_SIZE];
     int status;
     TRY_TO(done, status = inputs_read_job(&inputs, options, err));
     TRY_TO(done, status = path_join(surveyed->folder, sizeof surveyed->folder, "", inputs.job.output, err));
-    TRY_TO(done, status = path_join(path, sizeof path, surveyed->folder, "ledger.sqlite", err));
-    if (file_exists(path)) {
+    if (!folder_content_lacks_ledger(surveyed->folder)) {
         status =
             error_set(err, STATUS_JOB, "%s holds a run that is not divided into parts", surveyed->folder);
         goto done;

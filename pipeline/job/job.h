@@ -79,6 +79,7 @@ struct job {
 
     // run
     char *output;
+    char *ledger;             // NULL: in the output
     int64_t checkpoint_every; // batches a shard
     int64_t threads;          // 0: every core
     double memory_gb;         // of host memory for the process, 10^9 bytes; 0: what is free

@@ -142,6 +142,11 @@ const struct job_key job_keys[] = {
 
     {"run", "output", KEY_PATH, FIELD(output), .minimum = 1, .required = true,
      .help = "the run directory: new, empty, or that of a run to resume"},
+    {"run", "ledger", KEY_PATH, FIELD(ledger), .minimum = 1, .absent = "the run directory",
+     .help =
+         "folder on a local disk for the ledger, the lock and the open shard while a launch works, so that "
+         "run.output may lie on a network file system; a copy of the ledger goes to run.output at the end of "
+         "every launch"},
     {"run", "checkpoint_every", KEY_INTEGER, FIELD(checkpoint_every), .minimum = 1, .maximum = 1000000,
      .standard = "10", .identity = true,
      .help = "batches per shard; a crash loses at most this many, and where weights stream a group more"},

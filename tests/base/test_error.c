@@ -105,6 +105,32 @@ static void a_long_context_is_cut_and_says_so(void **state) {
     assert_null(strstr(err.message, "..."));
 }
 
+// Of a write somebody can do something about; of data that cannot be read, other words may help.
+static void a_servers_errors_say_what_to_do(void **state) {
+    (void)state;
+    static const struct {
+        int number;
+        const char *words;
+    } remedies[] = {{ENOSPC, "make room"},
+                    {EDQUOT, "the quota is used up"},
+                    {ESTALE, "no longer knows it"},
+                    {ETIMEDOUT, "does not answer"},
+                    {EIO, "failed: the kernel's log"}};
+    struct error err;
+    for (size_t i = 0; i < sizeof remedies / sizeof remedies[0]; i++) {
+        errno = remedies[i].number;
+        assert_int_equal(error_set_errno(&err, STATUS_WRITE, "cannot sync a"), STATUS_WRITE);
+        assert_non_null(strstr(err.message, remedies[i].words));
+        assert_non_null(strstr(err.message, "the same command again"));
+        errno = remedies[i].number;
+        error_set_errno(&err, STATUS_DATA, "cannot read a");
+        assert_null(strstr(err.message, "again"));
+    }
+    errno = EACCES;
+    error_set_errno(&err, STATUS_WRITE, "cannot sync a");
+    assert_null(strstr(err.message, "again"));
+}
+
 static void errno_is_told_and_a_shortage_is_nobodys_fault(void **state) {
     (void)state;
     static const int shortages[] = {ENOMEM, EMFILE, ENFILE};
@@ -200,6 +226,7 @@ int main(void) {
         cmocka_unit_test(a_wrapped_message_is_one_line),
         cmocka_unit_test(a_wrapped_message_is_cut_at_its_end),
         cmocka_unit_test(a_long_context_is_cut_and_says_so),
+        cmocka_unit_test(a_servers_errors_say_what_to_do),
         cmocka_unit_test(errno_is_told_and_a_shortage_is_nobodys_fault),
         cmocka_unit_test(exit_codes_are_those_of_the_table),
         cmocka_unit_test(try_returns_the_first_failure_and_evaluates_once),

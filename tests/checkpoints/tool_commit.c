@@ -148,7 +148,7 @@ static int run(struct tool *tool, struct error *err) {
     struct recovery_report report;
     struct ledger_position position = {0};
     struct log log;
-    int status = run_folder_open(&tool->folder, tool->path, false, err);
+    int status = run_folder_open(&tool->folder, tool->path, NULL, false, err);
     if (status == STATUS_OK) {
         status = log_open(&log, NULL, err);
     }
@@ -160,7 +160,7 @@ static int run(struct tool *tool, struct error *err) {
     }
     if (status == STATUS_OK) {
         log.echo_level = LOG_LEVEL_ERROR;
-        status = recovery_run(tool->path, tool->ledger, &log, &report, err);
+        status = recovery_run(&tool->folder, tool->ledger, &log, &report, err);
     }
     if (status == STATUS_OK) {
         status = ledger_position(tool->ledger, &position, err);

@@ -133,4 +133,5 @@ def test_unknown_words():
 def test_full_output():
     with open("/dev/full", "w") as full:
         done = subprocess.run([STRATA, "help"], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr) == (73, "strata help: cannot write the output: No space left on device\n")
+    assert (done.returncode, done.stderr) == (73, "strata help: cannot write the output: No space left on device (make room and "
+                                              "run the same command again)\n")

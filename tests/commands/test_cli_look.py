@@ -93,7 +93,7 @@ def test_status_json(runs):
         "memory_bytes": 3 << 30, "updated": 1800000000, "device": None, "residency": None, "cpu_paths": None,
         "refused": None,
         "retry": {"transient": 0, "tried": 0, "succeeded": 0, "waiting": 0}, "fill": None, "prediction": None, "weights": None,
-        "adapter": None, "devices": None}
+        "adapter": None, "devices": None, "elsewhere": None}
 
 
 def test_every_member_of_the_json_is_documented(runs):

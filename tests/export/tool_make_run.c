@@ -304,14 +304,14 @@ static int make_run(const struct options *options, struct error *err) {
                                         .token_ids = options->tokens,
                                         .attributes = attributes,
                                         .attribute_count = sizeof attributes / sizeof attributes[0]};
-    struct run_folder folder = {.lock = -1};
+    struct run_folder folder = {.lock = -1, .output_lock = -1};
     struct ledger *ledger = NULL;
     struct shard_writer *writer = NULL;
     struct ledger_position position = {0};
     float *values = calloc(2 * LAYERS * BATCH * ROWS_MOST * options->hidden, sizeof *values);
     int status = values == NULL ? error_set(err, STATUS_INTERNAL, "out of memory") : STATUS_OK;
     if (status == STATUS_OK) {
-        status = run_folder_open(&folder, options->folder, false, err);
+        status = run_folder_open(&folder, options->folder, NULL, false, err);
     }
     if (status == STATUS_OK) {
         status = ledger_open(&ledger, options->folder, err);

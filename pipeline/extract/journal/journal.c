@@ -264,17 +264,18 @@ void journal_end(struct journal *journal, int status, bool finished, const struc
     journal_unlock(journal);
 }
 
-void journal_leave(struct journal *journal, int status, const char *reason) {
+bool journal_leave(struct journal *journal, int status, const char *reason) {
     struct timespec limit;
     clock_gettime(CLOCK_REALTIME, &limit);
     limit.tv_sec += LEAVE_SECONDS;
     if (pthread_mutex_timedlock(&journal->lock, &limit) != 0) {
-        return;
+        return false;
     }
     if (journal->epoch > 0) {
         ledger_hurry(journal->ledger);
     }
     record_end(journal, status, false, reason); // and keeps the lock
+    return true;
 }
 
 void journal_close(struct journal *journal) {

@@ -59,8 +59,8 @@ void journal_end(struct journal *journal, int status, bool finished, const struc
 // The same from a thread that is about to end the process, whatever the others are at. Another that holds the
 // lock for longer than a second keeps the end from being recorded; the launch shows as killed then. Before
 // the stages, when the launch's thread needs no lock, the caller sees to it that this thread is not in the
-// ledger. Nothing more is written under the lock afterwards.
-void journal_leave(struct journal *journal, int status, const char *reason);
+// ledger. Nothing more is written under the lock afterwards. False when it could not be had.
+bool journal_leave(struct journal *journal, int status, const char *reason);
 
 void journal_close(struct journal *journal); // accepts zeros
 

@@ -322,7 +322,8 @@ static int start_stages(struct run *run, struct error *err) {
                                    .works = launch->limits.slots -
                                             inputs_canary_slots(&launch->inputs, launch->limits.group),
                                    .windows = feeder_windows(launch->inputs.model)};
-    struct writer_options options = {.folder = launch->folder.path,
+    struct writer_options options = {.folder = &launch->folder,
+                                     .apart = &launch->apart,
                                      .layout = &launch->layout.shard,
                                      .batches_per_shard = (uint64_t)launch->inputs.job.checkpoint_every,
                                      .disk_reserve = (uint64_t)(launch->inputs.job.disk_reserve_gb * 1e9),
@@ -521,8 +522,10 @@ static int refuse_retry(const char *why, struct error *err) {
 // *more: failed problems are to be tried again, by a launch of its own.
 static int run_launch(const struct runner_options *options, struct runner_summary *summary, bool *more,
                       struct error *err) {
-    const struct launch_options launch = {
-        .inputs = options->inputs, .display = options->display, .retry = options->retry};
+    const struct launch_options launch = {.inputs = options->inputs,
+                                          .display = options->display,
+                                          .retry = options->retry,
+                                          .from_copy = options->from_copy};
     struct run run = {.options = options, .summary = summary};
     *summary = (struct runner_summary){0};
     int status = launch_open(&run.launch, &launch, err);
@@ -545,7 +548,9 @@ static int run_launch(const struct runner_options *options, struct runner_summar
     } else if (!*more && (works || status == STATUS_OK)) {
         write_set_view(&run, works);
     }
-    launch_close(&run.launch, status, err);
+    int closed = launch_close(&run.launch, status, err);
+    *more = *more && closed == status;
+    status = closed;
     if (*more && guard_stop_requested(&run.launch.guard)) { // while the launch was closed
         *more = false;
         return refuse_retry(guard_signal_name(&run.launch.guard), err);

@@ -21,6 +21,7 @@ struct runner_options {
     struct inputs_options inputs;
     uint64_t stop_after; // batches of this launch; 0: to the end
     FILE *display;       // progress; NULL: none
+    bool from_copy;      // go on from the ledger's copy where the ledger itself is lost (ledger_apart.h)
     // Of failed problems, once the run is finished; it is finished first when it is not.
     struct retry_wish retry;
 };

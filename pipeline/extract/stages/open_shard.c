@@ -221,12 +221,13 @@ static int create_buffers(struct open_shard *open, const struct feeder_limits *l
     return STATUS_OK;
 }
 
-int open_shard_create(struct open_shard *open, const char *folder, const struct shard_layout *layout,
-                      const struct model *model, const struct feeder_limits *limits, uint64_t number,
-                      struct error *err) {
+int open_shard_create(struct open_shard *open, const struct run_folder *folder,
+                      const struct shard_layout *layout, const struct model *model,
+                      const struct feeder_limits *limits, uint64_t number, struct error *err) {
     *open = (struct open_shard){.folder = folder, .layout = layout, .model = model, .number = number};
     TRY(create_buffers(open, limits, err));
-    return shard_create(&open->shard, folder, layout, err);
+    TRY(shard_create(&open->shard, folder->path, layout, err));
+    return folder->apart ? shard_open_in(open->shard, folder->ledger, err) : STATUS_OK;
 }
 
 void open_shard_destroy(struct open_shard *open) {
@@ -248,7 +249,7 @@ int open_shard_restore(struct open_shard *open, const struct ledger_partial *par
                        struct error *err) {
     char path[PATH_SIZE];
     size_t batches = 0;
-    TRY(run_folder_shard(path, open->folder, open->number, true, err));
+    TRY(run_folder_shard(path, open->folder->path, open->number, true, err));
     TRY(shard_start(open->shard, open->number, err));
     TRY(shard_replay(open->shard, path, &batches, err));
     if (batches != partial->batches) {

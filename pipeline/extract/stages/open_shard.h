@@ -3,12 +3,13 @@
 #ifndef STRATA_STAGES_OPEN_SHARD_H
 #define STRATA_STAGES_OPEN_SHARD_H
 
+#include "checkpoints/run_folder.h"
 #include "model/model.h"
 #include "stages/feeder.h"
 #include "stages/outcomes.h"
 
 struct open_shard {
-    const char *folder; // run directory
+    const struct run_folder *folder;
     const struct shard_layout *layout;
     const struct model *model;
     struct shard_writer *shard;
@@ -29,9 +30,9 @@ struct open_shard {
 };
 
 // Pointers outlive it. `number` is the next shard's.
-int open_shard_create(struct open_shard *open, const char *folder, const struct shard_layout *layout,
-                      const struct model *model, const struct feeder_limits *limits, uint64_t number,
-                      struct error *err);
+int open_shard_create(struct open_shard *open, const struct run_folder *folder,
+                      const struct shard_layout *layout, const struct model *model,
+                      const struct feeder_limits *limits, uint64_t number, struct error *err);
 void open_shard_destroy(struct open_shard *open); // accepts zeros; drops what was not sealed
 
 // Puts back the batches of a partial shard, the first of which is number `first_batch` of the plan.

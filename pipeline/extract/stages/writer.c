@@ -28,12 +28,12 @@ static void count_work(struct writer *writer, const struct work *work, uint64_t 
 
 static int watch_disk(struct writer *writer, struct error *err) {
     uint64_t space;
-    TRY(file_space(writer->options.folder, &space, err));
+    TRY(file_space(writer->options.folder->path, &space, err));
     if (space < writer->options.disk_reserve) {
         char texts[2][AMOUNT_TEXT];
         return error_set(err, STATUS_WRITE,
                          "only %s are left on the disk of %s, less than the %s of run.disk_reserve_gb",
-                         amount_text((double)space, texts[0]), writer->options.folder,
+                         amount_text((double)space, texts[0]), writer->options.folder->path,
                          amount_text((double)writer->options.disk_reserve, texts[1]));
     }
     return STATUS_OK;
@@ -42,8 +42,16 @@ static int watch_disk(struct writer *writer, struct error *err) {
 // The partial file of the shard just acknowledged is of no more use.
 static int remove_partial(struct writer *writer, struct error *err) {
     char path[PATH_SIZE];
-    TRY(run_folder_shard(path, writer->options.folder, writer->position.shards - 1, true, err));
+    TRY(run_folder_shard(path, writer->options.folder->path, writer->position.shards - 1, true, err));
     return file_remove(path, err);
+}
+
+// Looks before and behind whether another machine's launch has taken the run over, which no lock may tell:
+// the former keeps files out of its way, the latter a shard from being acknowledged twice.
+static int seal(struct writer *writer, bool partial, struct shard_sealed *sealed, struct error *err) {
+    TRY(ledger_apart_fence(writer->options.apart, err));
+    TRY(shard_seal(writer->open.shard, partial, sealed, err));
+    return ledger_apart_fence(writer->options.apart, err);
 }
 
 // Seals the open shard and acknowledges it with its problems in one transaction.
@@ -53,7 +61,7 @@ static int checkpoint(struct writer *writer, bool finished, struct error *err) {
     bool durable;
     bool has_shard = writer->open.batches > 0;
     if (has_shard) {
-        TRY(shard_seal(writer->open.shard, false, &sealed, err));
+        TRY(seal(writer, false, &sealed, err));
     }
     writer->position.shards += has_shard;
     struct ledger_commit commit = {.shard = has_shard ? &sealed : NULL,
@@ -64,6 +72,9 @@ static int checkpoint(struct writer *writer, bool finished, struct error *err) {
                                    .batch_count = writer->open.outcomes.batch_count,
                                    .finished = finished};
     int status = ledger_commit(journal_lock(journal), &commit, &durable, err);
+    if (status == STATUS_OK) {
+        status = ledger_apart_refresh(writer->options.apart, false, err);
+    }
     journal_unlock(journal);
     TRY(status);
     journal_count(journal, &(struct journal_counts){.sealed = has_shard});
@@ -100,7 +111,7 @@ static int keep_partial(struct writer *writer, struct error *err) {
     if (writer->open.batches == writer->open.kept_batches) {
         return STATUS_OK; // nothing new: the partial file that was restored still says it all
     }
-    TRY(shard_seal(writer->open.shard, true, &sealed, err));
+    TRY(seal(writer, true, &sealed, err));
     int status;
     TRY_TO(done, status = outcomes_write_record(&writer->open.outcomes, &record, err));
     TRY_TO(done, status = acknowledge_partial(writer, &sealed, &record, err));
@@ -221,7 +232,7 @@ static void *writer_main(void *context) {
 
 static int open_csv(struct writer *writer, struct error *err) {
     char path[PATH_SIZE];
-    TRY(path_join(path, sizeof path, writer->options.folder, "throughput.csv", err));
+    TRY(path_join(path, sizeof path, writer->options.folder->path, "throughput.csv", err));
     return throughput_open(&writer->csv, path, model_lanes(writer->options.model) > 1, err);
 }
 

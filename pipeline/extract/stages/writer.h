@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "base/log.h"
+#include "checkpoints/ledger_apart.h"
 #include "journal/journal.h"
 #include "model/model.h"
 #include "stages/feeder.h"
@@ -16,7 +17,8 @@
 #include "watch/guard.h"
 
 struct writer_options {
-    const char *folder; // run directory
+    const struct run_folder *folder;
+    struct ledger_apart *apart;
     const struct shard_layout *layout;
     uint64_t batches_per_shard;
     uint64_t disk_reserve; // bytes of free space left alone

@@ -1,5 +1,6 @@
 #include "start/launch.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "start/batching.h"
@@ -36,6 +37,15 @@ static void end_opening(void *context) {
     guard_batch_ends(&((struct launch *)context)->guard);
 }
 
+// When the guard ends the process, as launch_close does.
+static void carry_at_last(void *context) {
+    struct launch *launch = context;
+    struct error err;
+    if (ledger_apart_end(&launch->apart, &err) != STATUS_OK) {
+        log_write(&launch->log, LOG_LEVEL_WARN, "%s", err.message);
+    }
+}
+
 // Signals have waited since the process began; from here on they are heard.
 static int hear_signals(struct launch *launch, struct error *err) {
     struct guard_options guard = {.log = &launch->log,
@@ -55,18 +65,39 @@ static int open_folder(struct launch *launch, struct error *err) {
     const struct job *job = &launch->inputs.job;
     char path[PATH_SIZE];
     TRY(launch_heed_stop(launch, err));
-    TRY(run_folder_open(&launch->folder, job->output, job->force_network_output, err));
+    TRY(run_folder_open(&launch->folder, job->output, job->ledger, job->force_network_output, err));
     TRY(run_folder_file(path, launch->folder.path, "run.log", err));
     TRY(log_add_file(&launch->log, path, err));
     return launch_heed_stop(launch, err);
 }
 
+// A launch whose ledger is left behind is part of the run's history.
+static int tell_lost(struct launch *launch, struct error *err) {
+    char text[LEDGER_PLACE_HOST + 160];
+    const struct ledger_apart *apart = &launch->apart;
+    if (apart->again == 0) {
+        return STATUS_OK;
+    }
+    snprintf(text, sizeof text,
+             "launch %" PRIu64 " on %s was left behind (--from-copy); at most %" PRIu64
+             " shards that it sealed are computed again",
+             apart->found.launch, apart->found.host, apart->again);
+    journal_event(&launch->journal, LOG_LEVEL_WARN, "ledger", text);
+    return journal_check(&launch->journal, err);
+}
+
 static int open_ledger(struct launch *launch, struct error *err) {
     struct recovery_report report;
     bool found = false;
-    TRY(journal_open(&launch->journal, launch->folder.path, (int)launch->inputs.job.threads, err));
+    TRY(ledger_apart_begin(&launch->apart, &launch->folder, launch->options->from_copy, &launch->log, err));
+    TRY(journal_open(&launch->journal, launch->folder.ledger, (int)launch->inputs.job.threads, err));
+    TRY(ledger_apart_announce(&launch->apart, launch->journal.epoch, err));
+    if (launch->folder.apart) {
+        guard_set_farewell(&launch->guard, carry_at_last, launch);
+    }
+    TRY(tell_lost(launch, err));
     struct ledger *ledger = launch->journal.ledger;
-    TRY(recovery_run(launch->folder.path, ledger, &launch->log, &report, err));
+    TRY(recovery_run(&launch->folder, ledger, &launch->log, &report, err));
     TRY(ledger_partial(ledger, &launch->partial, &launch->partial_record, &found, err));
     launch->has_partial = found && report.partial_usable;
     if (found && !report.partial_usable) {
@@ -167,7 +198,7 @@ static int read_all(struct launch *launch, struct error *err) {
 }
 
 int launch_open(struct launch *launch, const struct launch_options *options, struct error *err) {
-    *launch = (struct launch){.options = options, .folder = {.lock = -1}, .fresh = true};
+    *launch = (struct launch){.options = options, .folder = {.lock = -1, .output_lock = -1}, .fresh = true};
     display_start(&launch->display, options->display);
     TRY(open_all(launch, err));
     TRY(read_all(launch, err));
@@ -181,7 +212,8 @@ int launch_open(struct launch *launch, const struct launch_options *options, str
     // Nothing refuses the launch any more.
     TRY(launch_write_notes(launch, err));
     TRY(retry_begin(&launch->retry, &launch->inputs, &launch->journal, err));
-    return ledger_launch_works(launch->journal.ledger, err);
+    TRY(ledger_launch_works(launch->journal.ledger, err));
+    return ledger_apart_refresh(&launch->apart, true, err);
 }
 
 // ---- the end ----
@@ -197,22 +229,39 @@ static void log_end(struct launch *launch, int status, const struct error *err) 
     log_lines(&launch->log, LOG_LEVEL_INFO, err->message + first + (err->message[first] == '\n'));
 }
 
-void launch_close(struct launch *launch, int status, const struct error *err) {
+// A good end is none while the run directory lacks what is in the ledger; another end has its own reason.
+static int carry_ledger(struct launch *launch, int status, struct error *err) {
+    struct error copy_err;
+    int copied = ledger_apart_end(&launch->apart, &copy_err);
+    if (copied == STATUS_OK) {
+        return status;
+    }
+    if (status == STATUS_OK || status == STATUS_STOPPED) {
+        *err = copy_err;
+        return copied;
+    }
+    log_write(&launch->log, LOG_LEVEL_INFO, "%s", copy_err.message);
+    return status;
+}
+
+int launch_close(struct launch *launch, int status, struct error *err) {
     display_end(&launch->display);
     journal_end(&launch->journal, status, launch->finished, err);
-    if (launch->log_open) {
-        log_end(launch, status, err);
-    }
     guard_stop(&launch->guard);
     drift_watches_destroy(&launch->watches);
     inputs_close(&launch->inputs);
     buffer_destroy(&launch->residency);
     retry_destroy(&launch->retry);
     journal_close(&launch->journal);
+    status = carry_ledger(launch, status, err);
+    if (launch->log_open) {
+        log_end(launch, status, err);
+    }
     run_folder_close(&launch->folder);
     buffer_destroy(&launch->partial_record);
     recorded_destroy(&launch->recorded);
     if (launch->log_open) {
         log_close(&launch->log);
     }
+    return status;
 }

@@ -7,6 +7,7 @@
 #ifndef STRATA_START_LAUNCH_H
 #define STRATA_START_LAUNCH_H
 
+#include "checkpoints/ledger_apart.h"
 #include "checkpoints/recovery.h"
 #include "checkpoints/run_folder.h"
 #include "journal/journal.h"
@@ -21,12 +22,14 @@ struct launch_options {
     struct inputs_options inputs;
     FILE *display;           // progress; NULL: none
     struct retry_wish retry; // of failed problems, once the run is finished
+    bool from_copy;          // ledger_apart.h
 };
 
 struct launch {
     const struct launch_options *options;
     struct inputs inputs;
     struct run_folder folder;
+    struct ledger_apart apart;
     struct log log;
     bool log_open;
     struct journal journal;
@@ -52,7 +55,7 @@ struct launch {
 int launch_open(struct launch *launch, const struct launch_options *options, struct error *err);
 
 // Records how the launch ended and closes everything. After an error of HDF5 or of writing nothing more is
-// written.
-void launch_close(struct launch *launch, int status, const struct error *err);
+// written. Returns the status, or that of an end that was good but could not be carried to the run directory.
+int launch_close(struct launch *launch, int status, struct error *err);
 
 #endif

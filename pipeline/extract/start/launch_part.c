@@ -88,6 +88,14 @@ done:
     return status;
 }
 
+static int replace(char **text, const char *with, struct error *err) {
+    char *copy;
+    TRY(memory_text(&copy, with, err));
+    free(*text);
+    *text = copy;
+    return STATUS_OK;
+}
+
 static int enter_set(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     struct part_of_set *part = &inputs->part;
@@ -97,9 +105,12 @@ static int enter_set(struct launch *launch, struct error *err) {
     TRY(begin_set(launch, err));
     run_set_part_name(name, &part->number);
     TRY(path_join(path, sizeof path, part->folder, name, err));
-    free(inputs->job.output);
-    inputs->job.output = NULL;
-    return memory_text(&inputs->job.output, path, err);
+    TRY(replace(&inputs->job.output, path, err));
+    if (inputs->job.ledger == NULL) {
+        return STATUS_OK;
+    }
+    TRY(path_join(path, sizeof path, inputs->job.ledger, name, err)); // parts may share a machine
+    return replace(&inputs->job.ledger, path, err);
 }
 
 int launch_part_begin(struct launch *launch, struct error *err) {

@@ -15,9 +15,10 @@
 #define TICK 0.2
 #define WARN_FACTOR 4.0
 #define HUNG_FACTOR 8.0
-#define CLOCK_MOVES 0.002   // seconds: more than looking at the clock takes
-#define FILES_MOVE 0.02     // in a tick: more than this thread and a wait that is tried again take
-#define LAST_SECONDS 3.0    // to keep what is computed when the time to stop is over
+#define CLOCK_MOVES 0.002 // seconds: more than looking at the clock takes
+#define FILES_MOVE 0.02   // in a tick: more than this thread and a wait that is tried again take
+#define LAST_SECONDS 3.0  // to keep what is computed when the time to stop is over
+#define FAREWELL_SECONDS 5.0
 #define WRITER_SECONDS 20.0 // to keep what is computed after a batch hangs
 
 // Waits for a signal for one tick; 0 when none came.
@@ -64,6 +65,21 @@ static void let_writer_end(struct guard *guard, double seconds) {
     }
 }
 
+static void *end_late(void *context) {
+    const struct guard_deadline *deadline = context;
+    clock_sleep(deadline->seconds);
+    _exit(deadline->code);
+}
+
+// A file server that hangs must not keep the process: it ends then, wherever its threads are.
+static void end_within(struct guard *guard, double seconds, int code) {
+    pthread_t thread;
+    guard->deadline = (struct guard_deadline){.seconds = seconds, .code = code};
+    if (pthread_create(&thread, NULL, end_late, &guard->deadline) == 0) {
+        pthread_detach(thread);
+    }
+}
+
 // The process ends here, in this thread. An error of the writer counts more than the reason to leave. Before
 // the writer came, the end is recorded when the main thread waits for the device, not in the ledger.
 static void leave(struct guard *guard, int status, const char *reason) {
@@ -75,8 +91,11 @@ static void leave(struct guard *guard, int status, const char *reason) {
         log_write(guard->options.log, LOG_LEVEL_ERROR, "%s", err.message);
         _exit(error_exit_code(result));
     }
-    if (done || (!guard->attached && guard->in_flight)) {
-        journal_leave(guard->options.journal, status, reason);
+    // The journal's lock keeps a late writer out of the ledger.
+    bool may_write = done || (guard->attached ? guard->farewell != NULL : guard->in_flight);
+    if (may_write && journal_leave(guard->options.journal, status, reason) && guard->farewell != NULL) {
+        end_within(guard, FAREWELL_SECONDS, error_exit_code(status));
+        guard->farewell(guard->farewell_context);
     }
     _exit(error_exit_code(status));
 }
@@ -292,6 +311,13 @@ void guard_stop(struct guard *guard) {
     pthread_sigmask(SIG_SETMASK, &guard->previous_mask, NULL);
     pthread_mutex_destroy(&guard->lock);
     guard->running = false;
+}
+
+void guard_set_farewell(struct guard *guard, void (*farewell)(void *context), void *context) {
+    pthread_mutex_lock(&guard->lock);
+    guard->farewell = farewell;
+    guard->farewell_context = context;
+    pthread_mutex_unlock(&guard->lock);
 }
 
 void guard_set_clock(struct guard *guard, double (*clock)(const struct model *model),

@@ -56,8 +56,16 @@ enum guard_phase {
     GUARD_DEVICE,   // while it is said to go on (guard_goes_on)
 };
 
+struct guard_deadline {
+    double seconds;
+    int code; // of the exit
+};
+
 struct guard {
     struct guard_options options;
+    void (*farewell)(void *context); // guard_set_farewell
+    void *farewell_context;
+    struct guard_deadline deadline; // of the farewell
     pthread_t thread;
     bool running;
     sigset_t signals;
@@ -93,6 +101,10 @@ void guard_stop(struct guard *guard); // ends the thread, restores the signal ma
 // has them.
 void guard_set_clock(struct guard *guard, double (*clock)(const struct model *model),
                      const struct model *model);
+
+// What is left to do when the guard ends the process, once that end is in the ledger and nobody can write to
+// it any more; a writer that is late with a shard does not keep it from that then. It has some seconds.
+void guard_set_farewell(struct guard *guard, void (*farewell)(void *context), void *context);
 
 bool guard_stop_requested(const struct guard *guard);
 const char *guard_signal_name(const struct guard *guard); // "SIGTERM"; "" when none came

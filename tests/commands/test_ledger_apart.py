@@ -1,0 +1,440 @@
+"""Runs that keep their ledger on a local disk apart from the run directory (run.ledger): what is where at every moment, other
+machines, and faults of the file server. Another machine is another local folder, where the first one's may be gone.
+
+After any fault the same command goes on to the bytes of an undisturbed run, as in test_faults.py; here the run directory's
+file system is the one that fails.
+"""
+import errno
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+import support
+import test_faults as faults
+from support import DATA, JOB, OK, STOPPED, WRITE, strata
+from test_faults import CHANGING, PROBLEMS, reference  # noqa: F401 (a fixture)
+
+
+def apart(reference, folder, name="node-a", output=None):
+    """The reference's job with its ledger in the folder NAME; `output`: the run directory of another machine's job."""
+    job = reference.twin(folder / name, run={"ledger": str(folder / name / "local"), **({"output": str(output)} if output else {})})
+    job.output = output or job.output
+    job.local = folder / name / "local"
+    return job
+
+
+def place(job):
+    return json.loads((job.output / "ledger.json").read_text())
+
+
+def at_rename(job, name, what):
+    """strace that sends the program a signal when a shard of the run directory is about to get its name."""
+    return ["strace", "-f", "-o", "/dev/null", "-P", job.output / "shards" / name, "-e", "trace=rename", "-e",
+            f"inject=rename:signal={what}"]
+
+
+def kill_in_second_shard(job, *arguments):
+    """A launch that is killed when it has acknowledged one more shard than its resume would find in a copy."""
+    command = [*at_rename(job, "part-000001.h5.tmp", "SIGKILL"), *job.command(*arguments)]
+    assert subprocess.run(command, capture_output=True, timeout=120, env=support.clean_environment()).returncode != OK
+    assert not place(job)["copied"]
+    assert len(job.acknowledged()) == 1
+
+
+def killed_after_a_stop(reference, folder):
+    """One launch ended and the next one began with a copy that has no shard; then it acknowledged one, and was killed."""
+    job = apart(reference, folder)
+    job.run("--stop-after", 1, expect=STOPPED)
+    kill_in_second_shard(job)
+    return job
+
+
+def test_a_finished_run_is_complete_in_the_run_directory(reference, tmp_path):
+    job = apart(reference, tmp_path)
+    job.run()
+    assert sorted(path.name for path in job.local.iterdir()) == ["ledger.json", "ledger.sqlite", "lock", "shards"]
+    assert list((job.local / "shards").iterdir()) == []
+    assert place(job)["copied"] and place(job)["path"] == str(job.local)
+    shutil.rmtree(job.local)
+    job.check_finished(PROBLEMS, reference.shards())
+    assert job.outcomes() == reference.outcomes()
+    assert strata("status", job.output).code == OK
+    assert strata("show", job.output, "p-00000").code == OK
+    assert strata("export", job.output, "--format", "npy", "--to", tmp_path / "export").code == OK
+    from strata_reader import Run
+    assert len(Run(job.output)) == PROBLEMS
+    assert "ledger" not in " ".join(path.name for path in reference.output.glob("*.json"))
+    again = job.run()  # with nothing to do, from the copy
+    assert "12 done" in again.out
+    job.check_finished(PROBLEMS, reference.shards())
+
+
+def test_a_stopped_run_goes_on_on_another_machine(reference, tmp_path):
+    first = apart(reference, tmp_path)
+    first.run("--stop-after", 3, expect=STOPPED)
+    assert (first.output / "shards" / "part-000001.partial.h5").exists()
+    other = apart(reference, tmp_path, "node-b", first.output)
+    done = other.run()
+    assert "this launch: 1 batches" in done.out  # three are kept
+    other.check_finished(PROBLEMS, reference.shards())
+    assert other.outcomes() == reference.outcomes()
+    # Back on the first one, whose ledger is older than the copy.
+    assert "12 done" in first.run().out
+    assert first.query("SELECT max(epoch) FROM launch") == [(3,)]
+
+
+def test_the_ledger_may_come_home_and_leave_again(reference, tmp_path):
+    home = reference.twin(tmp_path)
+    home.run("--stop-after", 1, expect=STOPPED)
+    away = apart(reference, tmp_path, "node-a", home.output)
+    away.run("--stop-after", 1, expect=STOPPED)
+    assert place(away)["copied"]
+    home.run("--stop-after", 1, expect=STOPPED)
+    assert not (home.output / "ledger.json").exists()
+    away.run()  # its own ledger is older than the run directory's
+    away.check_finished(PROBLEMS, reference.shards())
+    assert away.query("SELECT count(*) FROM launch") == [(4,)]
+
+
+def test_readers_find_the_ledger_of_a_launch_that_was_killed(reference, tmp_path):
+    from strata_reader import Run
+
+    job = killed_after_a_stop(reference, tmp_path)
+    status = json.loads(strata("status", job.output, "--json").out)
+    assert (status["state"], status["shards"]["count"], status["elsewhere"]) == ("killed", 1, None)
+    assert len(Run(job.output)) == 6
+    assert strata("verify", job.output).code == OK
+    job.local.rename(tmp_path / "gone")  # as another machine sees it
+    status = json.loads(strata("status", job.output, "--json").out)
+    assert status["shards"]["count"] == 0
+    words = rf"launch 2 works on \S+ with the ledger in {re.escape(str(job.local))}"
+    assert re.fullmatch(words, status["elsewhere"])
+    assert re.search(rf"elsewhere   {words}", strata("status", job.output).out)
+    assert len(Run(job.output)) == 0
+    verified = strata("verify", job.output)
+    assert verified.code == OK and re.search(rf"NOTE  {words}", verified.out), verified
+    (tmp_path / "gone").rename(job.local)
+    job.run()
+    job.check_finished(PROBLEMS, reference.shards())
+
+
+def test_without_any_copy(reference, tmp_path):
+    """A first launch that was killed before it had a run to copy."""
+    from strata_reader import Run
+
+    job = apart(reference, tmp_path)
+    trace = ["strace", "-f", "-o", "/dev/null", "-P", job.output / "ledger.sqlite.tmp", "-e", "trace=rename", "-e",
+             "inject=rename:signal=SIGKILL"]
+    assert subprocess.run([*trace, *job.command()], capture_output=True, env=support.clean_environment()).returncode != OK
+    job.local.rename(tmp_path / "gone")
+    for command in ("status", "verify"):
+        done = strata(command, job.output)
+        assert done.code == DATA and "has no copy of its ledger yet" in done.last() and str(job.local) in done.last(), done
+    with pytest.raises(FileNotFoundError, match="no copy of its ledger yet"):
+        Run(job.output)
+    other = apart(reference, tmp_path, "node-b", job.output)
+    for options in ((), ("--from-copy",)):
+        refused = other.run(*options, expect=WRITE)
+        assert "there is no copy of it yet" in refused.last() and str(job.local) in refused.last()
+    (tmp_path / "gone").rename(job.local)
+    job.run()
+    job.check_finished(PROBLEMS, reference.shards())
+
+
+def test_a_first_launch_that_was_killed_leaves_a_copy(reference, tmp_path):
+    """Another machine may go on from it, though no launch has ever ended."""
+    first = apart(reference, tmp_path)
+    kill_in_second_shard(first)
+    other = apart(reference, tmp_path, "node-b", first.output)
+    other.run("--from-copy")
+    other.check_finished(PROBLEMS, reference.shards())
+    assert other.outcomes() == reference.outcomes()
+
+
+def test_parts_have_ledgers_of_their_own(reference, tmp_path):
+    job = apart(reference, tmp_path)
+    for part in ("0/2", "1/2"):
+        job.run("--part", part)
+    assert sorted(path.name for path in job.local.iterdir()) == ["part-0000-of-0002", "part-0001-of-0002"]
+    shutil.rmtree(job.local)
+    for part in job.output.glob("part-*"):
+        assert json.loads((part / "ledger.json").read_text())["copied"]
+    verified = strata("verify", job.output)
+    assert verified.code == OK and "complete: all 12 problems" in verified.out, verified
+
+
+def test_a_part_that_is_computed_elsewhere(reference, tmp_path):
+    """The state of a set, seen from a machine that runs none of it: the copies, and before there is one nothing."""
+    job = apart(reference, tmp_path)
+    job.run("--part", "0/2")
+    part = job.output / "part-0001-of-0002"
+    trace = ["strace", "-f", "-o", "/dev/null", "-P", part / "ledger.sqlite.tmp", "-e", "trace=rename", "-e",
+             "inject=rename:signal=SIGKILL"]
+    for when, words in ((1, "1 finished"), (2, "1 finished, 1 running|1 running, 1 finished")):
+        subprocess.run([*trace[:-1], f"{trace[-1]}:when={when}", *job.command("--part", "1/2")], capture_output=True,
+                       env=support.clean_environment())
+        assert not json.loads((part / "ledger.json").read_text())["copied"]
+        job.local.rename(tmp_path / "gone")
+        seen = strata("status", job.output)
+        assert seen.code == OK and re.search(words, seen.out), seen
+        (tmp_path / "gone").rename(job.local)
+    job.run("--part", "1/2")
+    assert strata("verify", job.output).code == OK
+
+
+def test_another_machine_is_refused_and_may_go_on_from_the_copy(reference, tmp_path):
+    first = killed_after_a_stop(reference, tmp_path)
+    other = apart(reference, tmp_path, "node-b", first.output)
+    before = support.file_hash(first.output / "ledger.json")
+    for command in (other.command(), [str(support.STRATA), "check", str(other.file)]):
+        refused = strata(*command[1:])
+        text = refused.err + refused.out
+        assert refused.code == WRITE and "--from-copy" in text and str(first.local) in text and place(first)["host"] in text
+    home = reference.twin(tmp_path / "home", run={"output": str(first.output)})
+    assert "run the job there with run.ledger" in home.run(expect=WRITE).last()
+    assert support.file_hash(first.output / "ledger.json") == before
+    assert len(first.acknowledged()) == 1
+    other.run("--from-copy")
+    events = other.events("ledger")
+    assert len(events) == 1 and "at most 1 shards that it sealed are computed again" in events[0][1]
+    assert other.query("SELECT max(epoch) FROM launch") == [(3,)]
+    other.check_finished(PROBLEMS, reference.shards())
+    assert other.outcomes() == reference.outcomes()
+    # The first machine's ledger has a shard that nobody counts on any more.
+    assert "12 done" in first.run().out
+    first.check_finished(PROBLEMS, reference.shards())
+
+
+def test_a_launch_that_was_left_behind_does_not_come_back(reference, tmp_path):
+    """The copy has fewer checkpoints than the ledger that was left behind, and yet it counts."""
+    first = killed_after_a_stop(reference, tmp_path)
+    other = apart(reference, tmp_path, "node-b", first.output)
+    other.run("--from-copy", "--stop-after", 1, expect=STOPPED)
+    assert other.acknowledged() == {}
+    first.run()
+    first.check_finished(PROBLEMS, reference.shards())
+    assert first.query("SELECT max(epoch) FROM launch") == [(4,)]
+
+
+def wait_for(condition, process):
+    while not condition():
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+def test_a_runner_that_was_superseded_ends(reference, tmp_path):
+    """Without locks between machines: what the run directory says of its ledger keeps the first one out."""
+    first = apart(reference, tmp_path)
+    first.run("--stop-after", 1, expect=STOPPED)
+    started = subprocess.Popen([*at_rename(first, "part-000000.h5.tmp", "SIGSTOP"), *first.command()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env=support.clean_environment())
+    try:
+        # It stands still with its first shard renamed, which it has not acknowledged.
+        wait_for(lambda: (first.output / "shards" / "part-000000.h5").exists(), started)
+        other = apart(reference, tmp_path, "node-b", first.output)
+        refused = other.run("--from-copy", expect=WRITE)
+        assert "another runner is active" in refused.last()
+        (first.output / "lock").unlink()
+        other.run("--from-copy")
+        copy = support.file_hash(other.output / "ledger.sqlite")
+    finally:
+        children = pathlib.Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGCONT)
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == WRITE and "this runner is superseded" in said
+    assert support.file_hash(other.output / "ledger.sqlite") == copy
+    other.check_finished(PROBLEMS, reference.shards())
+
+
+def test_refusals(reference, tmp_path):
+    job = apart(reference, tmp_path)
+    job.run()
+    stranger = reference.twin(tmp_path / "stranger", run={"ledger": str(job.local)})
+    refused = stranger.run(expect=WRITE)
+    assert "has the ledger of another run" in refused.last()
+    same = reference.twin(tmp_path / "same", run={"ledger": "out"})
+    assert "it is a folder of its own" in same.run(expect=JOB).last()
+    (job.output / "ledger.json").write_text('{"format": 1}')
+    for command in ("status", "verify"):
+        assert "ledger.json" in strata(command, job.output).last()
+    assert job.run(expect=None).code == DATA
+
+
+def test_a_folder_that_a_killed_start_left_is_taken(reference, tmp_path):
+    """A copy was put into the local folder, and nothing more."""
+    job = apart(reference, tmp_path)
+    job.run("--stop-after", 1, expect=STOPPED)
+    other = apart(reference, tmp_path, "node-b", job.output)
+    for number in range(1, 12):
+        faults.traced(other, "rename,unlink,fsync", "--kill", str(number))
+    other.run()
+    other.check_finished(PROBLEMS, reference.shards())
+
+
+# ---- faults
+
+def test_kill_at_every_call(reference, tmp_path):
+    """Of a launch that begins, and of one that goes on with what another machine left."""
+    def trial(number):
+        job = apart(reference, tmp_path / str(number))
+        if number % 2:
+            apart(reference, tmp_path / str(number), "node-b", job.output).run("--stop-after", 3, expect=STOPPED)
+        done, lines = faults.traced(job, CHANGING, "--kill", str(number))
+        killed = done.code == 128 + 9
+        fault = None if killed or (done.code == OK and len(lines) < number) else f"not killed: {done}"
+        fault = fault or faults.check_after(job, reference)
+        shutil.rmtree(tmp_path / str(number))
+        return "killed" if killed else "finished before", fault and f"{lines[-1:]} {fault}"
+
+    total = len(faults.traced(apart(reference, tmp_path), CHANGING)[1])
+    counts, wrong = faults.sweep(trial, faults.points(total, 60))
+    faults.record("SIGKILL at calls of a run with its ledger apart", wrong, counts, of=total)
+    assert wrong == []
+    assert counts["killed"] >= 40
+
+
+@pytest.mark.parametrize("calls, number", [
+    ("write,ftruncate", errno.ENOSPC), ("write,ftruncate", errno.EDQUOT), ("fsync", errno.EIO), ("fsync,openat", errno.ESTALE),
+    ("openat,rename,unlink", errno.ETIMEDOUT), ("read,getdents64,statfs,flock", errno.ESTALE),
+    ("read,pread64,getdents64", errno.EIO), ("pwrite64,fdatasync", errno.ENOSPC),
+], ids=["full", "quota", "bad-sync", "stale", "silent", "stale-read", "bad-read", "full-here"])
+def test_error_at_every_call(reference, tmp_path, calls, number):
+    """A server's errors at every call, those on the local folder included: 73 with one line, and the same command goes on.
+    No failed sync is tried again."""
+    def trial(at):
+        job = apart(reference, tmp_path / str(at))
+        done, lines = faults.traced(job, calls, "--fail", f"{at}:{number}")
+        where = next((line for line in lines if line.startswith(f"{at} ")), "not reached")
+        fault = faults.judge_error(done)
+        if fault is None and done.code not in (OK, WRITE, DATA):
+            fault = f"exit code {done.code}: {done.err}"
+        if fault is None and f"{job.output}/" in where and done.code not in (OK, WRITE):
+            fault = f"the run directory's file system failed, and the exit code is {done.code}: {done.err}"
+        words = where.split(" ")
+        if fault is None and words[2:3] == ["fsync"] and done.code == WRITE:
+            synced = [line for line in lines if line.split(" ")[2:4] == words[2:4]]
+            again = [line for line in synced if int(line.split(" ")[0]) > at and words[3].endswith(".h5.tmp")]
+            fault = f"synced again: {again}" if again else None
+        fault = fault or faults.check_after(job, reference)
+        shutil.rmtree(tmp_path / str(at))
+        return done.code, fault and f"{where}: {fault}"
+
+    total = len(faults.traced(apart(reference, tmp_path), calls)[1])
+    counts, wrong = faults.sweep(trial, faults.points(total, 16))
+    faults.record(f"{errno.errorcode[number]} at {calls}, ledger apart", wrong, counts, of=total)
+    assert wrong == []
+    assert total > 0
+
+
+@pytest.mark.parametrize("number, words", [
+    (errno.ENOSPC, "make room and run the same command again"), (errno.EDQUOT, "the quota is used up"),
+    (errno.ESTALE, "the file server no longer knows it"), (errno.ETIMEDOUT, "the file server does not answer"),
+    (errno.EIO, "the disk or the file server failed")])
+def test_words_for_a_servers_errors(reference, tmp_path, number, words):
+    job = apart(reference, tmp_path)
+    done, _ = faults.traced(job, "fsync", "--only", "out/shards/part-000000.h5.tmp", "--fail", f"1:{number}")
+    assert done.code == WRITE and words in done.last(), done
+    assert faults.check_after(job, reference) is None
+
+
+def test_a_copy_that_does_not_reach_the_run_directory(reference, tmp_path):
+    """All is computed, and the last step fails: no success; the same command makes up for it."""
+    job = apart(reference, tmp_path)
+    done, _ = faults.traced(job, "fsync", "--only", "out/ledger.sqlite.tmp", "--fail", f"2:{errno.EIO}")
+    assert done.code == WRITE and "was not copied to" in done.last()
+    assert not place(job)["copied"]
+    assert faults.check_after(job, reference) is None
+
+
+def test_what_reads_back_otherwise_is_not_acknowledged(reference, tmp_path):
+    """A server that says it has written, and has not."""
+    job = apart(reference, tmp_path)
+    size = (reference.output / "shards" / "part-000000.h5").stat().st_size
+    trace = ["strace", "-f", "-o", "/dev/null", "-P", job.output / "shards" / "part-000000.h5.tmp", "-e", "trace=write", "-e",
+             f"inject=write:retval={size}:when=1"]
+    done = subprocess.run([*trace, *job.command()], capture_output=True, text=True, timeout=60, env=support.clean_environment())
+    assert done.returncode == WRITE and "reads back other bytes than were written" in done.stderr, done
+    assert job.acknowledged() == {} and list((job.output / "shards").iterdir()) == []
+    assert faults.check_after(job, reference) is None
+
+
+def order_of_copies(lines, output):
+    """Faults in the order of a shard's way: local sync, copy, its sync, reading it back, rename, sync of the folder, ledger."""
+    wrong, state = [], {}
+    for line in lines:
+        _, _, name, path, *rest = line.split(" ")
+        base = os.path.basename(path)
+        if not re.fullmatch(r"part-\d{6}\.h5\.tmp", base):
+            continue
+        where = "there" if path.startswith(str(output)) else "here"
+        if (where, name) == ("there", "openat") and state.get((base, "here")) != "fsync":
+            wrong.append(f"{line}: copied before its sync")
+        if (where, name) == ("there", "rename") and state.get((base, "there")) != "read":
+            wrong.append(f"{line}: renamed before it was read back")
+        if (where, name) == ("there", "read") and state.get((base, "there")) not in ("fsync", "read"):
+            wrong.append(f"{line}: read back before its sync")
+        if not (where == "here" and name == "read"):
+            state[base, where] = name
+    return wrong
+
+
+def test_order_of_copies(reference, tmp_path):
+    job = apart(reference, tmp_path)
+    done, lines = faults.traced(job, CHANGING + ",read")
+    assert done.code == OK and sum("rename" in line and "part-" in line for line in lines) == 2
+    assert order_of_copies(lines, job.output) == []
+    assert faults.order_faults(lines) == []
+
+
+@pytest.mark.parametrize("lie", ["fsync:local/shards/part-000000.h5.tmp", "fsync:out/shards/part-000000.h5.tmp"])
+def test_order_check_finds_planted_bugs(reference, tmp_path, lie):
+    job = apart(reference, tmp_path)
+    done, lines = faults.traced(job, CHANGING + ",read", "--lie", lie)
+    assert done.code == OK
+    assert order_of_copies(lines, job.output) != []
+
+
+def test_full_servers(reference, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    ends = []
+    for kilobytes in (24, 64, 96, 160):
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", disk], capture_output=True).returncode:
+            pytest.skip("mounting needs root")
+        try:
+            job = apart(reference, tmp_path / str(kilobytes), output=disk / "out")
+            done = job.run(expect=None)
+            ends.append(done.code)
+            assert done.code in (OK, WRITE) and (done.code == OK or re.search("make room| free; ", done.last())), done
+            job.check_acknowledged(reference.shards())
+            subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
+            assert faults.check_after(job, reference) is None
+        finally:
+            subprocess.run(["umount", disk], check=True)
+    assert WRITE in ends
+
+
+def test_a_stop_while_the_server_hangs(reference, tmp_path):
+    """A shard cannot be read back when the time of a stop is over: it is dropped. The ledger's copy is not, and another machine
+    goes on."""
+    job = apart(reference, tmp_path)
+    slow = job.output / "shards" / "part-000001.h5.tmp"
+    stall = support.clean_environment(LD_PRELOAD=str(support.BUILD / "tests" / "commands_preload_stall.so"),
+                                      STALL_PATH="out/shards/part-000001.h5.tmp", STALL_WHEN=str(slow))
+    started = job.start(environment=stall)
+    wait_for(slow.exists, started)
+    started.send_signal(signal.SIGTERM)
+    _, said = started.communicate(timeout=100)
+    assert started.returncode == STOPPED, said
+    assert place(job)["copied"] and len(job.acknowledged()) == 1
+    other = apart(reference, tmp_path, "node-b", job.output)
+    other.run()
+    other.check_finished(PROBLEMS, reference.shards())
