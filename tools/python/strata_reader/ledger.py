@@ -6,6 +6,8 @@ import sqlite3
 
 import numpy as np
 
+from .place import find_ledger
+
 FORMATS = (1, 2, 3, 4)  # what is read here is alike in all of them
 TOTALS_FORMAT = 3  # from here on sums are kept with each checkpoint
 PAGE = 16384  # problems read at a time: between pages the run's commits go on
@@ -34,7 +36,7 @@ class Ledger:
         self.folder = pathlib.Path(folder)
         self.path = self.folder / "ledger.sqlite"
         self._connections = connections
-        if not self.path.is_file():  # a pipe would be waited for
+        if not find_ledger(self.folder)[0].is_file():  # a pipe would be waited for
             raise FileNotFoundError(f"{self.folder} is not a run directory: it has no ledger.sqlite")
         version = self._one("PRAGMA user_version")[0]
         if version not in FORMATS:
@@ -50,10 +52,13 @@ class Ledger:
 
     def _rows(self, sql, **values):
         try:
-            return self._connections.get(self.path, lambda: _connect(self.path)).execute(sql, values).fetchall()
+            return self._connection().execute(sql, values).fetchall()
         except sqlite3.OperationalError:
             self._connections.close()  # a runner may have been killed since: a new connection takes its half transaction back
-            return self._connections.get(self.path, lambda: _connect(self.path)).execute(sql, values).fetchall()
+            return self._connection().execute(sql, values).fetchall()
+
+    def _connection(self):
+        return self._connections.get(self.path, lambda: _connect(*find_ledger(self.folder)))
 
     def _one(self, sql, **values):
         rows = self._rows(sql, **values)
@@ -154,9 +159,13 @@ class Ledger:
         return first and first[0]
 
 
-def _connect(path):
+def _connect(path, is_copy):
     """A connection that reads. A runner that was killed within a transaction leaves its journal, which only a connection that
     may write takes back."""
+    if is_copy:  # it is replaced and never written to; its file system may have no locks
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        return connection
     for mode in ("ro", "rw", "ro"):
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, check_same_thread=False)
         connection.text_factory = lambda data: data.decode("utf-8", "replace")

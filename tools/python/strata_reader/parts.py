@@ -6,6 +6,7 @@ import pathlib
 import re
 
 from .ledger import Ledger
+from .place import find_ledger
 
 SET_FORMAT = 1
 OWN = ("problems.sha256", "part", "part.rows")  # keys of which each part's identity has its own value
@@ -43,11 +44,19 @@ def _count(folder):
 
 
 def _of_set(folder, count, connections):
-    """Those that have begun. A part at its very start has an empty file, or a ledger without an identity."""
+    """Those that have begun and can be read here."""
     names = sorted(name for name in os.listdir(folder) if re.fullmatch(rf"part-\d+-of-{count:04d}", name))
-    ledgers = (folder / name / "ledger.sqlite" for name in names)
-    found = [Ledger(path.parent, connections) for path in ledgers if path.is_file() and path.stat().st_size > 0]
-    return [ledger for ledger in found if ledger.identity]
+    ledgers = [Ledger(folder / name, connections) for name in names if _has_begun(folder / name)]
+    return [ledger for ledger in ledgers if ledger.identity]
+
+
+def _has_begun(folder):
+    """A part at its very start has an empty file, or a ledger without an identity. Another machine's may have no copy yet."""
+    try:
+        ledger = find_ledger(folder)[0]
+    except FileNotFoundError:
+        return False
+    return ledger.is_file() and ledger.stat().st_size > 0
 
 
 def _part(ledger):
