@@ -64,7 +64,7 @@ class Shard:
         self.path = os.fspath(path)
         if not os.path.isfile(self.path):  # a pipe would be waited for
             raise FileNotFoundError(f"{self.path} is not there, or is no regular file")
-        self._file = h5py.File(self.path, "r", locking=False)  # it never changes, and a cluster's file system may have no locks
+        self._file = h5py.File(self.path, "r")
         try:
             self._read()
         except BaseException:
