@@ -116,21 +116,20 @@ static int take_output_lock(struct run_folder *folder, struct error *err) {
     return other ? status : STATUS_OK;
 }
 
-static int refuse_network(const struct run_folder *folder, struct error *err) {
-    const char *network = file_network_system(folder->ledger);
+int run_folder_refuse_network(const char *folder, bool apart, struct error *err) {
+    const char *network = file_network_system(folder);
     if (network == NULL) {
         return STATUS_OK;
     }
-    return folder->apart
-               ? error_set(err, STATUS_WRITE,
-                           "%s (run.ledger) is on a network file system (%s), where locks and syncs are "
-                           "unreliable; name a folder on a local disk, or force it",
-                           folder->ledger, network)
-               : error_set(
-                     err, STATUS_WRITE,
-                     "%s is on a network file system (%s), where locks and syncs are unreliable; keep the "
-                     "ledger on a local disk (run.ledger), use a local disk for all, or force it",
-                     folder->path, network);
+    return apart ? error_set(err, STATUS_WRITE,
+                             "%s (run.ledger) is on a network file system (%s), where locks and syncs are "
+                             "unreliable; name a folder on a local disk, or force it",
+                             folder, network)
+                 : error_set(
+                       err, STATUS_WRITE,
+                       "%s is on a network file system (%s), where locks and syncs are unreliable; keep the "
+                       "ledger on a local disk (run.ledger), use a local disk for all, or force it",
+                       folder, network);
 }
 
 static int make_folders(const char *path, struct error *err) {
@@ -170,7 +169,7 @@ int run_folder_open(struct run_folder *folder, const char *path, const char *led
         return error_set(err, STATUS_JOB, "run.ledger is run.output (%s): it is a folder of its own", path);
     }
     if (!force) {
-        TRY(refuse_network(folder, err));
+        TRY(run_folder_refuse_network(folder->ledger, folder->apart, err));
     }
     bool other = false;
     int status;

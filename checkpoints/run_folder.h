@@ -26,6 +26,10 @@ struct run_folder {
 // has locks, and is done without where not.
 int run_folder_open(struct run_folder *folder, const char *path, const char *ledger, bool force,
                     struct error *err);
+
+// STATUS_WRITE when a folder that is to have a ledger lies on a network file system; apart: it is
+// run.ledger's.
+int run_folder_refuse_network(const char *folder, bool apart, struct error *err);
 void run_folder_close(struct run_folder *folder); // accepts a folder that failed to open
 
 // "FOLDER/NAME" and "FOLDER/shards/part-NNNNNN.h5" (NNNNNN.partial.h5 for an open shard kept by a clean

@@ -78,9 +78,13 @@ static int write_command(const struct launch *launch, struct buffer *command, st
 
 static int begin_set(const struct launch *launch, struct error *err) {
     const struct part_of_set *part = &launch->inputs.part;
+    const struct job *job = &launch->inputs.job;
     struct buffer command = {0};
     int status;
     TRY_TO(done, status = file_make_folder(part->folder, err));
+    if (job->ledger == NULL && !job->force_network_output) {
+        TRY_TO(done, status = run_folder_refuse_network(part->folder, false, err));
+    }
     TRY_TO(done, status = write_command(launch, &command, err));
     status = run_set_begin(part->folder, part->number.count, command.data, err);
 done:
