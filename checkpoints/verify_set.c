@@ -117,6 +117,7 @@ static int hash_id(void *context, const struct ledger_problem *problem) {
         walk->outside++;
     }
     walk->problems++;
+    check->set->done += problem->state == PROBLEM_DONE;
     return digest_field(walk->ids, problem->id, problem->id_size, check->err);
 }
 

@@ -9,6 +9,7 @@
 struct verify_set_report {
     uint64_t finished; // parts that account for all of their rows
     uint64_t recorded; // problems with an outcome, in all parts
+    uint64_t done;     // of them, those that are in shards
     bool surveyed;     // there is a survey, and all parts are of it
     bool proven;       // every problem of the survey is recorded, once
 };

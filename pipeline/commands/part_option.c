@@ -38,13 +38,24 @@ static int ask_slurm(struct run_part *part, struct error *err) {
     uint64_t count = 0;
     uint64_t least = 0;
     uint64_t step = 1;
+    uint64_t most = 0;
     TRY(read_variable("SLURM_ARRAY_TASK_ID", &id, err));
     TRY(read_variable("SLURM_ARRAY_TASK_COUNT", &count, err));
     TRY(read_variable("SLURM_ARRAY_TASK_MIN", &least, err));
     if (getenv("SLURM_ARRAY_TASK_STEP") != NULL) {
         TRY(read_variable("SLURM_ARRAY_TASK_STEP", &step, err));
     }
-    if (id < least || step == 0 || (id - least) % step != 0) {
+    TRY(read_variable("SLURM_ARRAY_TASK_MAX", &most, err));
+    bool even = step > 0 && count > 0 && most >= least && (most - least) / step == count - 1 &&
+                (most - least) % step == 0;
+    if (!even) {
+        return error_set(
+            err, STATUS_USAGE,
+            "--part auto: the array has %" PRIu64 " numbers from %" PRIu64 " to %" PRIu64
+            ", and not each in between: its tasks are no 0/N to N-1/N. Name the part: --part I/N",
+            count, least, most);
+    }
+    if (id < least || (id - least) % step != 0) {
         return error_set(
             err, STATUS_USAGE,
             "--part auto: SLURM_ARRAY_TASK_ID is none of the array's numbers: name the part: --part "

@@ -125,15 +125,18 @@ static void print_set(FILE *out, const struct run_list *list, const struct verif
     uint64_t missing = list->parts - set->finished;
     print_report(out, list->name, sum);
     if (missing > 0) {
-        fprintf(out, "; incomplete: %" PRIu64 " of %" PRIu64 " parts are missing or not finished\n", missing,
+        fprintf(out, "; incomplete: %" PRIu64 " of %" PRIu64 " parts are missing or not finished", missing,
                 list->parts);
-    } else if (set->proven) {
-        fprintf(out, "; complete: all %s problems of the survey, each once\n",
+    } else if (sum->faults == 0 && set->done != sum->problems) { // sealed since their part was looked at
+        fputs("; incomplete: parts went on while they were checked", out);
+    } else if (sum->faults == 0 && set->proven) {
+        fprintf(out, "; complete: all %s problems of the survey, each once",
                 readable_count(set->recorded, count));
-    } else {
-        fprintf(out, "; all %" PRIu64 " parts are finished: %s problems\n", list->parts,
+    } else if (sum->faults == 0) {
+        fprintf(out, "; all %" PRIu64 " parts are finished: %s problems", list->parts,
                 readable_count(set->recorded, count));
     }
+    fputc('\n', out);
 }
 
 static int verify_parts(FILE *out, const char *const *folders, size_t count, bool deep, struct error *err) {

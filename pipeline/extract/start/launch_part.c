@@ -137,6 +137,8 @@ int launch_part_begin(struct launch *launch, struct error *err) {
 
 int launch_part_check(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
+    struct identity stored = {0};
+    bool begun = false;
     if (inputs->part.number.count == 0) {
         return STATUS_OK;
     }
@@ -145,7 +147,10 @@ int launch_part_check(struct launch *launch, struct error *err) {
               "part %" PRIu64 "/%" PRIu64 ": rows %" PRIu64 " to %" PRIu64 " of %" PRIu64 ", %s",
               part->number.index, part->number.count, part->first, part->end, part->survey.blocks.rows,
               part->survey.blocks.enters ? "entered by rowid" : "after those before them");
-    if (launch->options->retry.asked) { // which looks at changed rows itself
+    // A part that has begun is held against its own identity, which knows of rows that were mended.
+    TRY(ledger_identity(launch->journal.ledger, &stored, &begun, err));
+    identity_destroy(&stored);
+    if (begun) {
         source_accept_changes(inputs->source);
     }
     return set_survey_compare(&inputs->part.survey, inputs, inputs->part.folder, err);
