@@ -79,6 +79,10 @@ done:
     return status;
 }
 
+int survey_file_hash(struct survey_file *survey, struct error *err) {
+    return hash(survey, survey->sha256, err);
+}
+
 // ---- writing ----
 
 static const char schema[] =
@@ -177,7 +181,7 @@ int survey_file_write(struct survey_file *survey, const char *path, struct error
     if (snprintf(aside, sizeof aside, "%s.%s.%ld.tmp", path, host, (long)getpid()) >= (int)sizeof aside) {
         return error_set(err, STATUS_WRITE, "path too long: %.200s", path);
     }
-    TRY(hash(survey, survey->sha256, err));
+    TRY(survey_file_hash(survey, err));
     TRY_TO(done, status = write_aside(survey, aside, err));
     TRY_TO(done, status = file_sync(aside, err));
     status = file_publish(aside, path, err);

@@ -14,6 +14,9 @@ struct survey_file {
     char sha256[DIGEST_HEX];          // of all that is above; filled by writing and reading
 };
 
+// Fills sha256.
+int survey_file_hash(struct survey_file *survey, struct error *err);
+
 // Publishes PATH. STATUS_WRITE.
 int survey_file_write(struct survey_file *survey, const char *path, struct error *err);
 

@@ -1,9 +1,11 @@
 #include "problems/part.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define ROWID_FUNCTION "strata_rowid"
 
@@ -54,16 +56,44 @@ static int drop_view(sqlite3 *connection, const char *table, struct error *err) 
     return code == SQLITE_OK ? STATUS_OK : fail(connection, err);
 }
 
+// The query without the words at its end that ask for the order of rowids, which a scan has anyway and a view
+// knows nothing of. NULL where it does not end so.
+static char *without_order(const char *query) {
+    static const char *const words[] = {"order", "by", "rowid"};
+    size_t length = strlen(query);
+    while (length > 0 && (isspace((unsigned char)query[length - 1]) || query[length - 1] == ';')) {
+        length--;
+    }
+    for (size_t i = 3; i-- > 0;) {
+        size_t word = strlen(words[i]);
+        if (length <= word || strncasecmp(query + length - word, words[i], word) != 0 ||
+            !isspace((unsigned char)query[length - word - 1])) {
+            return NULL;
+        }
+        length -= word;
+        while (length > 0 && isspace((unsigned char)query[length - 1])) {
+            length--;
+        }
+    }
+    return strndup(query, length);
+}
+
+static void prepare_plain(sqlite3_stmt **out, sqlite3 *connection, const char *query, bool searched) {
+    if (has_plain_plan(connection, query, searched) &&
+        sqlite3_prepare_v3(connection, query, -1, SQLITE_PREPARE_PERSISTENT, out, NULL) != SQLITE_OK) {
+        *out = NULL;
+    }
+}
+
 static int enter(sqlite3_stmt **out, sqlite3 *connection, const char *table, const char *query,
                  const char *condition, bool searched, struct error *err) {
     *out = NULL;
     if (!make_view(connection, table, condition)) {
         return STATUS_OK; // a table without rowids, or one whose name is taken
     }
-    if (has_plain_plan(connection, query, searched) &&
-        sqlite3_prepare_v3(connection, query, -1, SQLITE_PREPARE_PERSISTENT, out, NULL) != SQLITE_OK) {
-        *out = NULL;
-    }
+    char *shorter = without_order(query);
+    prepare_plain(out, connection, shorter == NULL ? query : shorter, searched);
+    free(shorter);
     return *out == NULL ? drop_view(connection, table, err) : STATUS_OK;
 }
 

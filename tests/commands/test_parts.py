@@ -180,6 +180,7 @@ def test_rows_behind_the_last(base, tmp_path, sql):
     ("SELECT problem_id, statement, steps FROM problems WHERE difficulty < 0.5", True),
     ("SELECT * FROM problems ORDER BY problem_id DESC", False),
     ("SELECT * FROM problems ORDER BY rowid DESC", False),
+    ("SELECT * FROM problems WHERE difficulty < 0.5 order  by\n rowid ; ", True),
     ("SELECT * FROM problems LIMIT 60 OFFSET 20", False),
     ("SELECT * FROM problems LIMIT 60", False),
     ("SELECT * FROM main.problems", False),
@@ -239,6 +240,23 @@ def test_what_is_refused(base, tmp_path):
     assert "holds notes.txt and no set.json" in strata("run", strange.file, "--part", "1/3").last()
     (made.job.output / "survey.sqlite").write_bytes(b"no survey")
     assert made.run(0, expect=DATA).last().endswith("file is not a database")
+
+
+def test_a_survey_that_was_lost(base, tmp_path):
+    """It is made again as it was, and otherwise not at all."""
+    job = base.twin(tmp_path)
+    job.database = shutil.copy(base.database, tmp_path / "problems.db")
+    job.change(problems={"database": str(job.database)})
+    made = Set(job, 2)
+    made.run(0)
+    (made.job.output / "survey.sqlite").unlink()
+    change(job, "UPDATE problems SET steps = json_insert(steps, '$[#]', 'more') WHERE rowid = 150")
+    assert "not those of the parts" in made.run(1, expect=JOB).last()
+    assert "not those of the parts" in strata("survey", job.file).last()
+    assert not (made.job.output / "survey.sqlite").exists()
+    shutil.copy(base.database, job.database)
+    made.run(1)
+    check_same(made.latents()[0], base.whole)
 
 
 def test_one_instruction_set_for_all(base, tmp_path):

@@ -212,11 +212,28 @@ static void destroy(struct surveying *surveying) {
     inputs_close(&surveying->inputs);
 }
 
+// A survey that was lost is made again only as it was: parts that have begun are of it.
+static int compare_with_parts(struct survey_file *survey, const char *folder, struct error *err) {
+    struct run_set_shared shared = {0};
+    bool found = false;
+    TRY(survey_file_hash(survey, err));
+    TRY(run_set_shared(folder, &shared, &found, err));
+    const char *of_parts = found ? identity_get(&shared.identity, IDENTITY_PART_SURVEY) : NULL;
+    bool same = of_parts == NULL || strcmp(of_parts, survey->sha256) == 0;
+    run_set_shared_destroy(&shared);
+    return same ? STATUS_OK
+                : error_set(err, STATUS_JOB,
+                            "the query's rows are not those of the parts in %s that have begun: restore the "
+                            "database and the job, or choose another run.output",
+                            folder);
+}
+
 static int make_and_write(struct survey_file *survey, const struct set_survey_options *options,
                           const char *path, struct error *err) {
     struct surveying surveying = {.options = options, .out = survey, .ascends = true};
     int status;
     TRY_TO(done, status = make(&surveying, err));
+    TRY_TO(done, status = compare_with_parts(survey, options->folder, err));
     status = survey_file_write(survey, path, err);
 done:
     destroy(&surveying);
