@@ -1,5 +1,6 @@
 #include "checkpoints/run_set.h"
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,7 +102,7 @@ int run_set_command(const char *folder, struct buffer *command, struct error *er
     return status;
 }
 
-int run_set_parts(const char *folder, uint64_t *parts, struct error *err) {
+static int read_parts(const char *folder, uint64_t *parts, struct error *err) {
     char path[PATH_SIZE];
     json_t *object = NULL;
     int64_t count = 0;
@@ -119,6 +120,36 @@ int run_set_parts(const char *folder, uint64_t *parts, struct error *err) {
     }
     *parts = (uint64_t)count;
     return status;
+}
+
+// The folders of parts tell as well how many there are. They must agree: `parts` 0 takes what the first one
+// says.
+static int agree_with_folders(const char *folder, uint64_t *parts, struct error *err) {
+    int status = STATUS_OK;
+    DIR *listing = opendir(folder);
+    const struct dirent *entry;
+    while (listing != NULL && status == STATUS_OK && (entry = readdir(listing)) != NULL) {
+        struct run_part part;
+        bool is_part = run_set_parse_name(entry->d_name, &part);
+        if (is_part && *parts != 0 && part.count != *parts) {
+            status = error_set(err, STATUS_DATA,
+                               "%s is divided into %" PRIu64
+                               " parts and holds %s, which is none of them: restore " RUN_SET_FILE
+                               ", or choose another run.output",
+                               folder, *parts, entry->d_name);
+        } else if (is_part) {
+            *parts = part.count;
+        }
+    }
+    if (listing != NULL) {
+        closedir(listing);
+    }
+    return status;
+}
+
+int run_set_parts(const char *folder, uint64_t *parts, struct error *err) {
+    TRY(read_parts(folder, parts, err));
+    return agree_with_folders(folder, parts, err);
 }
 
 static int refuse_run(const char *folder, struct error *err) {
@@ -139,10 +170,20 @@ static int admit(const char *folder, struct error *err) {
                : status;
 }
 
-int run_set_begin(const char *folder, uint64_t parts, const char *command, struct error *err) {
+// A set.json that was lost is made again.
+static int write_set(const char *folder, uint64_t parts, const char *command, struct error *err) {
     char path[PATH_SIZE];
-    uint64_t there = 0;
     bool first = false;
+    TRY(path_join(path, sizeof path, folder, RUN_SET_FILE, err));
+    return file_exists(path) ? STATUS_OK
+                             : write_first(path,
+                                           json_pack("{s:i,s:I,s:s}", "format", FORMAT, "parts",
+                                                     (json_int_t)parts, "command", command),
+                                           &first, err);
+}
+
+int run_set_begin(const char *folder, uint64_t parts, const char *command, struct error *err) {
+    uint64_t there = 0;
     TRY(file_make_folder(folder, err));
     TRY(run_set_parts(folder, &there, err));
     if (there == 0) {
@@ -150,11 +191,9 @@ int run_set_begin(const char *folder, uint64_t parts, const char *command, struc
             return refuse_run(folder, err);
         }
         TRY(admit(folder, err));
-        TRY(path_join(path, sizeof path, folder, RUN_SET_FILE, err));
-        TRY(write_first(
-            path,
-            json_pack("{s:i,s:I,s:s}", "format", FORMAT, "parts", (json_int_t)parts, "command", command),
-            &first, err));
+    }
+    if (there == 0 || there == parts) {
+        TRY(write_set(folder, parts, command, err));
         TRY(run_set_parts(folder, &there, err));
     }
     return there == parts

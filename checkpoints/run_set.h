@@ -38,7 +38,8 @@ bool run_set_parse_name(const char *name, struct run_part *part); // false when 
 // "7/64", the first being 0/64.
 bool run_set_parse_part(const char *text, struct run_part *part);
 
-// How many parts the set in `folder` has; 0 when it is no set. STATUS_DATA when set.json is damaged.
+// How many parts the set in `folder` has, by set.json or where that was lost by the parts' folders; 0 when it
+// is no set. STATUS_DATA when set.json is damaged, or a part of another number of parts is there.
 int run_set_parts(const char *folder, uint64_t *parts, struct error *err);
 
 // Appends the command that runs parts of the set, up to the number of one ("strata run /data/job.yaml

@@ -242,6 +242,24 @@ def test_what_is_refused(base, tmp_path):
     assert made.run(0, expect=DATA).last().endswith("file is not a database")
 
 
+def test_a_number_of_parts_that_was_lost(base, tmp_path):
+    made = Set(base.twin(tmp_path), 3)
+    made.run(0)
+    named = made.job.output / "set.json"
+    named.unlink()
+    assert strata("status", made.job.output).code == OK
+    made.run(1)
+    assert named.exists()
+    for text in ('{"format": 1, "parts": 4}', "", "{"):
+        named.write_text(text)
+        for command in (["status", made.job.output], ["verify", made.job.output], ["run", made.job.file, "--part", "0/4"]):
+            done = strata(*command)
+            assert done.code == DATA and ("part-000" in done.last() or "set.json" in done.last()), done
+    named.unlink()
+    made.run(2)
+    check_same(made.latents()[0], base.whole)
+
+
 def test_a_survey_that_was_lost(base, tmp_path):
     """It is made again as it was, and otherwise not at all."""
     job = base.twin(tmp_path)
