@@ -5,22 +5,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
+#include "base/aside.h"
 #include "base/json.h"
 #include "checkpoints/run_folder.h"
 
 enum { FORMAT = 1, FILE_MOST = 1 << 16 };
 
 int ledger_place_token(char out[LEDGER_PLACE_TOKEN], struct error *err) {
-    unsigned char bytes[(LEDGER_PLACE_TOKEN - 1) / 2];
-    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes) {
-        return error_set_errno(err, STATUS_INTERNAL, "no random numbers can be had");
-    }
-    for (size_t i = 0; i < sizeof bytes; i++) {
-        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
-    }
-    return STATUS_OK;
+    return aside_token(out, LEDGER_PLACE_TOKEN, err);
 }
 
 bool ledger_place_is(const struct ledger_place *own, const struct ledger_place *place) {

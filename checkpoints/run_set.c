@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/aside.h"
 #include "base/json.h"
+#include "base/utf8.h"
 #include "checkpoints/folder_content.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
@@ -75,11 +77,14 @@ done:
     return status;
 }
 
-// Takes the object.
-static int write_first(const char *path, json_t *object, bool *first, struct error *err) {
+// Takes the object. `named`: what of it comes from outside.
+static int write_first(const char *path, json_t *object, const char *named, bool *first, struct error *err) {
+    size_t at;
     char *text = object == NULL ? NULL : json_dumps(object, JSON_INDENT(2) | JSON_SORT_KEYS);
-    int status = text == NULL ? error_set(err, STATUS_INTERNAL, "out of memory: %s", path)
-                              : file_write_first(path, text, strlen(text), first, err);
+    int status = text != NULL ? file_write_first(path, text, strlen(text), first, err)
+                 : utf8_valid(named, strlen(named), &at)
+                     ? error_set(err, STATUS_INTERNAL, "out of memory: %s", path)
+                     : error_set(err, STATUS_WRITE, "%s cannot name '%s': it has to be UTF-8", path, named);
     free(text);
     json_decref(object);
     return status;
@@ -160,14 +165,26 @@ static int refuse_run(const char *folder, struct error *err) {
         folder);
 }
 
-// Another part may make set.json, and more, at this moment.
-static int admit(const char *folder, struct error *err) {
+int run_set_admit(const char *folder, struct error *err) {
     uint64_t parts = 0;
+    TRY(run_set_parts(folder, &parts, err));
+    if (parts > 0) {
+        return STATUS_OK;
+    }
+    if (!folder_content_lacks_ledger(folder)) {
+        return refuse_run(folder, err);
+    }
     int status = folder_content_admit_set(folder, err);
-    struct error ignored;
+    struct error ignored; // another part may make set.json, and more, at this moment
     return status != STATUS_OK && run_set_parts(folder, &parts, &ignored) == STATUS_OK && parts > 0
                ? STATUS_OK
                : status;
+}
+
+// Whatever a part was killed while it wrote.
+static void sweep(const char *folder) {
+    static const char *const files[] = {RUN_SET_FILE, IDENTITY_FILE, RUN_SET_SURVEY, "latents.h5"};
+    aside_sweep(folder, files, sizeof files / sizeof files[0]);
 }
 
 // A set.json that was lost is made again.
@@ -179,7 +196,7 @@ static int write_set(const char *folder, uint64_t parts, const char *command, st
                              : write_first(path,
                                            json_pack("{s:i,s:I,s:s}", "format", FORMAT, "parts",
                                                      (json_int_t)parts, "command", command),
-                                           &first, err);
+                                           command, &first, err);
 }
 
 int run_set_begin(const char *folder, uint64_t parts, const char *command, struct error *err) {
@@ -187,15 +204,13 @@ int run_set_begin(const char *folder, uint64_t parts, const char *command, struc
     TRY(file_make_folder(folder, err));
     TRY(run_set_parts(folder, &there, err));
     if (there == 0) {
-        if (!folder_content_lacks_ledger(folder)) {
-            return refuse_run(folder, err);
-        }
-        TRY(admit(folder, err));
+        TRY(run_set_admit(folder, err));
     }
     if (there == 0 || there == parts) {
         TRY(write_set(folder, parts, command, err));
         TRY(run_set_parts(folder, &there, err));
     }
+    sweep(folder);
     return there == parts
                ? STATUS_OK
                : error_set(err, STATUS_JOB,
@@ -259,7 +274,7 @@ int run_set_share(const char *folder, struct run_set_shared *shared, bool *first
     char path[PATH_SIZE];
     bool found = false;
     TRY(path_join(path, sizeof path, folder, IDENTITY_FILE, err));
-    TRY(write_first(path, describe(shared), first, err));
+    TRY(write_first(path, describe(shared), "", first, err));
     if (*first) {
         return STATUS_OK;
     }

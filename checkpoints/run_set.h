@@ -7,7 +7,9 @@
 //   part-0007-of-0064/    a run directory (run_folder.h)
 //
 // Parts may start at the same moment on different machines: each of these files appears whole, once, and is
-// not changed afterwards, so that none needs a lock.
+// not changed afterwards, so that no reader needs a lock. (survey.lock beside them only saves parts that
+// start together the work of all making the survey.) What a kill leaves of them, written aside, goes a day
+// later.
 #ifndef STRATA_CHECKPOINTS_RUN_SET_H
 #define STRATA_CHECKPOINTS_RUN_SET_H
 
@@ -25,7 +27,7 @@
 #define IDENTITY_PART_ROWS "part.rows"     // "1204 to 1377", rows of the query from 0 on; "none"
 #define IDENTITY_PART_SURVEY "part.survey" // survey_file.sha256
 
-enum { RUN_SET_PARTS = 1000000, RUN_SET_NAME = 64 };
+enum { RUN_SET_PARTS = 100000, RUN_SET_NAME = 64 };
 
 struct run_part {
     uint64_t index; // from 0
@@ -45,6 +47,10 @@ int run_set_parts(const char *folder, uint64_t *parts, struct error *err);
 // Appends the command that runs parts of the set, up to the number of one ("strata run /data/job.yaml
 // --part").
 int run_set_command(const char *folder, struct buffer *command, struct error *err);
+
+// STATUS_JOB when the folder holds a run that is no set, STATUS_WRITE when it holds what is somebody else's.
+// One that is not there may become a set.
+int run_set_admit(const char *folder, struct error *err);
 
 // Makes the folder a set of so many parts, or finds that it is one. STATUS_JOB when it is one of another
 // number or holds a run that is no set, STATUS_WRITE when it cannot be written.

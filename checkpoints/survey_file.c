@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/aside.h"
 #include "base/file.h"
 #include "base/shortage.h"
 
@@ -175,12 +176,8 @@ done:
 // Two parts may write the same survey at once where no lock holds: each has a file of its own aside.
 int survey_file_write(struct survey_file *survey, const char *path, struct error *err) {
     char aside[PATH_SIZE];
-    char host[64] = "";
     int status;
-    gethostname(host, sizeof host - 1);
-    if (snprintf(aside, sizeof aside, "%s.%s.%ld.tmp", path, host, (long)getpid()) >= (int)sizeof aside) {
-        return error_set(err, STATUS_WRITE, "path too long: %.200s", path);
-    }
+    TRY(aside_name(aside, path, err));
     TRY(survey_file_hash(survey, err));
     TRY_TO(done, status = write_aside(survey, aside, err));
     TRY_TO(done, status = file_sync(aside, err));

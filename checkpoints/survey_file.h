@@ -1,4 +1,4 @@
-// survey.sqlite of a set of parts: what one reading of the whole query found, so that each part reads only
+// survey.sqlite of a set of parts: what reading the whole query found, so that each part reads only
 // its own rows. Written aside and published whole, never changed; read without a lock, from any node.
 #ifndef STRATA_CHECKPOINTS_SURVEY_FILE_H
 #define STRATA_CHECKPOINTS_SURVEY_FILE_H

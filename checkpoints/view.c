@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/aside.h"
 #include "base/file.h"
 #include "base/size.h"
 #include "checkpoints/run_folder.h"
@@ -397,8 +398,7 @@ done:
 
 static int write_set(const struct run_list *list, bool *written, struct error *err) {
     char aside[PATH_SIZE];
-    char name[128];
-    char host[64] = "";
+    char path[PATH_SIZE];
     uint64_t shards = 0;
     bool finished = true;
     for (size_t i = 0; i < list->count && finished; i++) {
@@ -410,10 +410,8 @@ static int write_set(const struct run_list *list, bool *written, struct error *e
     if (shards > VIEW_SHARDS) {
         return remove_view(list->set, err);
     }
-    // Parts that end at the same moment both write it.
-    gethostname(host, sizeof host - 1);
-    snprintf(name, sizeof name, "latents.h5.%s.%ld.tmp", host, (long)getpid());
-    TRY(run_folder_file(aside, list->set, name, err));
+    TRY(run_folder_file(path, list->set, "latents.h5", err));
+    TRY(aside_name(aside, path, err)); // parts that end at the same moment both write it
     int status = write_view(list->set, NULL, list, aside, err);
     *written = status == STATUS_OK;
     if (status != STATUS_OK) {

@@ -12,6 +12,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/aside.h"
 #include "base/mount.h"
 #include "base/size.h"
 
@@ -326,12 +327,8 @@ static int link_first(const char *aside, const char *path) {
 int file_write_first(const char *path, const void *bytes, size_t size, bool *first, struct error *err) {
     char aside[PATH_SIZE];
     char folder[PATH_SIZE];
-    char host[64] = "";
     *first = false;
-    gethostname(host, sizeof host - 1);
-    if (snprintf(aside, sizeof aside, "%s.%s.%ld.tmp", path, host, (long)getpid()) >= (int)sizeof aside) {
-        return error_set(err, STATUS_WRITE, "path too long: %s", path);
-    }
+    TRY(aside_name(aside, path, err));
     TRY(path_folder(folder, sizeof folder, path, err));
     int status = write_aside(aside, bytes, size, err);
     if (status == STATUS_OK) {

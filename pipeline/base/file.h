@@ -66,8 +66,8 @@ int file_write(int descriptor, const void *data, size_t size, const char *path, 
 int file_write_atomic(const char *path, const void *bytes, size_t size, struct error *err);
 
 // The same for a file that many may want to make and only the first does: *first is false, and nothing is
-// changed, when it is there already or comes to be meanwhile. Written aside under a name of this process's
-// own.
+// changed, when it is there already or comes to be meanwhile. Written aside under a name of its own
+// (aside.h).
 int file_write_first(const char *path, const void *bytes, size_t size, bool *first, struct error *err);
 
 // fsync of a file or folder, opened by name. A failed sync is final: never call it again for the same data.

@@ -5,9 +5,8 @@
 #include "commands/command.h"
 
 enum {
-    RUN_PARTS_MOST = 100000, // in a set that one machine runs
-    RUN_PARTS_AT_ONCE = 64,  // at most
-    RUN_PARTS_RESTARTS = 3,  // of one, where --restarts does not say
+    RUN_PARTS_AT_ONCE = 64, // at most
+    RUN_PARTS_RESTARTS = 3, // of one, where --restarts does not say
 };
 
 // As a command's run, of the arguments of `strata run` with --parts among them.

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "base/printable.h"
-#include "checkpoints/folder_content.h"
 #include "commands/command.h"
 #include "commands/readable.h"
 #include "start/display.h"
@@ -29,11 +28,7 @@ static int find_folder(struct surveyed *surveyed, const struct inputs_options *o
     int status;
     TRY_TO(done, status = inputs_read_job(&inputs, options, err));
     TRY_TO(done, status = path_join(surveyed->folder, sizeof surveyed->folder, "", inputs.job.output, err));
-    if (!folder_content_lacks_ledger(surveyed->folder)) {
-        status =
-            error_set(err, STATUS_JOB, "%s holds a run that is not divided into parts", surveyed->folder);
-        goto done;
-    }
+    TRY_TO(done, status = run_set_admit(surveyed->folder, err));
     status = file_make_folder(surveyed->folder, err);
 done:
     inputs_close(&inputs);

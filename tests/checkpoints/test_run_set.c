@@ -1,11 +1,15 @@
 // The folder of a set: names of parts, and the files that appear once.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+
 #include "checkpoints/set_testing.h"
 
 static void names_of_parts(void **state) {
     (void)state;
-    static const char *const none[] = {"part-7-of-64",         "part-0064-of-0064",  "part-0007-of-0064x",
-                                       "part-0001-of-0000",    "part-00007-of-0064", "part-+007-of-0064",
-                                       "part-0000-of-1000001", "part-000000.h5",     ""};
+    static const char *const none[] = {"part-7-of-64",        "part-0064-of-0064",  "part-0007-of-0064x",
+                                       "part-0001-of-0000",   "part-00007-of-0064", "part-+007-of-0064",
+                                       "part-0000-of-100001", "part-000000.h5",     ""};
     char name[RUN_SET_NAME];
     struct run_part part;
     run_set_part_name(name, &(struct run_part){7, 64});
@@ -19,8 +23,8 @@ static void names_of_parts(void **state) {
 
 static void numbers_of_parts(void **state) {
     (void)state;
-    static const char *const none[] = {"64/64", "7",     "7/",  "/64",       "07/64",
-                                       "7/64 ", "-1/64", "0/0", "0/1000001", ""};
+    static const char *const none[] = {"64/64", "7",     "7/",  "/64",      "07/64",
+                                       "7/64 ", "-1/64", "0/0", "0/100001", ""};
     struct run_part part;
     assert_true(run_set_parse_part("7/64", &part) && part.index == 7 && part.count == 64);
     for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
@@ -70,7 +74,7 @@ static void a_damaged_set_file(void **state) {
                                         "{\"format\": 2, \"parts\": 3}",
                                         "{\"format\": 1, \"parts\": 0}",
                                         "{\"format\": 1, \"parts\": -3}",
-                                        "{\"format\": 1, \"parts\": 1000001}",
+                                        "{\"format\": 1, \"parts\": 100001}",
                                         "{\"format\": 1, \"parts\": \"3\"}"};
     char folder[PATH_SIZE];
     char path[PATH_SIZE];
@@ -86,6 +90,42 @@ static void a_damaged_set_file(void **state) {
     ok(file_remove(path, &err), &err);
     assert_int_equal(symlink("/etc/passwd", path), 0);
     assert_int_equal(run_set_parts(folder, &parts, &err), STATUS_DATA);
+    fixture_folder_remove(folder);
+}
+
+static void make_aside(char path[PATH_SIZE], const char *folder, const char *name, time_t age) {
+    const struct timespec times[2] = {{.tv_sec = time(NULL) - age}, {.tv_sec = time(NULL) - age}};
+    struct error err;
+    ok(path_join(path, PATH_SIZE, folder, name, &err), &err);
+    write_text(path, "half");
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+static void what_a_kill_leaves_goes_after_a_day(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        time_t age;
+        bool stays;
+    } files[] = {{"set.json.a.host.77.0123456789abcdef.tmp", 90000, false},
+                 {"survey.sqlite.host.1.0123456789abcdef.tmp", 90000, false},
+                 {"latents.h5.host.1.0123456789abcdef.tmp", 90000, false},
+                 {"identity.json.host.1.0123456789abcdef.tmp", 90000, false},
+                 {"identity.json.host.1.0123456789abcde0.tmp", 80000, true},
+                 {"notes.host.1.0123456789abcdef.tmp", 90000, true},
+                 {"set.json.tmp", 90000, true},
+                 {"set.json.host.1.0123456789abcdeg.tmp", 90000, true},
+                 {"set.json.0123456789abcdef.tmp.old", 90000, true}};
+    char folder[PATH_SIZE];
+    char path[PATH_SIZE];
+    struct error err;
+    fixture_folder(folder);
+    ok(run_set_begin(folder, 3, "strata run", &err), &err);
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        make_aside(path, folder, files[i].name, files[i].age);
+        ok(run_set_begin(folder, 3, "strata run", &err), &err);
+        assert_int_equal(file_exists(path), files[i].stays);
+    }
     fixture_folder_remove(folder);
 }
 
@@ -152,7 +192,7 @@ int main(void) {
         cmocka_unit_test(names_of_parts),         cmocka_unit_test(numbers_of_parts),
         cmocka_unit_test(a_set_keeps_its_number), cmocka_unit_test(a_run_does_not_become_a_set),
         cmocka_unit_test(a_damaged_set_file),     cmocka_unit_test(the_first_settles_what_is_shared),
-        cmocka_unit_test(a_damaged_identity),
+        cmocka_unit_test(a_damaged_identity),     cmocka_unit_test(what_a_kill_leaves_goes_after_a_day),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -237,7 +237,14 @@ def test_what_is_refused(base, tmp_path):
     strange = base.twin(tmp_path / "strange")
     strange.output.mkdir()
     (strange.output / "notes.txt").touch()
-    assert "holds notes.txt and no set.json" in strata("run", strange.file, "--part", "1/3").last()
+    for command in (["run", strange.file, "--part", "1/3"], ["survey", strange.file]):
+        done = strata(*command)
+        assert done.code == WRITE and "holds notes.txt and no set.json" in done.last(), done
+        assert [path.name for path in strange.output.iterdir()] == ["notes.txt"]
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.yaml")  # not UTF-8
+    shutil.copy(base.file, odd)
+    done = strata("run", odd, "--output", tmp_path / "odd", "--part", "0/2")
+    assert done.code == WRITE and "it has to be UTF-8" in done.last(), done
     (made.job.output / "survey.sqlite").write_bytes(b"no survey")
     assert made.run(0, expect=DATA).last().endswith("file is not a database")
 
