@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 static const struct {
@@ -50,6 +51,15 @@ void process_hold_stop_signals(void) {
     sigset_t signals;
     process_stop_signals(&signals);
     sigprocmask(SIG_BLOCK, &signals, NULL);
+}
+
+int process_take_stop(double seconds) {
+    struct timespec time = {.tv_sec = (time_t)seconds};
+    sigset_t signals;
+    time.tv_nsec = (long)((seconds - (double)time.tv_sec) * 1e9);
+    process_stop_signals(&signals);
+    int number = sigtimedwait(&signals, NULL, &time);
+    return number > 0 ? number : 0;
 }
 
 const char *process_signal_name(int number) {

@@ -20,6 +20,9 @@ void process_stop_signals(sigset_t *out);
 // Blocks them in this thread, and so in all made later: they wait until the run listens.
 void process_hold_stop_signals(void);
 
+// Waits so long for one that is held and takes it: its number; 0: none came.
+int process_take_stop(double seconds);
+
 // "SIGTERM"; "" for one that does not ask for a stop.
 const char *process_signal_name(int number);
 

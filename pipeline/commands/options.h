@@ -80,9 +80,6 @@ const char *const *argument_words(const struct arguments *arguments, size_t *cou
         .help = "a run directory, the folder of a set of parts, or several parts of one set"                 \
     }
 
-#define RUN_OPERAND                                                                                          \
-    { .name = "DIR", .help = "the run directory" }
-
 #define JOB_OPERAND                                                                                          \
     { .name = "JOB.yaml", .help = "the job file (strata help job)" }
 

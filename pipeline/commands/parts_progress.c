@@ -15,7 +15,7 @@
 
 #define READ_SECONDS 1.0 // between two looks at the ledgers
 #define TICK 0.1
-enum { END_SECONDS = 5 };
+enum { END_SECONDS = 5, WORDS_MOST = 1 << 16 };
 
 // ---- one part ----
 
@@ -134,6 +134,7 @@ static void show(struct parts_progress *progress, const struct part_figures *sum
     pthread_mutex_lock(&progress->lock);
     snprintf(note, sizeof note, "%zu of %zu parts finished, %zu running", progress->finished, progress->count,
              progress->running);
+    pthread_mutex_unlock(&progress->lock);
     struct display_state state = {.stage = "running",
                                   .done = sums->accounted,
                                   .all = progress->problems,
@@ -142,7 +143,32 @@ static void show(struct parts_progress *progress, const struct part_figures *sum
                                   .seconds_left = seconds_left(progress, sums),
                                   .note = note};
     display_update(&progress->display, &state, now);
+}
+
+// Shows what was said.
+static void tell(struct parts_progress *progress) {
+    pthread_mutex_lock(&progress->lock);
+    struct buffer words = progress->words;
+    size_t lost = progress->lost;
+    progress->words = (struct buffer){0};
+    progress->lost = 0;
     pthread_mutex_unlock(&progress->lock);
+    if (words.size == 0) {
+        return;
+    }
+    display_end(&progress->display);
+    for (size_t at = 0; at < words.size;) {
+        const char *end = memchr(words.data + at, '\n', words.size - at);
+        size_t length = end == NULL ? words.size - at : (size_t)(end - words.data) - at;
+        printable_write_bytes(stderr, words.data + at, length);
+        fputc('\n', stderr);
+        at += length + 1;
+    }
+    if (lost > 0) {
+        fprintf(stderr, "strata: %zu more events, which could not be shown in time\n", lost);
+    }
+    fflush(stderr);
+    buffer_destroy(&words);
 }
 
 // Whether there is something to read of a part; *runs: now.
@@ -150,7 +176,7 @@ static bool take_fresh(struct parts_progress *progress, size_t part, bool *runs)
     pthread_mutex_lock(&progress->lock);
     bool fresh = progress->fresh[part] && !progress->ends;
     progress->fresh[part] = false;
-    *runs = progress->state[part] == PART_RUNNING;
+    *runs = progress->state[part] == SUPERVISED_RUNNING;
     pthread_mutex_unlock(&progress->lock);
     return fresh;
 }
@@ -162,25 +188,31 @@ static bool is_over(struct parts_progress *progress) {
     return ends;
 }
 
+static void read_all(struct parts_progress *progress) {
+    struct part_figures sums;
+    read_plan(progress);
+    for (size_t i = 0; i < progress->count; i++) {
+        bool runs;
+        if (take_fresh(progress, i, &runs)) {
+            read_part(progress, i, runs);
+            tell(progress);
+        }
+    }
+    add_up(progress, &sums);
+    show(progress, &sums, false);
+}
+
 static void *watch_parts(void *context) {
     struct parts_progress *progress = context;
-    struct part_figures sums;
     double read = -READ_SECONDS;
     for (; !is_over(progress); clock_sleep(TICK)) {
-        if (clock_seconds() - read < READ_SECONDS) {
-            continue;
+        tell(progress);
+        if (progress->display.out != NULL && clock_seconds() - read >= READ_SECONDS) {
+            read_all(progress);
+            read = clock_seconds();
         }
-        read_plan(progress);
-        for (size_t i = 0; i < progress->count; i++) {
-            bool runs;
-            if (take_fresh(progress, i, &runs)) {
-                read_part(progress, i, runs);
-            }
-        }
-        add_up(progress, &sums);
-        show(progress, &sums, false);
-        read = clock_seconds();
     }
+    tell(progress);
     return NULL;
 }
 
@@ -193,43 +225,48 @@ int parts_progress_start(struct parts_progress *progress, const char *folder, si
     TRY(memory_zeroed(&progress->state, parts, sizeof *progress->state, err));
     TRY(memory_zeroed(&progress->fresh, parts, sizeof *progress->fresh, err));
     memset(progress->fresh, true, parts);
-    if (out != NULL && pthread_create(&progress->thread, NULL, watch_parts, progress) != 0) {
+    if (pthread_create(&progress->thread, NULL, watch_parts, progress) != 0) {
         return error_set(err, STATUS_INTERNAL, "cannot start the thread of the progress line");
     }
-    progress->started = out != NULL;
+    progress->started = true;
     return STATUS_OK;
 }
 
 void parts_progress_take(struct parts_progress *progress, const struct supervised *parts) {
-    if (pthread_mutex_trylock(&progress->lock) !=
-        0) { // the line is being drawn, on a terminal that may stand still
-        return;
-    }
+    pthread_mutex_lock(&progress->lock);
     progress->running = progress->finished = 0;
     for (size_t i = 0; i < progress->count; i++) {
-        bool runs = parts[i].state == PART_RUNNING;
+        bool runs = parts[i].state == SUPERVISED_RUNNING;
         progress->fresh[i] = progress->fresh[i] || runs || progress->state[i] != parts[i].state;
         progress->state[i] = parts[i].state;
         progress->running += runs;
-        progress->finished += parts[i].state == PART_ENDED && parts[i].exit_code == 0;
+        progress->finished += parts[i].state == SUPERVISED_ENDED && parts[i].exit_code == 0;
     }
     pthread_mutex_unlock(&progress->lock);
 }
 
-void parts_progress_say(struct parts_progress *progress, const char *text, const char *lines) {
-    pthread_mutex_lock(&progress->lock);
-    display_end(&progress->display);
-    fputs("strata: ", stderr);
-    printable_write(stderr, text);
-    fputc('\n', stderr);
+// Without memory a word is lost, not a part.
+static void note(struct parts_progress *progress, const char *text, const char *lines) {
+    struct error ignored;
+    if (buffer_printf(&progress->words, &ignored, "strata: %s\n", text) != STATUS_OK) {
+        return;
+    }
     for (const char *at = lines == NULL ? "" : lines; *at != 0;) {
         size_t length = strcspn(at, "\n");
-        fputs("  ", stderr);
-        printable_write_bytes(stderr, at, length);
-        fputc('\n', stderr);
+        if (buffer_printf(&progress->words, &ignored, "  %.*s\n", (int)length, at) != STATUS_OK) {
+            return;
+        }
         at += length + (at[length] == '\n');
     }
-    fflush(stderr);
+}
+
+void parts_progress_say(struct parts_progress *progress, const char *text, const char *lines) {
+    pthread_mutex_lock(&progress->lock);
+    if (progress->words.size < WORDS_MOST) {
+        note(progress, text, lines);
+    } else {
+        progress->lost++;
+    }
     pthread_mutex_unlock(&progress->lock);
 }
 
@@ -271,5 +308,6 @@ bool parts_progress_destroy(struct parts_progress *progress) {
     free(progress->figures);
     free(progress->state);
     free(progress->fresh);
+    buffer_destroy(&progress->words);
     return true;
 }

@@ -1,7 +1,8 @@
 // How far the parts of a set are together: read from their ledgers, and shown in one line.
 //
-// A thread of its own reads, since a disk that hangs must not keep the supervisor from hearing signals. What
-// is said to people meanwhile goes through here too, so that it does not run into the line.
+// A thread of its own reads and shows, since neither a disk that hangs nor a terminal that stands still may
+// keep the supervisor from hearing signals. What is said to people meanwhile goes through it too, so that it
+// does not run into the line.
 #ifndef STRATA_COMMANDS_PARTS_PROGRESS_H
 #define STRATA_COMMANDS_PARTS_PROGRESS_H
 
@@ -13,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "parts/supervisor.h"
 #include "start/display.h"
 
@@ -36,21 +38,23 @@ struct parts_progress {
     struct display display;
     pthread_t thread;
     bool started;
-    pthread_mutex_t lock;   // what follows, and the display
-    enum part_state *state; // of each part
-    bool *fresh;            // of each part: its ledger may have changed since it was read
+    pthread_mutex_t lock;         // of what follows, held for moments
+    enum supervised_state *state; // of each part
+    bool *fresh;                  // of each part: its ledger may have changed since it was read
     size_t running;
     size_t finished;
+    struct buffer words; // said, and not shown yet
+    size_t lost;         // events for which there was no room
     bool ends;
 };
 
 // folder: of the set; it outlives the progress. out: where the line is shown; NULL: none is, and nothing is
-// read before the end. Stop signals are held already, so that the thread hears none. The caller destroys
-// *progress, also after a failure.
+// read before the end, only told. Stop signals are held already, so that the thread hears none. The caller
+// destroys *progress, also after a failure.
 int parts_progress_start(struct parts_progress *progress, const char *folder, size_t parts, FILE *out,
                          struct error *err);
 
-// Does not wait: told again a second later, it notes what it did not note now.
+// Does not wait, as what follows.
 void parts_progress_take(struct parts_progress *progress, const struct supervised *parts);
 
 // A line of its own on standard error, "strata: ..."; the lines below it are indented (NULL: none).

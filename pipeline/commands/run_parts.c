@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/printable.h"
+#include "base/process.h"
 #include "base/size.h"
 #include "checkpoints/run_folder.h"
 #include "checkpoints/run_set.h"
@@ -23,7 +24,7 @@
 
 enum { DEVICE_NAME = 16, WORDS_MOST = 4 + 2 * ARGUMENTS_MAXIMUM, FLAG = 64 };
 
-struct launch {
+struct parts_launch {
     struct job job;
     const char *output; // the set
     size_t parts;
@@ -49,7 +50,7 @@ static bool has_one_device(const struct job *job) {
     return job->split == JOB_SPLIT_LAYERS || (job->device_count == 1 && !is_all(job));
 }
 
-static int name_devices(struct launch *launch, const struct gpus *gpus, struct error *err) {
+static int name_devices(struct parts_launch *launch, const struct gpus *gpus, struct error *err) {
     const struct job *job = &launch->job;
     if (has_one_device(job)) {
         return STATUS_OK;
@@ -75,7 +76,7 @@ static int node_of(const char *device, const struct gpus *gpus) {
     return is_gpu && number < gpus->count ? gpus->nodes[number] : PLACES_NO_NODE;
 }
 
-static int make_slots(struct launch *launch, size_t at_once, struct error *err) {
+static int make_slots(struct parts_launch *launch, size_t at_once, struct error *err) {
     struct gpus gpus = {0};
     struct processor *processors;
     if (strncmp(launch->job.devices[0], "cuda:", 5) == 0) {
@@ -97,7 +98,7 @@ static int make_slots(struct launch *launch, size_t at_once, struct error *err) 
 
 // ---- what each part is told ----
 
-static void add_word(struct launch *launch, const char *word) {
+static void add_word(struct parts_launch *launch, const char *word) {
     for (size_t i = 0; i + 1 < WORDS_MOST; i++) {
         if (launch->words[i] == NULL) {
             launch->words[i] = word;
@@ -117,7 +118,7 @@ static bool is_own(const char *name) {
 }
 
 // As this command was told it, but for what is about all parts.
-static void set_words(struct launch *launch, const struct arguments *arguments) {
+static void set_words(struct parts_launch *launch, const struct arguments *arguments) {
     const struct command *command = arguments->command;
     add_word(launch, command->name);
     add_word(launch, argument_text(arguments, "JOB.yaml", NULL));
@@ -143,7 +144,7 @@ static void set_words(struct launch *launch, const struct arguments *arguments) 
 // ---- before and after ----
 
 // One refusal, not one of each part.
-static int check_set(const struct launch *launch, struct error *err) {
+static int check_set(const struct parts_launch *launch, struct error *err) {
     uint64_t parts = 0;
     TRY(run_set_parts(launch->output, &parts, err));
     return parts == 0 || parts == launch->parts
@@ -154,7 +155,7 @@ static int check_set(const struct launch *launch, struct error *err) {
 }
 
 // Parts that an earlier launch left behind when it was killed end within STOP_SECONDS by themselves.
-static int await_others(struct launch *launch, struct error *err) {
+static int await_others(struct parts_launch *launch, struct error *err) {
     double began = clock_seconds();
     bool told = false;
     for (size_t i = 0; i < launch->parts; i++) {
@@ -170,41 +171,45 @@ static int await_others(struct launch *launch, struct error *err) {
                 parts_progress_say(&launch->progress, "waiting for the end of parts that run already", NULL);
                 told = true;
             }
-            clock_sleep(0.2);
+            int number = process_take_stop(0.2);
+            if (number > 0) {
+                return error_set(err, STATUS_STOPPED, "stopped by %s; run the same command to resume",
+                                 process_signal_name(number));
+            }
         }
     }
     return STATUS_OK;
 }
 
 static void say(void *context, const char *text, const char *lines) {
-    parts_progress_say(&((struct launch *)context)->progress, text, lines);
+    parts_progress_say(&((struct parts_launch *)context)->progress, text, lines);
 }
 
 static void look(void *context, const struct supervised *parts) {
-    parts_progress_take(&((struct launch *)context)->progress, parts);
+    parts_progress_take(&((struct parts_launch *)context)->progress, parts);
 }
 
 // The survey, by which the parts find their rows.
 static bool is_surveyed(void *context) {
     char path[PATH_SIZE];
     struct error ignored;
-    return path_join(path, sizeof path, ((struct launch *)context)->output, RUN_SET_SURVEY, &ignored) ==
+    return path_join(path, sizeof path, ((struct parts_launch *)context)->output, RUN_SET_SURVEY, &ignored) ==
                STATUS_OK &&
            file_exists(path);
 }
 
 // What runs one of them; "" when the set does not say.
-static const char *command_of(const struct launch *launch, struct buffer *memory) {
+static const char *command_of(const struct parts_launch *launch, struct buffer *memory) {
     struct error ignored;
     return run_set_command(launch->output, memory, &ignored) == STATUS_OK ? memory->data : "";
 }
 
-static void print_failed(const struct launch *launch, const struct supervised *parts) {
+static void print_failed(const struct parts_launch *launch, const struct supervised *parts) {
     struct buffer memory = {0};
     const char *command = command_of(launch, &memory);
     for (size_t i = 0; i < launch->parts; i++) {
         const struct supervised *part = &parts[i];
-        if (part->state != PART_ENDED || part->exit_code == 0) {
+        if (part->state != SUPERVISED_ENDED || part->exit_code == 0) {
             continue;
         }
         fprintf(stderr, "strata: part %zu/%zu failed with exit code %d", i, launch->parts, part->exit_code);
@@ -220,11 +225,11 @@ static void print_failed(const struct launch *launch, const struct supervised *p
     buffer_destroy(&memory);
 }
 
-static void print_sums(FILE *out, const struct launch *launch, const struct supervised *parts,
+static void print_sums(FILE *out, const struct parts_launch *launch, const struct supervised *parts,
                        const struct part_figures *sums) {
     size_t finished = 0;
     for (size_t i = 0; i < launch->parts; i++) {
-        finished += parts[i].state == PART_ENDED && parts[i].exit_code == 0;
+        finished += parts[i].state == SUPERVISED_ENDED && parts[i].exit_code == 0;
     }
     printable_write(out, launch->output);
     fprintf(out, ": %zu parts, %zu finished", launch->parts, finished);
@@ -249,7 +254,8 @@ static int refuse_options(const struct arguments *arguments, struct error *err) 
     return STATUS_OK;
 }
 
-static int supervise(struct launch *launch, const struct arguments *arguments, FILE *out, struct error *err) {
+static int supervise(struct parts_launch *launch, const struct arguments *arguments, FILE *out,
+                     struct error *err) {
     struct supervised *parts = NULL;
     struct part_figures sums;
     const struct supervisor_options options = {
@@ -283,7 +289,7 @@ static int supervise(struct launch *launch, const struct arguments *arguments, F
 
 int run_parts(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
-    struct launch *launch;
+    struct parts_launch *launch;
     int status;
     TRY(refuse_options(arguments, err));
     TRY(memory_zeroed(&launch, 1, sizeof *launch, err));

@@ -113,6 +113,14 @@ void child_kill(const struct child *child) {
     }
 }
 
+void child_describe_end(char out[CHILD_END], int ended) {
+    if (WIFSIGNALED(ended)) {
+        snprintf(out, CHILD_END, "was killed by signal %d (%s)", WTERMSIG(ended), strsignal(WTERMSIG(ended)));
+    } else {
+        snprintf(out, CHILD_END, "ended with exit code %d", WEXITSTATUS(ended));
+    }
+}
+
 const char *child_last_lines(struct child *child, size_t lines) {
     size_t at = child->tail_size;
     size_t found = 0;

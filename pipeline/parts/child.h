@@ -14,7 +14,7 @@
 #include "base/error.h"
 #include "parts/places.h"
 
-enum { CHILD_TAIL = 2048 };
+enum { CHILD_TAIL = 2048, CHILD_END = 128 };
 
 struct child {
     pid_t id;                  // 0: none
@@ -34,6 +34,9 @@ bool child_ended(struct child *child, int *ended);
 
 void child_stop(const struct child *child); // cleanly; none: nothing happens
 void child_kill(const struct child *child);
+
+// "was killed by signal 9 (Killed)", "ended with exit code 70"
+void child_describe_end(char out[CHILD_END], int ended);
 
 // The last lines that it said, at most `lines`, without a line feed behind them; "" when none.
 const char *child_last_lines(struct child *child, size_t lines);

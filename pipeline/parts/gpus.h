@@ -15,8 +15,8 @@ struct gpus {
     char why[512];        // there is none
 };
 
-// STATUS_DEVICE when the driver does not answer within GPUS_SECONDS; STATUS_INTERNAL without a process or a
-// pipe.
+// STATUS_DEVICE when the driver does not answer within GPUS_SECONDS, or ends the process; STATUS_STOPPED when
+// a stop signal that is held comes first; STATUS_INTERNAL without a process or a pipe.
 int gpus_ask(struct gpus *gpus, struct error *err);
 
 #endif

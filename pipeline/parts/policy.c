@@ -30,9 +30,9 @@ static bool may_be_cured(int exit_code) {
 enum part_verdict policy_judge(const struct restart_policy *policy, int ended, size_t restarts) {
     int exit_code = policy_exit_code(ended);
     if (exit_code == 0) {
-        return PART_FINISHED;
+        return VERDICT_FINISHED;
     }
-    return may_be_cured(exit_code) && restarts < policy->most ? PART_AGAIN : PART_FAILED;
+    return may_be_cured(exit_code) && restarts < policy->most ? VERDICT_AGAIN : VERDICT_FAILED;
 }
 
 double policy_pause(const struct restart_policy *policy, size_t restarts) {

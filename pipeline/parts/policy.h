@@ -14,7 +14,7 @@ struct restart_policy {
     double longest; // pause
 };
 
-enum part_verdict { PART_FINISHED, PART_AGAIN, PART_FAILED };
+enum part_verdict { VERDICT_FINISHED, VERDICT_AGAIN, VERDICT_FAILED };
 
 // ended: as waitpid tells it. restarts: that the part had so far.
 enum part_verdict policy_judge(const struct restart_policy *policy, int ended, size_t restarts);

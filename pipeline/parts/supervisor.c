@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -30,7 +29,6 @@ struct supervisor {
     const struct supervisor_options *options;
     struct supervised *parts;
     struct slot *slots;
-    sigset_t signals;
     bool ready;
     int stop;      // the first stop signal; 0: none
     double asked;  // when it came
@@ -56,15 +54,6 @@ static void set_last_line(struct supervised *part, const char *line) {
     snprintf(part->last_line, sizeof part->last_line, "%.*s", (int)sizeof part->last_line - 1, line);
 }
 
-// "was killed by signal 9 (Killed)", "ended with exit code 70"
-static void describe_end(char *out, size_t size, int ended) {
-    if (WIFSIGNALED(ended)) {
-        snprintf(out, size, "was killed by signal %d (%s)", WTERMSIG(ended), strsignal(WTERMSIG(ended)));
-    } else {
-        snprintf(out, size, "ended with exit code %d", WEXITSTATUS(ended));
-    }
-}
-
 // A device that is not there is the slot's misfortune; any other end shows that it was there.
 static void judge_slot(struct supervisor *supervisor, struct slot *slot, int exit_code) {
     slot->refusals = exit_code == error_exit_code(STATUS_DEVICE) ? slot->refusals + 1 : 0;
@@ -79,8 +68,8 @@ static void judge_slot(struct supervisor *supervisor, struct slot *slot, int exi
 static void fail_waiting(struct supervisor *supervisor, const struct supervised *failed) {
     for (size_t i = 0; i < supervisor->options->parts; i++) {
         struct supervised *part = &supervisor->parts[i];
-        if (part->state == PART_WAITING) {
-            part->state = PART_ENDED;
+        if (part->state == SUPERVISED_WAITING) {
+            part->state = SUPERVISED_ENDED;
             part->exit_code = failed->exit_code;
             set_last_line(part, failed->last_line);
         }
@@ -96,30 +85,30 @@ static bool is_ready(struct supervisor *supervisor) {
 static void judge_part(struct supervisor *supervisor, struct slot *slot, int ended) {
     const struct restart_policy *policy = &supervisor->options->restarts;
     struct supervised *part = &supervisor->parts[slot->part];
-    char end[128];
-    describe_end(end, sizeof end, ended);
+    char end[CHILD_END];
+    child_describe_end(end, ended);
     part->exit_code = policy_exit_code(ended);
     set_last_line(part, part->exit_code != 0 ? child_last_lines(&slot->child, 1) : "");
     if (supervisor->stop != 0) { // stopped, or finished at the last moment
-        part->state = part->exit_code == 0 ? PART_ENDED : PART_WAITING;
+        part->state = part->exit_code == 0 ? SUPERVISED_ENDED : SUPERVISED_WAITING;
         return;
     }
     const char *lines = child_last_lines(&slot->child, LAST_LINES);
     switch (policy_judge(policy, ended, part->restarts)) {
-    case PART_FINISHED:
-        part->state = PART_ENDED;
+    case VERDICT_FINISHED:
+        part->state = SUPERVISED_ENDED;
         break;
-    case PART_AGAIN: {
+    case VERDICT_AGAIN: {
         double pause = policy_pause(policy, part->restarts);
-        part->state = PART_WAITING;
+        part->state = SUPERVISED_WAITING;
         part->not_before = clock_seconds() + pause;
         part->restarts++;
         say(supervisor, lines, "part %zu/%zu %s; it starts again in %.0f s (restart %zu of %zu)", slot->part,
             supervisor->options->parts, end, pause, part->restarts, policy->most);
         break;
     }
-    case PART_FAILED:
-        part->state = PART_ENDED;
+    case VERDICT_FAILED:
+        part->state = SUPERVISED_ENDED;
         say(supervisor, lines, "part %zu/%zu %s and has failed", slot->part, supervisor->options->parts, end);
         if (!is_ready(supervisor)) {
             fail_waiting(supervisor, part);
@@ -139,7 +128,7 @@ static bool is_closed(const struct slot *slot) {
 static bool next_part(const struct supervisor *supervisor, size_t *part) {
     double now = clock_seconds();
     for (size_t i = 0; i < supervisor->options->parts; i++) {
-        if (supervisor->parts[i].state == PART_WAITING && supervisor->parts[i].not_before <= now) {
+        if (supervisor->parts[i].state == SUPERVISED_WAITING && supervisor->parts[i].not_before <= now) {
             *part = i;
             return true;
         }
@@ -172,7 +161,7 @@ static int start_child(const struct supervisor *supervisor, struct slot *slot, s
 // A process that could not be had counts as one that crashed.
 static void start_part(struct supervisor *supervisor, struct slot *slot) {
     struct error err;
-    supervisor->parts[slot->part].state = PART_RUNNING;
+    supervisor->parts[slot->part].state = SUPERVISED_RUNNING;
     if (start_child(supervisor, slot, &err) != STATUS_OK) {
         say(supervisor, NULL, "part %zu/%zu: %s", slot->part, supervisor->options->parts, err.message);
         judge_part(supervisor, slot, W_EXITCODE(error_exit_code(STATUS_INTERNAL), 0));
@@ -219,8 +208,7 @@ static void on_signal(struct supervisor *supervisor, int number) {
 }
 
 static void heed_signals(struct supervisor *supervisor) {
-    struct timespec tick = {.tv_nsec = (long)(TICK * 1e9)};
-    int number = sigtimedwait(&supervisor->signals, NULL, &tick);
+    int number = process_take_stop(TICK);
     if (number > 0) {
         on_signal(supervisor, number);
     }
@@ -259,7 +247,7 @@ static bool has_more(const struct supervisor *supervisor) {
         open = open || !is_closed(&supervisor->slots[i]);
     }
     for (size_t i = 0; i < supervisor->options->parts; i++) {
-        waiting = waiting || supervisor->parts[i].state == PART_WAITING;
+        waiting = waiting || supervisor->parts[i].state == SUPERVISED_WAITING;
     }
     if (supervisor->killed > 0 && clock_seconds() - supervisor->killed > DEATH_SECONDS) {
         return false;
@@ -271,8 +259,8 @@ static bool has_more(const struct supervisor *supervisor) {
 static void give_up_waiting(struct supervisor *supervisor) {
     for (size_t i = 0; i < supervisor->options->parts; i++) {
         struct supervised *part = &supervisor->parts[i];
-        if (part->state == PART_WAITING && supervisor->stop == 0) {
-            part->state = PART_ENDED;
+        if (part->state == SUPERVISED_WAITING && supervisor->stop == 0) {
+            part->state = SUPERVISED_ENDED;
             part->exit_code = part->exit_code == 0 ? error_exit_code(STATUS_DEVICE) : part->exit_code;
         }
     }
@@ -284,9 +272,9 @@ static int sum_up(const struct supervisor *supervisor, struct error *err) {
     int worst = 0;
     for (size_t i = 0; i < supervisor->options->parts; i++) {
         const struct supervised *part = &supervisor->parts[i];
-        unfinished += part->state != PART_ENDED;
-        failed += part->state == PART_ENDED && part->exit_code != 0;
-        worst = part->state == PART_ENDED ? policy_worse(worst, part->exit_code) : worst;
+        unfinished += part->state != SUPERVISED_ENDED;
+        failed += part->state == SUPERVISED_ENDED && part->exit_code != 0;
+        worst = part->state == SUPERVISED_ENDED ? policy_worse(worst, part->exit_code) : worst;
     }
     if (unfinished > 0) {
         return error_set(err, STATUS_STOPPED, "stopped by %s; run the same command to resume",
@@ -301,7 +289,6 @@ static int sum_up(const struct supervisor *supervisor, struct error *err) {
 
 static void run_all(struct supervisor *supervisor) {
     process_hold_stop_signals();
-    process_stop_signals(&supervisor->signals);
     signal(SIGCHLD, SIG_DFL); // ignored, which is inherited, no end of a process is told
     signal(SIGPIPE, SIG_IGN); // a reader of the progress that goes away must not end the parts
     do {

@@ -21,10 +21,10 @@
 #include "parts/child.h"
 #include "parts/policy.h"
 
-enum part_state { PART_WAITING, PART_RUNNING, PART_ENDED };
+enum supervised_state { SUPERVISED_WAITING, SUPERVISED_RUNNING, SUPERVISED_ENDED };
 
 struct supervised {
-    enum part_state state;
+    enum supervised_state state;
     int exit_code;       // of its last process; 0 before one ended
     size_t restarts;     // so far
     double not_before;   // may start then (clock_seconds)

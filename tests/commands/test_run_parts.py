@@ -1,6 +1,8 @@
 """All parts of a job on one machine (strata run --parts): the problems of a run without parts, whatever happens to the
 processes; and which of them a person hears about."""
+import contextlib
 import copy
+import fcntl
 import os
 import re
 import shlex
@@ -220,6 +222,42 @@ def test_parts_that_are_left_are_waited_for(long, tmp_path):
     until(again, lambda: children(again))
     again.send_signal(signal.SIGTERM)
     assert ended(again).code == STOPPED
+
+
+def test_a_stop_while_others_are_waited_for(whole, tmp_path):
+    job = whole.twin(tmp_path)
+    job.run("--parts", PARTS)
+    with open(parts(job)[1].output / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = job.start("--parts", PARTS)
+        assert process.stderr.readline() == b"strata: waiting for the end of parts that run already\n"
+        process.send_signal(signal.SIGTERM)
+        done = ended(process)
+    assert done.code == STOPPED and done.last() == "strata run: stopped by SIGTERM; run the same command to resume"
+
+
+def test_a_terminal_that_stands_still(long, tmp_path):
+    """What nobody reads keeps neither the parts from starting again nor a stop from reaching them."""
+    job = long.twin(tmp_path)
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writes, b"x" * 4096)
+    os.set_blocking(writes, True)
+    process = subprocess.Popen(job.command("--parts", PARTS, "--at-once", 2), stdout=subprocess.DEVNULL, stderr=writes,
+                               env=support.clean_environment())
+    os.close(writes)
+    until(process, lambda: len(children(process)) == 2)
+    number, child = sorted(children(process).items())[0]
+    os.kill(child, signal.SIGKILL)
+    until(process, lambda: children(process).get(number, child) != child)
+    process.send_signal(signal.SIGTERM)
+    until(process, lambda: not children(process))
+    with open(reads, "rb") as pipe:
+        said = pipe.read().decode()
+    assert process.wait(timeout=HANGS) == STOPPED
+    assert f"strata: part {number}/4 was killed by signal 9" in said and "strata: SIGTERM: stopping" in said
 
 
 def test_a_failed_part_does_not_stop_the_others(tmp_path):

@@ -17,17 +17,17 @@ static void test_what_another_launch_may_cure(void **state) {
     (void)state;
     static const int cured[] = {69, 70, 75, 1, 134};
     static const int never[] = {64, 65, 73, 78, 80};
-    assert_int_equal(policy_judge(&policy, W_EXITCODE(0, 0), 3), PART_FINISHED);
+    assert_int_equal(policy_judge(&policy, W_EXITCODE(0, 0), 3), VERDICT_FINISHED);
     for (size_t i = 0; i < sizeof cured / sizeof cured[0]; i++) {
-        assert_int_equal(policy_judge(&policy, W_EXITCODE(cured[i], 0), 0), PART_AGAIN);
-        assert_int_equal(policy_judge(&policy, W_EXITCODE(cured[i], 0), 2), PART_AGAIN);
-        assert_int_equal(policy_judge(&policy, W_EXITCODE(cured[i], 0), 3), PART_FAILED);
+        assert_int_equal(policy_judge(&policy, W_EXITCODE(cured[i], 0), 0), VERDICT_AGAIN);
+        assert_int_equal(policy_judge(&policy, W_EXITCODE(cured[i], 0), 2), VERDICT_AGAIN);
+        assert_int_equal(policy_judge(&policy, W_EXITCODE(cured[i], 0), 3), VERDICT_FAILED);
     }
     for (size_t i = 0; i < sizeof never / sizeof never[0]; i++) {
-        assert_int_equal(policy_judge(&policy, W_EXITCODE(never[i], 0), 0), PART_FAILED);
+        assert_int_equal(policy_judge(&policy, W_EXITCODE(never[i], 0), 0), VERDICT_FAILED);
     }
-    assert_int_equal(policy_judge(&policy, W_EXITCODE(0, SIGKILL), 0), PART_AGAIN);
-    assert_int_equal(policy_judge(&policy, W_EXITCODE(0, SIGSEGV), 3), PART_FAILED);
+    assert_int_equal(policy_judge(&policy, W_EXITCODE(0, SIGKILL), 0), VERDICT_AGAIN);
+    assert_int_equal(policy_judge(&policy, W_EXITCODE(0, SIGSEGV), 3), VERDICT_FAILED);
     assert_int_equal(policy_exit_code(W_EXITCODE(0, SIGSEGV)), 70);
     assert_int_equal(policy_exit_code(W_EXITCODE(65, 0)), 65);
 }

@@ -224,7 +224,7 @@ static void test_all_parts_run(void **state) {
         char words[64];
         snprintf(words, sizeof words, "part %zu begins as %zu/5 on cuda:", i, i);
         assert_int_equal(logged(&world, words), 1);
-        assert_int_equal(world.parts[i].state, PART_ENDED);
+        assert_int_equal(world.parts[i].state, SUPERVISED_ENDED);
         assert_int_equal(world.parts[i].exit_code, 0);
     }
     assert_int_equal(logged(&world, "leads 1"), 5);
