@@ -52,23 +52,13 @@ done:
 
 // ---- one result ----
 
-static int add_common(struct run_list *list, const struct identity *identity, struct error *err) {
-    for (size_t i = 0; i < identity->count; i++) {
-        const struct identity_entry *entry = &identity->entries[i];
-        if (!run_set_is_own(entry->key)) {
-            TRY(identity_add(&list->identity, entry->key, entry->value, err));
-        }
-    }
-    return STATUS_OK;
-}
-
 static int compare_common(const struct run_list *list, const struct run_list_member *member,
                           const struct identity *identity, struct error *err) {
     struct run_list other = {0};
     struct buffer lines = {0};
     size_t differences = 0;
     int status;
-    TRY_TO(done, status = add_common(&other, identity, err));
+    TRY_TO(done, status = run_set_copy_common(identity, &other.identity, err));
     TRY_TO(done, status = identity_compare(&list->identity, &other.identity, &lines, &differences, err));
     if (differences > 0) {
         lines.data[lines.size - 1] = 0;
@@ -90,7 +80,7 @@ static int look_at(struct run_list *list, struct run_list_member *member, struct
         goto done;
     }
     if (list->identity.count == 0) {
-        status = add_common(list, &identity, err);
+        status = run_set_copy_common(&identity, &list->identity, err);
     } else {
         status = compare_common(list, member, &identity, err);
     }

@@ -46,6 +46,16 @@ bool run_set_is_own(const char *key) {
            strcmp(key, IDENTITY_PART_ROWS) == 0;
 }
 
+int run_set_copy_common(const struct identity *identity, struct identity *common, struct error *err) {
+    for (size_t i = 0; i < identity->count; i++) {
+        const struct identity_entry *entry = &identity->entries[i];
+        if (!run_set_is_own(entry->key)) {
+            TRY(identity_add(common, entry->key, entry->value, err));
+        }
+    }
+    return STATUS_OK;
+}
+
 // ---- files that appear once ----
 
 static int read_object(json_t **out, const char *path, bool *found, struct error *err) {

@@ -73,4 +73,7 @@ void run_set_shared_destroy(struct run_set_shared *shared); // accepts zeros; le
 // True for a key of which each part has a value of its own.
 bool run_set_is_own(const char *key);
 
+// Adds the other keys to *common.
+int run_set_copy_common(const struct identity *identity, struct identity *common, struct error *err);
+
 #endif

@@ -332,29 +332,46 @@ void survey_file_destroy(struct survey_file *survey) {
 
 // ---- parts ----
 
-// What the blocks before `block` weigh, and so where parts begin: at the first block that has index/count of
-// it all before itself.
-static uint64_t begin_of(const struct survey_file *survey, uint64_t index, uint64_t count) {
+static double weight_of(const struct row_blocks *blocks, size_t block) {
+    uint64_t first = block * blocks->per_block;
+    uint64_t left = blocks->rows - first;
+    return (double)blocks->blocks[block].bytes +
+           (double)(left < blocks->per_block ? left : blocks->per_block);
+}
+
+// Where the parts [index, end) of `count` begin, and where the last of them ends: a part begins at the first
+// block that has index/count of all weight before itself. One pass over the blocks.
+static void cut(const struct survey_file *survey, uint64_t index, uint64_t end, uint64_t count,
+                uint64_t *begins) {
     const struct row_blocks *blocks = &survey->blocks;
     double all = (double)blocks->rows;
+    double before = 0;
+    uint64_t next = index;
     for (size_t i = 0; i < blocks->count; i++) {
         all += (double)blocks->blocks[i].bytes;
     }
-    double before = 0;
     for (size_t i = 0; i < blocks->count; i++) {
-        uint64_t first = i * blocks->per_block;
-        uint64_t left = blocks->rows - first;
-        uint64_t rows = left < blocks->per_block ? left : blocks->per_block;
-        if (before * (double)count >= all * (double)index) {
-            return first;
+        while (next <= end && next < count && before * (double)count >= all * (double)next) {
+            begins[next++ - index] = i * blocks->per_block;
         }
-        before += (double)blocks->blocks[i].bytes + (double)rows;
+        before += weight_of(blocks, i);
     }
-    return blocks->rows;
+    while (next <= end) {
+        begins[next++ - index] = blocks->rows;
+    }
 }
 
 void survey_file_part(const struct survey_file *survey, uint64_t index, uint64_t count, uint64_t *first,
                       uint64_t *end) {
-    *first = begin_of(survey, index, count);
-    *end = index + 1 == count ? survey->blocks.rows : begin_of(survey, index + 1, count);
+    uint64_t begins[2];
+    cut(survey, index, index + 1, count, begins);
+    *first = begins[0];
+    *end = begins[1];
+}
+
+int survey_file_parts(const struct survey_file *survey, uint64_t count, uint64_t **begins,
+                      struct error *err) {
+    TRY(memory_zeroed(begins, (size_t)count + 1, sizeof **begins, err));
+    cut(survey, 0, count, count, *begins);
+    return STATUS_OK;
 }

@@ -31,4 +31,8 @@ void survey_file_destroy(struct survey_file *survey); // accepts zeros; leaves z
 void survey_file_part(const struct survey_file *survey, uint64_t index, uint64_t count, uint64_t *first,
                       uint64_t *end);
 
+// The same of all parts at once: part i has the rows [(*begins)[i], (*begins)[i + 1]). The caller frees
+// *begins.
+int survey_file_parts(const struct survey_file *survey, uint64_t count, uint64_t **begins, struct error *err);
+
 #endif

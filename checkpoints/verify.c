@@ -20,38 +20,21 @@
 struct verification {
     const char *folder;
     struct ledger *ledger;
-    verify_tell tell;
-    void *context;
-    struct verify_report *report;
+    struct verify_listener to;
     struct error *err;
     uint64_t shards; // of the ledger, checked so far
 };
 
-static void give_line(struct verification *check, enum verify_kind kind, const char *format,
-                      va_list arguments) {
+void verify_say(const struct verify_listener *to, enum verify_kind kind, const char *format, ...) {
     char text[2048];
     char line[2 * sizeof text];
+    va_list arguments;
+    va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
     printable(line, sizeof line, text); // a damaged ledger holds any bytes
-    *(kind == VERIFY_FAULT ? &check->report->faults : &check->report->notes) += 1;
-    check->tell(check->context, kind, line);
-}
-
-static void say(struct verification *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void note(struct verification *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void say(struct verification *check, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    give_line(check, VERIFY_FAULT, format, arguments);
-    va_end(arguments);
-}
-
-static void note(struct verification *check, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    give_line(check, VERIFY_NOTE, format, arguments);
-    va_end(arguments);
+    *(kind == VERIFY_FAULT ? &to->report->faults : &to->report->notes) += 1;
+    to->tell(to->context, kind, line);
 }
 
 // A finding of the ledger's own checks is a fault; that they could not be made (no memory, a busy ledger) is
@@ -60,7 +43,7 @@ static int as_finding(struct verification *check, int status) {
     if (status != STATUS_DATA) {
         return status;
     }
-    say(check, "%s", check->err->message);
+    verify_say(&check->to, VERIFY_FAULT, "%s", check->err->message);
     return STATUS_OK;
 }
 
@@ -83,19 +66,20 @@ static int compare_problem(void *context, const struct ledger_problem *wanted) {
     comparison->problems++;
     int id_size = (int)size_min(wanted->id_size, 200);
     if (place >= content->problems) {
-        say(comparison->check, "shard %s: problem '%.*s' of the ledger is not in it", name, id_size,
-            wanted->id);
+        verify_say(&comparison->check->to, VERIFY_FAULT,
+                   "shard %s: problem '%.*s' of the ledger is not in it", name, id_size, wanted->id);
         return STATUS_OK;
     }
     const struct shard_problem *got = &content->problem[place];
     if (got->id_size != wanted->id_size || memcmp(got->id, wanted->id, wanted->id_size) != 0) {
-        say(comparison->check, "shard %s: problem %zu is '%.*s', the ledger says '%.*s'", name, place,
-            (int)size_min(got->id_size, 200), got->id, id_size, wanted->id);
+        verify_say(&comparison->check->to, VERIFY_FAULT,
+                   "shard %s: problem %zu is '%.*s', the ledger says '%.*s'", name, place,
+                   (int)size_min(got->id_size, 200), got->id, id_size, wanted->id);
     } else if (got->ordinal != wanted->ordinal || got->token_count != wanted->tokens ||
                got->rows != wanted->rows || got->step_count != wanted->steps ||
                got->truncated != wanted->truncated) {
-        say(comparison->check, "shard %s: problem '%.*s' has other counts than in the ledger", name, id_size,
-            wanted->id);
+        verify_say(&comparison->check->to, VERIFY_FAULT,
+                   "shard %s: problem '%.*s' has other counts than in the ledger", name, id_size, wanted->id);
     }
     return STATUS_OK;
 }
@@ -108,23 +92,24 @@ static void compare_counts(struct verification *check, const struct ledger_shard
         tokens += content->problem[i].token_count;
     }
     if (content->number != shard->number) {
-        say(check, "shard %s: says it is shard %" PRIu64, name, content->number);
+        verify_say(&check->to, VERIFY_FAULT, "shard %s: says it is shard %" PRIu64, name, content->number);
     }
     if (content->problems != shard->sealed.problems || content->rows != shard->sealed.rows ||
         tokens != shard->sealed.tokens) {
-        say(check,
-            "shard %s: %zu problems, %zu rows, %" PRIu64 " tokens; the ledger says %" PRIu64 ", %" PRIu64
-            ", %" PRIu64,
-            name, content->problems, content->rows, tokens, shard->sealed.problems, shard->sealed.rows,
-            shard->sealed.tokens);
+        verify_say(&check->to, VERIFY_FAULT,
+                   "shard %s: %zu problems, %zu rows, %" PRIu64 " tokens; the ledger says %" PRIu64
+                   ", %" PRIu64 ", %" PRIu64,
+                   name, content->problems, content->rows, tokens, shard->sealed.problems, shard->sealed.rows,
+                   shard->sealed.tokens);
     }
     if (content->batches != shard->batches) {
-        say(check, "shard %s: %zu batches, the ledger says %" PRIu64, name, content->batches, shard->batches);
+        verify_say(&check->to, VERIFY_FAULT, "shard %s: %zu batches, the ledger says %" PRIu64, name,
+                   content->batches, shard->batches);
     }
     for (size_t i = 0; i < content->batches; i++) {
         if (content->batch_number[i] != shard->first_batch + i) {
-            say(check, "shard %s: batch %" PRIu64 " where %" PRIu64 " was expected", name,
-                content->batch_number[i], shard->first_batch + i);
+            verify_say(&check->to, VERIFY_FAULT, "shard %s: batch %" PRIu64 " where %" PRIu64 " was expected",
+                       name, content->batch_number[i], shard->first_batch + i);
             break;
         }
     }
@@ -166,7 +151,7 @@ static int check_values(struct verification *check, struct shard_reader *reader,
         size_t count = rows * content->hidden;
         int status = shard_reader_latents(reader, layer, first, rows, block, check->err);
         if (status == STATUS_DATA) {
-            say(check, "shard %s: %s", name, check->err->message);
+            verify_say(&check->to, VERIFY_FAULT, "shard %s: %s", name, check->err->message);
             return STATUS_OK;
         }
         if (status != STATUS_OK) {
@@ -176,8 +161,9 @@ static int check_values(struct verification *check, struct shard_reader *reader,
         if (bad < count) {
             size_t row = first + bad / content->hidden;
             const struct shard_problem *problem = owner(content, row);
-            say(check, "shard %s: problem '%.*s', row %zu of hs_%03zu is not finite", name,
-                (int)size_min(problem->id_size, 200), problem->id, row, content->layers[layer]);
+            verify_say(&check->to, VERIFY_FAULT,
+                       "shard %s: problem '%.*s', row %zu of hs_%03zu is not finite", name,
+                       (int)size_min(problem->id_size, 200), problem->id, row, content->layers[layer]);
             return STATUS_OK;
         }
     }
@@ -204,7 +190,7 @@ static int check_content(struct verification *check, const struct ledger_shard *
     struct shard_reader *reader = NULL;
     int status = shard_reader_open(&reader, path, check->err);
     if (status == STATUS_DATA) {
-        say(check, "shard %s: %s", shard->sealed.name, check->err->message);
+        verify_say(&check->to, VERIFY_FAULT, "shard %s: %s", shard->sealed.name, check->err->message);
         return STATUS_OK;
     }
     if (status != STATUS_OK) {
@@ -215,8 +201,8 @@ static int check_content(struct verification *check, const struct ledger_shard *
     TRY_TO(done, status = ledger_each_problem_of_shard(check->ledger, shard->number, compare_problem,
                                                        &comparison, check->err));
     if (comparison.problems != comparison.content->problems) {
-        say(check, "shard %s: holds %zu problems, the ledger lists %zu", shard->sealed.name,
-            comparison.content->problems, comparison.problems);
+        verify_say(&check->to, VERIFY_FAULT, "shard %s: holds %zu problems, the ledger lists %zu",
+                   shard->sealed.name, comparison.content->problems, comparison.problems);
     }
     TRY_TO(done, status = check_latents(check, reader, shard->sealed.name));
 done:
@@ -233,34 +219,37 @@ static int check_shard(void *context, const struct ledger_shard *shard) {
     uint64_t bytes = 0;
     run_folder_shard_name(name, check->shards, false);
     if (shard->number != check->shards || strcmp(name, sealed->name) != 0) {
-        say(check, "the ledger lists shard %s where %s was expected", sealed->name, name);
+        verify_say(&check->to, VERIFY_FAULT, "the ledger lists shard %s where %s was expected", sealed->name,
+                   name);
     }
     check->shards = shard->number + 1;
-    check->report->shards++;
-    check->report->problems += sealed->problems;
-    check->report->rows += sealed->rows;
+    check->to.report->shards++;
+    check->to.report->problems += sealed->problems;
+    check->to.report->rows += sealed->rows;
     TRY(run_folder_shard(path, check->folder, shard->number, false, check->err));
     int status;
     TRY_TO(done, status = file_size(path, &bytes, check->err));
     TRY_TO(done, status = digest_file(path, hex, check->err));
 done:
     if (status == STATUS_DATA) {
-        say(check, "shard %s: %s", sealed->name, file_exists(path) ? check->err->message : "missing");
+        verify_say(&check->to, VERIFY_FAULT, "shard %s: %s", sealed->name,
+                   file_exists(path) ? check->err->message : "missing");
         return STATUS_OK;
     }
     if (status != STATUS_OK) {
         return status;
     }
-    check->report->bytes += bytes;
+    check->to.report->bytes += bytes;
     if (bytes != sealed->bytes) {
-        say(check, "shard %s: %" PRIu64 " bytes, the ledger says %" PRIu64, sealed->name, bytes,
-            sealed->bytes);
+        verify_say(&check->to, VERIFY_FAULT, "shard %s: %" PRIu64 " bytes, the ledger says %" PRIu64,
+                   sealed->name, bytes, sealed->bytes);
         return STATUS_OK;
     }
     if (strcmp(hex, sealed->sha256) != 0) {
         // Not opened: HDF5 may crash on damaged bytes.
-        say(check, "shard %s: its bytes were changed (SHA-256 %.16s..., the ledger says %.16s...)",
-            sealed->name, hex, sealed->sha256);
+        verify_say(&check->to, VERIFY_FAULT,
+                   "shard %s: its bytes were changed (SHA-256 %.16s..., the ledger says %.16s...)",
+                   sealed->name, hex, sealed->sha256);
         return STATUS_OK;
     }
     return check_content(check, shard, path);
@@ -307,9 +296,10 @@ static void check_others(struct verification *check, const struct buffer *names,
         if (known || (ours && busy)) {
             continue;
         }
-        note(check, "shards/%s: %s", name,
-             ours ? "not acknowledged: a run that was stopped short left it, and the next launch removes it"
-                  : "the ledger does not know this file");
+        verify_say(
+            &check->to, VERIFY_NOTE, "shards/%s: %s", name,
+            ours ? "not acknowledged: a run that was stopped short left it, and the next launch removes it"
+                 : "the ledger does not know this file");
     }
 }
 
@@ -332,9 +322,10 @@ static int check_partial(struct verification *check, char name[64], bool busy) {
     }
     status = digest_file(path, hex, check->err);
     if (status == STATUS_DATA || (status == STATUS_OK && strcmp(hex, partial.sha256) != 0)) {
-        note(check,
-             "shards/%s: the partial shard of a clean stop is missing or changed (it will be computed again)",
-             name);
+        verify_say(
+            &check->to, VERIFY_NOTE,
+            "shards/%s: the partial shard of a clean stop is missing or changed (it will be computed again)",
+            name);
         status = STATUS_OK;
     }
     return status;
@@ -348,12 +339,14 @@ static int check_totals(struct verification *check) {
     TRY(ledger_survey(check->ledger, &survey, &found, check->err));
     uint64_t known = totals.done + totals.failed + totals.skipped;
     if (totals.finished && found && known != survey.problems) {
-        say(check, "the run is finished, and %" PRIu64 " of %" PRIu64 " problems are accounted for", known,
-            survey.problems);
+        verify_say(&check->to, VERIFY_FAULT,
+                   "the run is finished, and %" PRIu64 " of %" PRIu64 " problems are accounted for", known,
+                   survey.problems);
     }
-    if (totals.done != check->report->problems) {
-        say(check, "%" PRIu64 " problems are done in the ledger, its shards hold %" PRIu64, totals.done,
-            check->report->problems);
+    if (totals.done != check->to.report->problems) {
+        verify_say(&check->to, VERIFY_FAULT,
+                   "%" PRIu64 " problems are done in the ledger, its shards hold %" PRIu64, totals.done,
+                   check->to.report->problems);
     }
     return STATUS_OK;
 }
@@ -365,16 +358,17 @@ static int check_ledger(struct verification *check, bool busy) {
     // The chain comes first: a link names the shard at fault, which the page check cannot.
     int status;
     TRY_TO(done, status = as_finding(check, ledger_check_chain(check->ledger, check->err)));
-    if (check->report->faults == 0) {
+    if (check->to.report->faults == 0) {
         TRY_TO(done, status = as_finding(check, ledger_check_totals(check->ledger, check->err)));
     }
     TRY_TO(done, status = file_size(ledger_path(check->ledger), &bytes, check->err));
 done:
-    if (status != STATUS_OK || check->report->faults > 0) {
+    if (status != STATUS_OK || check->to.report->faults > 0) {
         return status;
     }
     if (busy && bytes > PAGES_MOST) {
-        note(check, "the ledger's pages were not checked, which would keep the run from its commits");
+        verify_say(&check->to, VERIFY_NOTE,
+                   "the ledger's pages were not checked, which would keep the run from its commits");
         return STATUS_OK;
     }
     return as_finding(check, ledger_check_pages(check->ledger, check->err));
@@ -395,21 +389,20 @@ done:
 
 int verify_run(const char *folder, verify_tell tell, void *context, struct verify_report *report,
                struct error *err) {
-    struct verification check = {
-        .folder = folder, .tell = tell, .context = context, .report = report, .err = err};
+    struct verification check = {.folder = folder, .to = {tell, context, report}, .err = err};
     struct buffer names = {0};
     *report = (struct verify_report){0};
     bool busy = run_folder_busy(folder);
     int status;
     TRY_TO(done, status = list_names(&names, folder, err));
     if (busy && folder_content_lacks_ledger(folder)) {
-        note(&check, "the runner at work has recorded nothing yet");
+        verify_say(&check.to, VERIFY_NOTE, "the runner at work has recorded nothing yet");
         goto done;
     }
     TRY_TO(done, status = ledger_open_read(&check.ledger, folder, err));
     if (ledger_elsewhere(check.ledger)[0] != 0) {
-        note(&check, "%s, or was killed there: what was acknowledged before is checked",
-             ledger_elsewhere(check.ledger));
+        verify_say(&check.to, VERIFY_NOTE, "%s, or was killed there: what was acknowledged before is checked",
+                   ledger_elsewhere(check.ledger));
         busy = true;
     }
     TRY_TO(done, status = check_all(&check, &names, busy));

@@ -24,6 +24,16 @@ enum verify_kind { VERIFY_FAULT, VERIFY_NOTE };
 
 typedef void (*verify_tell)(void *context, enum verify_kind kind, const char *line);
 
+struct verify_listener {
+    verify_tell tell;
+    void *context;
+    struct verify_report *report;
+};
+
+// Gives the listener a line, in which nothing but text is left, and counts it.
+void verify_say(const struct verify_listener *to, enum verify_kind kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 // Calls `tell` with one line for everything wrong (shard, problem, what) or worth a note. What is checked is
 // what the ledger acknowledged at the moment it was opened, though the run goes on. Returns STATUS_OK when
 // the check could be made (look at report->faults), STATUS_DATA when there is no ledger to check against.

@@ -1,12 +1,11 @@
 #include "checkpoints/verify_set.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/id_set.h"
-#include "base/printable.h"
 #include "base/size.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/survey_file.h"
@@ -16,27 +15,10 @@ enum { TWICE_SHOWN = 10 };
 struct set_check {
     const struct run_list *list;
     const struct survey_file *survey; // that of the parts; NULL: there is none to hold them against
-    verify_tell tell;
-    void *context;
-    struct verify_report *report;
+    struct verify_listener to;
     struct verify_set_report *set;
     struct error *err;
 };
-
-static void say(struct set_check *check, enum verify_kind kind, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static void say(struct set_check *check, enum verify_kind kind, const char *format, ...) {
-    char text[2048];
-    char line[2 * sizeof text];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    printable(line, sizeof line, text);
-    *(kind == VERIFY_FAULT ? &check->report->faults : &check->report->notes) += 1;
-    check->tell(check->context, kind, line);
-}
 
 // ---- which rows the parts have ----
 
@@ -48,18 +30,16 @@ static void describe_rows(char out[64], uint64_t first, uint64_t end) {
     }
 }
 
-static void check_share(struct set_check *check, size_t index) {
+static void check_share(struct set_check *check, size_t index, uint64_t first, uint64_t end) {
     const struct run_list_member *member = &check->list->members[index];
     char has[64];
     char given[64];
-    uint64_t first;
-    uint64_t end;
-    survey_file_part(check->survey, index, check->list->parts, &first, &end);
     describe_rows(has, member->first, member->end);
     describe_rows(given, first, end);
     if (strcmp(has, given) != 0) {
-        say(check, VERIFY_FAULT, "part %zu/%" PRIu64 " has %s of the query, the survey gives it %s", index,
-            check->list->parts, has, given);
+        verify_say(&check->to, VERIFY_FAULT,
+                   "part %zu/%" PRIu64 " has %s of the query, the survey gives it %s", index,
+                   check->list->parts, has, given);
     }
 }
 
@@ -75,26 +55,30 @@ static void check_neighbours(struct set_check *check) {
             continue;
         }
         if (member->first < end || (member->first > end && !missing)) {
-            say(check, VERIFY_FAULT,
-                "part %zu/%" PRIu64 " has the query's rows from %" PRIu64
-                " on, and the parts before it end with row %" PRIu64,
-                i, list->parts, member->first, end);
+            verify_say(&check->to, VERIFY_FAULT,
+                       "part %zu/%" PRIu64 " has the query's rows from %" PRIu64
+                       " on, and the parts before it end with row %" PRIu64,
+                       i, list->parts, member->first, end);
         }
         end = member->end;
         missing = false;
     }
 }
 
-static void check_rows(struct set_check *check) {
+static int check_rows(struct set_check *check) {
+    uint64_t *begins;
     if (check->survey == NULL) {
         check_neighbours(check);
-        return;
+        return STATUS_OK;
     }
+    TRY(survey_file_parts(check->survey, check->list->parts, &begins, check->err));
     for (size_t i = 0; i < check->list->count; i++) {
         if (check->list->members[i].begun) {
-            check_share(check, i);
+            check_share(check, i, begins[i], begins[i + 1]);
         }
     }
+    free(begins);
+    return STATUS_OK;
 }
 
 // ---- the problems of all parts, in the order of the query ----
@@ -129,9 +113,9 @@ static int take_id(void *context, const struct ledger_problem *problem) {
 static int tell_twice(void *context, const char *id, size_t size, uint64_t part) {
     struct walk *walk = context;
     if (++walk->twice <= TWICE_SHOWN) {
-        say(walk->check, VERIFY_FAULT,
-            "part %" PRIu64 "/%" PRIu64 ": problem '%.*s' is in a part before it, too", part,
-            walk->check->list->parts, (int)size_min(size, 200), id);
+        verify_say(&walk->check->to, VERIFY_FAULT,
+                   "part %" PRIu64 "/%" PRIu64 ": problem '%.*s' is in a part before it, too", part,
+                   walk->check->list->parts, (int)size_min(size, 200), id);
     }
     return STATUS_OK;
 }
@@ -150,8 +134,10 @@ static int walk_part(struct walk *walk, int (*each)(void *context, const struct 
 done:
     ledger_close(ledger);
     if (status == STATUS_DATA) {
-        say(check, VERIFY_FAULT, "part %zu/%" PRIu64 ": %s", walk->part, check->list->parts,
-            check->err->message);
+        if (walk->seen == NULL) { // the first walk of two
+            verify_say(&check->to, VERIFY_FAULT, "part %zu/%" PRIu64 ": %s", walk->part, check->list->parts,
+                       check->err->message);
+        }
         *finished = false;
         return STATUS_OK;
     }
@@ -164,13 +150,13 @@ static void check_count(struct walk *walk, bool finished) {
     uint64_t rows = member->end - member->first;
     bool whole = walk->outside == 0 && walk->problems == rows;
     if (walk->outside > 0) {
-        say(check, VERIFY_FAULT,
-            "part %zu/%" PRIu64 ": %" PRIu64 " of its problems are of rows that are not its own", walk->part,
-            check->list->parts, walk->outside);
+        verify_say(&check->to, VERIFY_FAULT,
+                   "part %zu/%" PRIu64 ": %" PRIu64 " of its problems are of rows that are not its own",
+                   walk->part, check->list->parts, walk->outside);
     } else if (finished && !whole) {
-        say(check, VERIFY_FAULT,
-            "part %zu/%" PRIu64 " is finished, and has %" PRIu64 " problems of %" PRIu64 " rows", walk->part,
-            check->list->parts, walk->problems, rows);
+        verify_say(&check->to, VERIFY_FAULT,
+                   "part %zu/%" PRIu64 " is finished, and has %" PRIu64 " problems of %" PRIu64 " rows",
+                   walk->part, check->list->parts, walk->problems, rows);
     }
     check->set->recorded += walk->problems;
     check->set->finished += finished && whole;
@@ -208,7 +194,8 @@ static int find_twice(struct set_check *check) {
     }
     TRY_TO(done, status = id_set_repeated(&seen, tell_twice, &walk, check->err));
     if (walk.twice > TWICE_SHOWN) {
-        say(check, VERIFY_FAULT, "%" PRIu64 " more problems are in two parts", walk.twice - TWICE_SHOWN);
+        verify_say(&check->to, VERIFY_FAULT, "%" PRIu64 " more problems are in two parts",
+                   walk.twice - TWICE_SHOWN);
     }
 done:
     id_set_close(&seen);
@@ -220,16 +207,16 @@ done:
 static int check_ids(struct set_check *check) {
     const struct run_list *list = check->list;
     char hex[DIGEST_HEX];
-    uint64_t faults = check->report->faults;
+    uint64_t faults = check->to.report->faults;
     TRY(hash_ids(check, hex));
     bool all = check->set->surveyed && check->set->finished == list->count &&
-               check->report->faults == faults && check->set->recorded == check->survey->blocks.rows;
+               check->to.report->faults == faults && check->set->recorded == check->survey->blocks.rows;
     if (all && strcmp(hex, check->survey->ids_sha256) == 0) {
         check->set->proven = true;
         return STATUS_OK;
     }
     if (all) {
-        say(check, VERIFY_FAULT, "the ids of the parts are not those that the survey found");
+        verify_say(&check->to, VERIFY_FAULT, "the ids of the parts are not those that the survey found");
     }
     return find_twice(check);
 }
@@ -245,18 +232,19 @@ static int read_survey(struct set_check *check, struct survey_file *survey) {
     TRY(path_join(path, sizeof path, list->set, RUN_SET_SURVEY, check->err));
     int status = survey_file_read(survey, path, &found, check->err);
     if (status == STATUS_DATA) {
-        say(check, VERIFY_FAULT, "%s", check->err->message);
+        verify_say(&check->to, VERIFY_FAULT, "%s", check->err->message);
         return STATUS_OK;
     }
     TRY(status);
     if (!found) {
-        say(check, VERIFY_NOTE, "%s is missing: whether all problems are there cannot be told", path);
+        verify_say(&check->to, VERIFY_NOTE, "%s is missing: whether all problems are there cannot be told",
+                   path);
         return STATUS_OK;
     }
     if (of_parts != NULL && strcmp(of_parts, survey->sha256) != 0) {
-        say(check, VERIFY_FAULT,
-            "%s is another survey than that of the parts (SHA-256 %.16s..., theirs %.16s...)", path,
-            survey->sha256, of_parts);
+        verify_say(&check->to, VERIFY_FAULT,
+                   "%s is another survey than that of the parts (SHA-256 %.16s..., theirs %.16s...)", path,
+                   survey->sha256, of_parts);
         return STATUS_OK;
     }
     check->survey = survey;
@@ -266,15 +254,14 @@ static int read_survey(struct set_check *check, struct survey_file *survey) {
 
 int verify_set(const struct run_list *list, verify_tell tell, void *context, struct verify_report *report,
                struct verify_set_report *set, struct error *err) {
-    struct set_check check = {
-        .list = list, .tell = tell, .context = context, .report = report, .set = set, .err = err};
+    struct set_check check = {.list = list, .to = {tell, context, report}, .set = set, .err = err};
     struct survey_file survey = {0};
     int status = STATUS_OK;
     *set = (struct verify_set_report){0};
     if (list->set[0] != 0) {
         TRY_TO(done, status = read_survey(&check, &survey));
     }
-    check_rows(&check);
+    TRY_TO(done, status = check_rows(&check));
     status = check_ids(&check);
 done:
     survey_file_destroy(&survey);

@@ -495,20 +495,14 @@ static const char *system_among(const char *path, const struct file_system *syst
 
 const char *file_network_system(const char *path) {
     static const struct file_system systems[] = {
-        {0x6969, "nfs"},        {0xFF534D42, "cifs"},   {0xFE534D42, "smb2"}, {0x517B, "smb"},
-        {0x00C36400, "ceph"},   {0x0BD00BD0, "lustre"}, {0x01021997, "9p"},   {0x47504653, "gpfs"},
-        {0x19830326, "beegfs"}, {0x5346414F, "afs"}};
-    static const char *const types[] = {
-        "9p",   "nfs",    "nfs4", "cifs",       "smb3",           "ceph",           "lustre",
-        "gpfs", "beegfs", "afs",  "fuse.sshfs", "fuse.glusterfs", "fuse.ceph-fuse", "fuse.s3fs"};
+        {0x6969, "nfs"},         {0xFF534D42, "cifs"},   {0xFE534D42, "smb2"}, {0x517B, "smb"},
+        {0x00C36400, "ceph"},    {0x0BD00BD0, "lustre"}, {0x01021997, "9p"},   {0x47504653, "gpfs"},
+        {0x19830326, "beegfs"},  {0x5346414F, "afs"},    {0x6B414653, "afs"},  {0x7461636F, "ocfs2"},
+        {0x20030528, "orangefs"}};
     char type[MOUNT_TYPE];
     mount_type(type, path);
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        if (strcmp(type, types[i]) == 0) {
-            return types[i];
-        }
-    }
-    return system_among(path, systems, sizeof systems / sizeof systems[0]);
+    const char *network = mount_network(type);
+    return network != NULL ? network : system_among(path, systems, sizeof systems / sizeof systems[0]);
 }
 
 const char *file_kernel_system(const char *path) {

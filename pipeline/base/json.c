@@ -108,3 +108,23 @@ int json_get_string(const json_t *object, const char *key, const char **out, str
     *out = json_string_value(value);
     return STATUS_OK;
 }
+
+// ---- values to be printed ----
+
+json_t *json_count(uint64_t value) {
+    return json_integer((json_int_t)value);
+}
+
+json_t *json_count_if(bool known, uint64_t value) {
+    return known ? json_count(value) : json_null();
+}
+
+json_t *json_real_if(bool known, double value) {
+    json_t *real = known ? json_real(value) : NULL;
+    return real != NULL ? real : json_null();
+}
+
+json_t *json_text_if(bool known, const char *text) {
+    json_t *value = known ? json_string(text) : NULL;
+    return value != NULL ? value : json_null();
+}

@@ -39,6 +39,13 @@ int json_get_boolean(const json_t *object, const char *key, bool *out, struct er
 int json_get_string(const json_t *object, const char *key, const char **out,
                     struct error *err); // owned by the object
 
+// New values to be printed: NULL when memory is out, which json_pack takes as its own failure. null where the
+// value is not known, or is none: NaN, text that is not UTF-8.
+json_t *json_count(uint64_t value);
+json_t *json_count_if(bool known, uint64_t value);
+json_t *json_real_if(bool known, double value);
+json_t *json_text_if(bool known, const char *text);
+
 // The member, or NULL when it is missing or null.
 json_t *json_member(const json_t *object, const char *key);
 

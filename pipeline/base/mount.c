@@ -33,3 +33,18 @@ void mount_type(char out[MOUNT_TYPE], const char *path) {
         fclose(mounts);
     }
 }
+
+const char *mount_network(const char *type) {
+    static const char *const types[] = {
+        "9p",           "nfs",      "nfs4",           "cifs",         "smb3",
+        "ceph",         "lustre",   "gpfs",           "beegfs",       "afs",
+        "auristorfs",   "coda",     "ocfs2",          "orangefs",     "panfs",
+        "virtiofs",     "wekafs",   "fuse.ceph-fuse", "fuse.gcsfuse", "fuse.glusterfs",
+        "fuse.juicefs", "fuse.mfs", "fuse.rclone",    "fuse.s3fs",    "fuse.sshfs"};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (strcmp(type, types[i]) == 0) {
+            return types[i];
+        }
+    }
+    return NULL;
+}

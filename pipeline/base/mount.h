@@ -12,6 +12,12 @@ enum { MOUNT_TYPE = 32 };
 // own).
 void mount_type(char out[MOUNT_TYPE], const char *path);
 
+// The type itself, when it is of a network file system: one of which another machine has the disk, or keeps
+// locks that this one does not see; NULL: it is none, or not known. OCFS2 is one, whose locks of byte ranges
+// stay on each machine in its own cluster stack; GFS2, with the locks of all machines on the disk that they
+// share, is none.
+const char *mount_network(const char *type);
+
 // The type in a line of /proc/self/mountinfo; false when the line is of another device.
 bool mount_parse(char out[MOUNT_TYPE], const char *line, dev_t device);
 

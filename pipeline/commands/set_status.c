@@ -159,24 +159,6 @@ void set_status_line(FILE *out, const struct set_snapshot *snapshot) {
 
 // ---- JSON ----
 
-static json_t *number(uint64_t value) {
-    return json_integer((json_int_t)value);
-}
-
-static json_t *number_if(bool known, uint64_t value) {
-    return known ? number(value) : json_null();
-}
-
-static json_t *real_if(bool known, double value) {
-    json_t *real = known ? json_real(value) : NULL;
-    return real != NULL ? real : json_null();
-}
-
-static json_t *text_or_null(const char *text) {
-    json_t *value = text == NULL || text[0] == 0 ? NULL : json_string(text);
-    return value != NULL ? value : json_null();
-}
-
 static const char *json_name(enum part_state state) {
     return state == PART_NEW ? "new" : part_state_name(state);
 }
@@ -189,23 +171,24 @@ static json_t *describe_part(const struct set_snapshot *snapshot, size_t index, 
     return json_pack(
         "{s:I, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o, s:o}, s:{s:I, s:o}, s:o, s:o, "
         "s:{s:I, s:I, s:I}, s:s}",
-        "part", (json_int_t)index, "folder", text_or_null(member->folder), "state", json_name(part->state),
-        "host", text_or_null(part->host), "process", number_if(part->host[0] != 0, (uint64_t)part->process),
-        "exit_code", number_if(part->exit_code >= 0, (uint64_t)part->exit_code), "reason",
-        text_or_null(part->reason), "first_row", number_if(has_rows, member->first), "last_row",
-        number_if(has_rows, member->end - 1), "problems", "total",
-        number_if(part->has_survey, part->problems), "done", number(totals->done), "failed",
-        number(totals->failed), "skipped", number(totals->skipped), "tokens", "done",
-        (json_int_t)part->tokens, "total", number_if(part->has_survey, part->tokens_total),
-        "tokens_per_second", json_real(part->rate), "seconds_remaining", real_if(part->has_eta, part->eta),
-        "shards", "count", (json_int_t)totals->shards, "bytes", (json_int_t)totals->bytes, "rows",
-        (json_int_t)totals->rows, "command", command);
+        "part", (json_int_t)index, "folder", json_text_if(member->folder[0] != 0, member->folder), "state",
+        json_name(part->state), "host", json_text_if(part->host[0] != 0, part->host), "process",
+        json_count_if(part->host[0] != 0, (uint64_t)part->process), "exit_code",
+        json_count_if(part->exit_code >= 0, (uint64_t)part->exit_code), "reason",
+        json_text_if(part->reason[0] != 0, part->reason), "first_row", json_count_if(has_rows, member->first),
+        "last_row", json_count_if(has_rows, member->end - 1), "problems", "total",
+        json_count_if(part->has_survey, part->problems), "done", json_count(totals->done), "failed",
+        json_count(totals->failed), "skipped", json_count(totals->skipped), "tokens", "done",
+        (json_int_t)part->tokens, "total", json_count_if(part->has_survey, part->tokens_total),
+        "tokens_per_second", json_real(part->rate), "seconds_remaining",
+        json_real_if(part->has_eta, part->eta), "shards", "count", (json_int_t)totals->shards, "bytes",
+        (json_int_t)totals->bytes, "rows", (json_int_t)totals->rows, "command", command);
 }
 
 static json_t *describe_states(const struct set_snapshot *snapshot) {
     json_t *states = json_object();
     for (int i = 0; i < PART_STATES; i++) {
-        json_object_set_new(states, json_name((enum part_state)i), number(snapshot->states[i]));
+        json_object_set_new(states, json_name((enum part_state)i), json_count(snapshot->states[i]));
     }
     return states;
 }
@@ -216,17 +199,18 @@ static json_t *describe(const struct set_snapshot *snapshot, json_t *parts) {
     return json_pack(
         "{s:i, s:o, s:I, s:I, s:b, s:o, s:{s:o, s:I, s:I, s:I, s:o, s:I, s:I}, s:{s:I, s:o, s:b}, s:f, "
         "s:{s:o, s:o}, s:o, s:I, s:{s:I, s:I, s:I}, s:o}",
-        "set_version", 1, "folder", text_or_null(snapshot->list.set), "time", (json_int_t)snapshot->now,
-        "count", (json_int_t)snapshot->list.parts, "finished", (int)totals->finished, "states",
-        describe_states(snapshot), "problems", "total", number_if(problems, snapshot->problems), "done",
-        (json_int_t)totals->done, "failed", (json_int_t)totals->failed, "skipped",
-        (json_int_t)totals->skipped, "remaining", number_if(problems, remaining(snapshot)), "truncated",
-        (json_int_t)totals->truncated, "transient", (json_int_t)snapshot->transient, "tokens", "done",
-        (json_int_t)snapshot->tokens, "total", number_if(has_total(snapshot), snapshot->tokens_total),
-        "estimated", !snapshot->has_tokens && snapshot->has_estimate, "tokens_per_second", snapshot->rate,
-        "seconds_remaining", "slowest", real_if(snapshot->has_slowest, snapshot->slowest), "all",
-        real_if(snapshot->has_all, snapshot->all), "last_checkpoint",
-        number_if(totals->last_commit != 0, (uint64_t)totals->last_commit), "overflowed",
+        "set_version", 1, "folder", json_text_if(snapshot->list.set[0] != 0, snapshot->list.set), "time",
+        (json_int_t)snapshot->now, "count", (json_int_t)snapshot->list.parts, "finished",
+        (int)totals->finished, "states", describe_states(snapshot), "problems", "total",
+        json_count_if(problems, snapshot->problems), "done", (json_int_t)totals->done, "failed",
+        (json_int_t)totals->failed, "skipped", (json_int_t)totals->skipped, "remaining",
+        json_count_if(problems, remaining(snapshot)), "truncated", (json_int_t)totals->truncated, "transient",
+        (json_int_t)snapshot->transient, "tokens", "done", (json_int_t)snapshot->tokens, "total",
+        json_count_if(has_total(snapshot), snapshot->tokens_total), "estimated",
+        !snapshot->has_tokens && snapshot->has_estimate, "tokens_per_second", snapshot->rate,
+        "seconds_remaining", "slowest", json_real_if(snapshot->has_slowest, snapshot->slowest), "all",
+        json_real_if(snapshot->has_all, snapshot->all), "last_checkpoint",
+        json_count_if(totals->last_commit != 0, (uint64_t)totals->last_commit), "overflowed",
         (json_int_t)totals->overflowed, "shards", "count", (json_int_t)totals->shards, "bytes",
         (json_int_t)totals->bytes, "rows", (json_int_t)totals->rows, "parts", parts);
 }

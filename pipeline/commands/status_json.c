@@ -17,35 +17,17 @@ json_t *status_residency(const struct run_snapshot *snapshot) {
                : json_null();
 }
 
-static json_t *number(uint64_t value) {
-    return json_integer((json_int_t)value);
-}
-
-static json_t *number_if(bool known, uint64_t value) {
-    return known ? number(value) : json_null();
-}
-
-static json_t *real_if(bool known, double value) {
-    json_t *real = known ? json_real(value) : NULL;
-    return real != NULL ? real : json_null();
-}
-
-static json_t *text_or_null(const char *text) {
-    json_t *value = text == NULL ? NULL : json_string(text);
-    return value != NULL ? value : json_null();
-}
-
 static json_t *describe_launch(bool known, const struct ledger_launch_record *launch) {
     if (!known) {
         return json_null();
     }
     bool ended = launch->ended != 0;
-    return json_pack("{s:o, s:o, s:I, s:i, s:I, s:o, s:o, s:o}", "number", number(launch->epoch), "host",
-                     text_or_null(launch->host), "process", (json_int_t)launch->process, "threads",
+    return json_pack("{s:o, s:o, s:I, s:i, s:I, s:o, s:o, s:o}", "number", json_count(launch->epoch), "host",
+                     json_text_if(true, launch->host), "process", (json_int_t)launch->process, "threads",
                      launch->threads, "started", (json_int_t)launch->started, "ended",
-                     number_if(ended, (uint64_t)launch->ended), "exit_code",
+                     json_count_if(ended, (uint64_t)launch->ended), "exit_code",
                      ended ? json_integer(launch->exit_code) : json_null(), "reason",
-                     ended ? text_or_null(launch->reason) : json_null());
+                     json_text_if(ended, launch->reason));
 }
 
 static json_t *describe_fill(const struct run_snapshot *snapshot) {
@@ -53,7 +35,7 @@ static json_t *describe_fill(const struct run_snapshot *snapshot) {
         return json_null();
     }
     struct fill fill = fill_of(snapshot->filled_tokens, snapshot->filled_shapes, snapshot->batch_tokens);
-    return json_pack("{s:o, s:o}", "device_tokens", number(fill.device_tokens), "share",
+    return json_pack("{s:o, s:o}", "device_tokens", json_count(fill.device_tokens), "share",
                      json_real(fill.share));
 }
 
@@ -67,36 +49,38 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         "s:{s:o, s:o},"
         " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o, "
         "s:o, s:{s:o, s:o, s:o, s:o}, s:o, s:o, s:o, s:o, s:o, s:o}",
-        "status_version", 1, "folder", text_or_null(folder), "time", (json_int_t)snapshot->now, "state",
+        "status_version", 1, "folder", json_text_if(true, folder), "time", (json_int_t)snapshot->now, "state",
         run_state_name(snapshot->state), "finished", (int)totals->finished, "launch",
         describe_launch(snapshot->launches > 0, &snapshot->launch), "stage",
-        live ? text_or_null(progress->stage) : json_null(), "problems", "total",
-        number_if(survey, snapshot->survey.problems), "done", number(totals->done), "failed",
-        number(totals->failed), "skipped", number(totals->skipped), "remaining",
-        number_if(survey, snapshot->remaining), "truncated", number(totals->truncated), "batches", "done",
-        number(snapshot->batches), "total", number_if(survey, snapshot->planned_batches), "tokens", "done",
-        number(snapshot->tokens), "total", number_if(survey, snapshot->survey.tokens), "tokens_per_second",
-        "now", real_if(live, snapshot->state == RUN_RUNNING ? progress->tokens_per_second : 0), "overall",
-        real_if(snapshot->overall_rate > 0, snapshot->overall_rate), "seconds", "elapsed",
-        json_real(snapshot->elapsed), "remaining", real_if(snapshot->has_eta, snapshot->eta),
-        "last_checkpoint", number_if(totals->last_commit != 0, (uint64_t)totals->last_commit), "overflowed",
-        number(totals->overflowed), "shards", "count", number(totals->shards), "bytes", number(totals->bytes),
-        "rows", number(totals->rows), "disk", "free_bytes", number(snapshot->disk_free), "planned_bytes",
-        number_if(snapshot->has_planned, snapshot->planned), "drift", "state",
-        live ? text_or_null(progress->drift) : json_null(), "score", real_if(live, progress->score),
-        "memory_bytes", number_if(live, progress->memory_bytes), "updated",
-        number_if(live, (uint64_t)progress->updated), "device",
+        json_text_if(live, progress->stage), "problems", "total",
+        json_count_if(survey, snapshot->survey.problems), "done", json_count(totals->done), "failed",
+        json_count(totals->failed), "skipped", json_count(totals->skipped), "remaining",
+        json_count_if(survey, snapshot->remaining), "truncated", json_count(totals->truncated), "batches",
+        "done", json_count(snapshot->batches), "total", json_count_if(survey, snapshot->planned_batches),
+        "tokens", "done", json_count(snapshot->tokens), "total",
+        json_count_if(survey, snapshot->survey.tokens), "tokens_per_second", "now",
+        json_real_if(live, snapshot->state == RUN_RUNNING ? progress->tokens_per_second : 0), "overall",
+        json_real_if(snapshot->overall_rate > 0, snapshot->overall_rate), "seconds", "elapsed",
+        json_real(snapshot->elapsed), "remaining", json_real_if(snapshot->has_eta, snapshot->eta),
+        "last_checkpoint", json_count_if(totals->last_commit != 0, (uint64_t)totals->last_commit),
+        "overflowed", json_count(totals->overflowed), "shards", "count", json_count(totals->shards), "bytes",
+        json_count(totals->bytes), "rows", json_count(totals->rows), "disk", "free_bytes",
+        json_count(snapshot->disk_free), "planned_bytes",
+        json_count_if(snapshot->has_planned, snapshot->planned), "drift", "state",
+        json_text_if(live, progress->drift), "score", json_real_if(live, progress->score), "memory_bytes",
+        json_count_if(live, progress->memory_bytes), "updated",
+        json_count_if(live, (uint64_t)progress->updated), "device",
         live && progress->device.known != 0 ? device_figures_json(&progress->device) : json_null(),
-        "cpu_paths", snapshot->cpu_paths.size > 0 ? text_or_null(snapshot->cpu_paths.data) : json_null(),
-        "residency", status_residency(snapshot), "refused",
-        describe_launch(snapshot->refused, &snapshot->refusal), "retry", "transient",
-        number(snapshot->failures.transient), "tried", number(snapshot->failures.tried), "succeeded",
-        number(snapshot->failures.succeeded), "waiting", number(snapshot->failures.waiting), "fill",
-        describe_fill(snapshot), "prediction", predicted_json(&snapshot->predicted), "weights",
-        snapshot->weights.size > 0 ? text_or_null(snapshot->weights.data) : json_null(), "adapter",
-        snapshot->adapter.size > 0 ? text_or_null(snapshot->adapter.data) : json_null(), "devices",
+        "cpu_paths", json_text_if(snapshot->cpu_paths.size > 0, snapshot->cpu_paths.data), "residency",
+        status_residency(snapshot), "refused", describe_launch(snapshot->refused, &snapshot->refusal),
+        "retry", "transient", json_count(snapshot->failures.transient), "tried",
+        json_count(snapshot->failures.tried), "succeeded", json_count(snapshot->failures.succeeded),
+        "waiting", json_count(snapshot->failures.waiting), "fill", describe_fill(snapshot), "prediction",
+        predicted_json(&snapshot->predicted), "weights",
+        json_text_if(snapshot->weights.size > 0, snapshot->weights.data), "adapter",
+        json_text_if(snapshot->adapter.size > 0, snapshot->adapter.data), "devices",
         device_lanes_json(snapshot->lanes, snapshot->lane_count), "elsewhere",
-        snapshot->elsewhere.size > 0 ? text_or_null(snapshot->elsewhere.data) : json_null());
+        json_text_if(snapshot->elsewhere.size > 0, snapshot->elsewhere.data));
 }
 
 int status_json_print(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool one_line,

@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/printable.h"
@@ -54,12 +55,13 @@ static uint64_t bytes_between(const struct survey_file *survey, uint64_t first, 
     return bytes;
 }
 
-static void print_parts(FILE *out, const struct survey_file *survey, uint64_t count) {
+static int print_parts(FILE *out, const struct survey_file *survey, uint64_t count, struct error *err) {
     char bytes[READABLE_TEXT];
+    uint64_t *begins;
+    TRY(survey_file_parts(survey, count, &begins, err));
     for (uint64_t i = 0; i < count; i++) {
-        uint64_t first;
-        uint64_t end;
-        survey_file_part(survey, i, count, &first, &end);
+        uint64_t first = begins[i];
+        uint64_t end = begins[i + 1];
         fprintf(out, "  part %" PRIu64 "/%" PRIu64 "  ", i, count);
         if (first == end) {
             fputs("no rows\n", out);
@@ -68,6 +70,8 @@ static void print_parts(FILE *out, const struct survey_file *survey, uint64_t co
         fprintf(out, "rows %" PRIu64 " to %" PRIu64 ", %s of text\n", first, end - 1,
                 readable_bytes(bytes_between(survey, first, end), bytes));
     }
+    free(begins);
+    return STATUS_OK;
 }
 
 static void print_survey(FILE *out, const struct surveyed *surveyed) {
@@ -100,7 +104,8 @@ static int run(struct command_context *context, struct error *err) {
     }
     display_end(&surveyed.display);
     print_survey(context->out, &surveyed);
-    print_parts(context->out, &surveyed.survey, (uint64_t)argument_integer(arguments, "--parts", 0));
+    status =
+        print_parts(context->out, &surveyed.survey, (uint64_t)argument_integer(arguments, "--parts", 0), err);
 done:
     display_end(&surveyed.display);
     survey_file_destroy(&surveyed.survey);

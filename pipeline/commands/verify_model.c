@@ -1,11 +1,9 @@
 #include "commands/verify_model.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
-#include "base/printable.h"
 #include "checkpoints/identity.h"
 #include "checkpoints/ledger.h"
 #include "model/model.h"
@@ -15,27 +13,6 @@ struct recorded_model { // what the ledger says of it; texts may be absent (data
     struct buffer path;
     struct buffer adapter;
 };
-
-struct listener {
-    verify_tell tell;
-    void *context;
-    struct verify_report *report;
-};
-
-static void say(const struct listener *to, enum verify_kind kind, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static void say(const struct listener *to, enum verify_kind kind, const char *format, ...) {
-    char text[2048];
-    char line[2 * sizeof text];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    printable(line, sizeof line, text);
-    *(kind == VERIFY_FAULT ? &to->report->faults : &to->report->notes) += 1;
-    to->tell(to->context, kind, line);
-}
 
 static int read_recorded(struct recorded_model *out, const char *folder, struct error *err) {
     struct ledger *ledger = NULL;
@@ -64,37 +41,38 @@ done:
     return status;
 }
 
-static int compare(const struct recorded_model *model, const struct listener *to, struct error *err) {
+static int compare(const struct recorded_model *model, const struct verify_listener *to, struct error *err) {
     const char *wanted = identity_get(&model->identity, "model.fingerprint");
     const char *path = model->path.data;
     const char *adapter = model->adapter.data;
     char hex[DIGEST_HEX];
     if (wanted == NULL || path == NULL) {
-        say(to, VERIFY_NOTE, "the ledger does not say yet which model the run is computed with");
+        verify_say(to, VERIFY_NOTE, "the ledger does not say yet which model the run is computed with");
         return STATUS_OK;
     }
     const char *missing = !file_exists(path)                         ? path
                           : adapter != NULL && !file_exists(adapter) ? adapter
                                                                      : NULL;
     if (missing != NULL) {
-        say(to, VERIFY_NOTE, "%s is not there: the model was not compared", missing);
+        verify_say(to, VERIFY_NOTE, "%s is not there: the model was not compared", missing);
         return STATUS_OK;
     }
     int status = hash_files(path, adapter, hex, err);
     if (status == STATUS_DATA) {
-        say(to, VERIFY_FAULT, "the model: %s", err->message);
+        verify_say(to, VERIFY_FAULT, "the model: %s", err->message);
         return STATUS_OK;
     }
     if (status == STATUS_OK && strcmp(hex, wanted) != 0) {
-        say(to, VERIFY_FAULT, "the model %s%s%s has the fingerprint %s; the run was computed with %s", path,
-            adapter == NULL ? "" : " with the adapter ", adapter == NULL ? "" : adapter, hex, wanted);
+        verify_say(to, VERIFY_FAULT, "the model %s%s%s has the fingerprint %s; the run was computed with %s",
+                   path, adapter == NULL ? "" : " with the adapter ", adapter == NULL ? "" : adapter, hex,
+                   wanted);
     }
     return status;
 }
 
 int verify_model(const char *folder, verify_tell tell, void *context, struct verify_report *report,
                  struct error *err) {
-    const struct listener to = {.tell = tell, .context = context, .report = report};
+    const struct verify_listener to = {.tell = tell, .context = context, .report = report};
     struct recorded_model model = {0};
     int status = read_recorded(&model, folder, err);
     if (status == STATUS_OK) {

@@ -12,7 +12,7 @@
 struct paged_file {
     void *data; // [size] bytes, zeroed where never written; NULL before there are any
     size_t size;
-    int descriptor; // -1 when not open
+    int descriptor; // above 0 when open: 0 is standard input
 };
 
 // Makes it under the path, at which nothing is left. STATUS_WRITE.

@@ -386,7 +386,9 @@ static int read_column(const struct source *source, int index, struct source_col
 }
 
 int source_next(struct source *source, struct row *row, bool *found, struct error *err) {
-    TRY(source_skip_to(source, source_first(source), err));
+    if (source->next < source_first(source)) {
+        TRY(source_skip_to(source, source_first(source), err));
+    }
     TRY(step(source, found, err));
     if (!*found) {
         return STATUS_OK;
@@ -413,7 +415,7 @@ int source_rewind(struct source *source, struct error *err) {
 }
 
 int source_skip_to(struct source *source, uint64_t ordinal, struct error *err) {
-    if (ordinal < source->next && ordinal != source_first(source)) {
+    if (ordinal < source->next) {
         TRY(source_rewind(source, err));
     }
     while (source->next < ordinal) {
@@ -483,6 +485,10 @@ int source_confine(struct source *source, const struct row_blocks *blocks, uint6
     source->found = end - first;
     source->bounded = first < end && !is_limited && (source->entered || end == blocks->rows);
     return source_rewind(source, err);
+}
+
+bool source_entered(const struct source *source) {
+    return source->entered;
 }
 
 void source_accept_changes(struct source *source) {

@@ -86,6 +86,9 @@ int64_t source_rowid(const struct source *source);
 int source_confine(struct source *source, const struct row_blocks *blocks, uint64_t first, uint64_t end,
                    struct error *err);
 
+// Whether it begins at its part's first row, without those before.
+bool source_entered(const struct source *source);
+
 // From now on rows of the part may be other ones than the survey's.
 void source_accept_changes(struct source *source);
 

@@ -44,10 +44,23 @@ static void this_machine_has_its_own(void **state) {
     assert_string_equal(type, "");
 }
 
+static void network_file_systems(void **state) {
+    (void)state;
+    static const char *const network[] = {"nfs4", "virtiofs", "wekafs", "fuse.juicefs", "ocfs2"};
+    static const char *const local[] = {"ext4", "xfs", "gfs2", "fuse.ntfs-3g", "fuse", ""};
+    for (size_t i = 0; i < sizeof network / sizeof network[0]; i++) {
+        assert_string_equal(mount_network(network[i]), network[i]);
+    }
+    for (size_t i = 0; i < sizeof local / sizeof local[0]; i++) {
+        assert_null(mount_network(local[i]));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(types_are_read_by_device),
         cmocka_unit_test(this_machine_has_its_own),
+        cmocka_unit_test(network_file_systems),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -161,18 +161,23 @@ static void parts_divide_the_query(void **state) {
         double heaviest = 0;
         double all = weight(&survey, 0, survey.blocks.rows, &heaviest);
         uint64_t next = 0;
+        uint64_t *begins;
+        struct error err;
+        ok(survey_file_parts(&survey, count, &begins, &err), &err);
         for (uint64_t part = 0; part < count; part++) {
             uint64_t first;
             uint64_t end;
             double ignored = 0;
             survey_file_part(&survey, part, count, &first, &end);
             assert_int_equal(first, next);
+            assert_true(begins[part] == first && begins[part + 1] == end);
             assert_true(end >= first &&
                         (first % survey.blocks.per_block == 0 || first == survey.blocks.rows));
             assert_true(weight(&survey, first, end, &ignored) <= all / (double)count + heaviest + 1e-6);
             next = end;
         }
         assert_int_equal(next, survey.blocks.rows);
+        free(begins);
         survey_file_destroy(&survey);
     }
 }

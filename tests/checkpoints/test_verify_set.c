@@ -156,6 +156,25 @@ static void other_ids(void **state) {
     fixture_folder_remove(folder);
 }
 
+// One fault, though its problems are looked for twice.
+static void a_damaged_ledger_is_told_once(void **state) {
+    (void)state;
+    char folder[PATH_SIZE];
+    char part[PATH_SIZE];
+    char path[PATH_SIZE];
+    struct error err;
+    sqlite3 *db;
+    set_make(folder);
+    part_folder(part, folder, 1, SET_PARTS);
+    ok(path_join(path, sizeof path, part, "ledger.sqlite", &err), &err);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "DROP TABLE problem", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    const struct told told = verify_one(folder);
+    has(&told, 1, "part 1/3: ");
+    fixture_folder_remove(folder);
+}
+
 static void many_doubles_are_counted(void **state) {
     (void)state;
     char folder[PATH_SIZE];
@@ -174,10 +193,15 @@ static void many_doubles_are_counted(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_whole_set),   cmocka_unit_test(an_unfinished_set),
-        cmocka_unit_test(parts_by_name), cmocka_unit_test(a_survey_that_is_no_more),
-        cmocka_unit_test(other_rows),    cmocka_unit_test(problems_of_another_part),
-        cmocka_unit_test(other_ids),     cmocka_unit_test(many_doubles_are_counted),
+        cmocka_unit_test(a_whole_set),
+        cmocka_unit_test(an_unfinished_set),
+        cmocka_unit_test(parts_by_name),
+        cmocka_unit_test(a_survey_that_is_no_more),
+        cmocka_unit_test(other_rows),
+        cmocka_unit_test(problems_of_another_part),
+        cmocka_unit_test(other_ids),
+        cmocka_unit_test(a_damaged_ledger_is_told_once),
+        cmocka_unit_test(many_doubles_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -99,6 +99,48 @@ static void test_moving(void **state) {
     source_close(source);
 }
 
+// Rows 4 to 6 of the ten, blocks of one row each.
+static struct source *confined(const char *query, struct row_block *rows) {
+    const struct row_blocks blocks = {
+        .blocks = rows, .count = 10, .rows = 10, .per_block = 1, .enters = true};
+    struct source *source = opened("ten.db", query, 0);
+    struct error err = {0};
+    for (int i = 0; i < 10; i++) {
+        rows[i] = (struct row_block){.rowid = i + 1};
+    }
+    assert_int_equal(source_confine(source, &blocks, 4, 7, &err), STATUS_OK);
+    source_accept_changes(source); // the blocks have no digests
+    return source;
+}
+
+static void test_moving_in_a_part(void **state) {
+    (void)state;
+    static const struct {
+        const char *query;
+        bool enters;
+        const char *first;
+    } queries[] = {{"SELECT n FROM t", true, "4"}, {"SELECT n FROM t ORDER BY n DESC", false, "5"}};
+    struct row_block rows[10];
+    struct error err = {0};
+    struct row row;
+    for (size_t i = 0; i < sizeof queries / sizeof queries[0]; i++) {
+        struct source *source = confined(queries[i].query, rows);
+        assert_int_equal(source_entered(source), queries[i].enters);
+        for (int pass = 0; pass < 2; pass++) {
+            assert_true(next(source, &row));
+            assert_int_equal(row.ordinal, 4);
+            check_column(&row, 0, COLUMN_INTEGER, queries[i].first, 1);
+            assert_true(next(source, &row) && next(source, &row));
+            assert_false(next(source, &row));
+            assert_int_equal(source_skip_to(source, 4, &err), STATUS_OK); // back to its first
+        }
+        assert_int_equal(source_skip_to(source, 6, &err), STATUS_OK);
+        assert_true(next(source, &row));
+        assert_int_equal(row.ordinal, 6);
+        source_close(source);
+    }
+}
+
 static void test_columns(void **state) {
     (void)state;
     size_t index = 9;
@@ -506,6 +548,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_moving),
+        cmocka_unit_test(test_moving_in_a_part),
         cmocka_unit_test(test_columns),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_selects),

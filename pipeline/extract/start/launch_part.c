@@ -158,16 +158,6 @@ int launch_part_check(struct launch *launch, struct error *err) {
 
 // ---- the parts' common identity ----
 
-static int copy_common(const struct identity *identity, struct identity *common, struct error *err) {
-    for (size_t i = 0; i < identity->count; i++) {
-        const struct identity_entry *entry = &identity->entries[i];
-        if (!run_set_is_own(entry->key)) {
-            TRY(identity_add(common, entry->key, entry->value, err));
-        }
-    }
-    return STATUS_OK;
-}
-
 int launch_part_stored(const struct launch *launch, const struct identity *now, struct identity *stored,
                        bool *found, struct error *err) {
     const struct part_of_set *part = &launch->inputs.part;
@@ -177,7 +167,7 @@ int launch_part_stored(const struct launch *launch, const struct identity *now, 
             TRY(identity_add(stored, now->entries[i].key, now->entries[i].value, err));
         }
     }
-    return part->is_shared ? copy_common(&part->shared.identity, stored, err) : STATUS_OK;
+    return part->is_shared ? run_set_copy_common(&part->shared.identity, stored, err) : STATUS_OK;
 }
 
 int launch_part_share(struct launch *launch, const struct identity *now, bool *again, struct error *err) {
@@ -193,7 +183,7 @@ int launch_part_share(struct launch *launch, const struct identity *now, bool *a
     if (strcmp(inputs->device.kind, "cpu") == 0) {
         snprintf(mine.cpu_path, sizeof mine.cpu_path, "%s", inputs->device.path);
     }
-    TRY_TO(done, status = copy_common(now, &mine.identity, err));
+    TRY_TO(done, status = run_set_copy_common(now, &mine.identity, err));
     TRY_TO(done, status = model_algorithms(inputs->model, &mine.algorithms, err));
     TRY_TO(done, status = run_set_share(part->folder, &mine, &first, err));
     part->is_shared = true;

@@ -167,9 +167,10 @@ static bool can_enter(const struct surveying *surveying, size_t number) {
                                       &inputs->watch, &err));
     TRY_TO(done, status = source_confine(source, blocks, first, end, &err));
     status = survey_digest(source, &rows, hex, &err);
-done:
+done:;
+    bool can = status == STATUS_OK && source_entered(source);
     source_close(source);
-    return status == STATUS_OK;
+    return can;
 }
 
 // A LIMIT or OFFSET of the query's own does not show in its plan, but in what it gives.
