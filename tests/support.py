@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 SOURCE = pathlib.Path(os.environ.get("STRATA_SOURCE", pathlib.Path(__file__).resolve().parent.parent))
 BUILD = pathlib.Path(os.environ.get("STRATA_BUILD", SOURCE / "build"))
@@ -125,6 +126,14 @@ class Result:
 
     def __repr__(self):
         return f"exit {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+
+def wait_for(condition):
+    """Until it holds: two minutes at most, after which it never will."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < 120
+        time.sleep(0.02)
 
 
 def strata(*arguments, environment=None, timeout=300, cwd=None, program=STRATA):

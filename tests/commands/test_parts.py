@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from support import (DATA, EMULATED, JOB, OK, STOPPED, STRATA, USAGE, WRITE, Job, clean_environment, make_problems, read_latents,
-                     strata)
+                     strata, wait_for)
 
 COUNT = 150
 
@@ -334,8 +334,7 @@ def test_stops_while_another_part_surveys(base, tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         process = subprocess.Popen([STRATA, "run", made.job.file, "--part", "0/2", "--quiet"], stderr=subprocess.PIPE,
                                    env=clean_environment())
-        while not (made.job.output / "set.json").exists():
-            pass
+        wait_for((made.job.output / "set.json").exists)
         process.send_signal(signal.SIGTERM)
         err = process.communicate(timeout=60)[1]
         assert process.returncode == STOPPED and b"stopped by SIGTERM" in err

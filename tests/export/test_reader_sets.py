@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from commands.test_parts import Set
-from strata_reader import Run
+from strata_reader import Run, ledger
 from support import Job, make_problems
 
 COUNT, PARTS = 150, 4
@@ -73,6 +73,23 @@ def test_problems_by_id_and_position(pair):
         other["p-00050"]
     with pytest.raises(IndexError):
         other[COUNT - 1]
+
+
+@pytest.mark.parametrize("at_once", [500, 7])
+def test_many_problems_by_id(pair, monkeypatch, at_once):
+    """A part is asked once for all, not for each of them."""
+    one, other = pair
+    asked = []
+    monkeypatch.setattr(ledger, "NAMES", at_once)
+    monkeypatch.setattr(ledger.Ledger, "find", lambda *_: pytest.fail("asked for one"))
+    ordinals = ledger.Ledger.ordinals
+    monkeypatch.setattr(ledger.Ledger, "ordinals", lambda self, names: asked.append(len(names)) or ordinals(self, names))
+    names = one.ids[::-1] + one.ids[3:5]
+    assert other.positions([*names, -1]).tolist() == [*range(COUNT - 2, -1, -1), 3, 4, COUNT - 2]
+    assert len(asked) == PARTS and asked == sorted(asked, reverse=True)
+    assert other.positions([]).tolist() == [] and other.positions([]).dtype == np.int64
+    with pytest.raises(KeyError, match="no finished problem 'p-00050'"):
+        other.positions(["p-00001", "p-00050"])
 
 
 def test_select(pair):

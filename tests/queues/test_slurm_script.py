@@ -4,10 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
-from support import OK, SOURCE, STOPPED, USAGE
+from support import OK, SOURCE, STOPPED, USAGE, wait_for
 
 # What Slurm says of a job after TERM: "scontrol show job".
 PREEMPTED, CANCELLED = "PreemptTime=2026-11-29T13:22:36", "PreemptTime=None"
@@ -37,11 +36,10 @@ open("started", "w")
 while True:
     time.sleep(1)'""")
     script = start_script(tmp_path, "job.yaml")
-    while not (tmp_path / "started").exists():
-        pass
+    wait_for((tmp_path / "started").exists)
     for at, name in enumerate(names):  # --signal=B:USR1 reaches the script alone, preemption every process
-        while at > 0 and not (tmp_path / "heard").exists():
-            pass
+        if at > 0:
+            wait_for((tmp_path / "heard").exists)
         if name == "SIGUSR1":
             script.send_signal(signal.SIGUSR1)
         else:
@@ -142,8 +140,7 @@ def test_a_copy_that_was_broken_off(tmp_path):
     write_program(tmp_path / "cp", '/bin/cp "$@"; touch copying; exec sleep 600')
     write_program(tmp_path / "scontrol", '[ "$1" = requeue ] || exec echo PreemptTime=2026-11-29\necho "$@" >> requeued')
     task = copying(tmp_path, model)
-    while not (tmp_path / "copying").exists():
-        time.sleep(0.01)
+    wait_for((tmp_path / "copying").exists)
     os.killpg(task.pid, signal.SIGTERM)
     assert task.wait(timeout=60) in (128 + signal.SIGTERM, STOPPED)
     assert (tmp_path / "requeued").read_text() == "requeue 7\n" and not (tmp_path / "called-7").exists()

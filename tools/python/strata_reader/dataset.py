@@ -31,7 +31,7 @@ class StrataDataset(torch.utils.data.Dataset):
                 raise KeyError(f"{path} has no hidden_states[{wanted}]; it has {self.run.layers}")
         self.dtype = dtype
         if ids is not None:
-            self.positions = np.array([self.run.position(name) for name in ids], np.int64)
+            self.positions = self.run.positions(list(ids))
         else:
             self.positions = self.run.select(where) if where is not None else range(len(self.run))
         self.run.close()

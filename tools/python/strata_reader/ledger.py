@@ -11,6 +11,7 @@ from .place import find_ledger
 FORMATS = (1, 2, 3, 4)  # what is read here is alike in all of them
 TOTALS_FORMAT = 3  # from here on sums are kept with each checkpoint
 PAGE = 16384  # problems read at a time: between pages the run's commits go on
+NAMES = 500  # ids asked for at once
 
 DONE = ("SELECT ordinal, {} FROM problem WHERE state = 0 AND +checkpoint <= :until AND ordinal > :after"
         " ORDER BY ordinal LIMIT :page")
@@ -105,7 +106,16 @@ class Ledger:
     def find(self, name):
         """(ordinal, shard, place) of the done problem with this id, or None."""
         return self._one("SELECT ordinal, shard, place FROM problem WHERE id = :id AND state = 0 AND +checkpoint <= :until",
-                         id=name.encode() if "\0" in name else name, until=self.until)
+                         id=stored(name), until=self.until)
+
+    def ordinals(self, names):
+        """(id, ordinal) of the done problems among these ids."""
+        for first in range(0, len(names), NAMES):
+            wanted = {f"id{i}": stored(name) for i, name in enumerate(names[first : first + NAMES])}
+            rows = self._rows(f"SELECT id, ordinal FROM problem WHERE id IN (:{', :'.join(wanted)}) AND state = 0 "
+                              "AND +checkpoint <= :until", until=self.until, **wanted)
+            for name, ordinal in rows:
+                yield text(name), ordinal
 
     def place(self, position):
         """(shard, place) of the done problem at this position."""
@@ -180,6 +190,11 @@ def _connect(path, is_copy):
         else:
             connection.close()
     raise OSError(f"{path} cannot be read: a runner was killed and left a journal again meanwhile; try again")
+
+
+def stored(name):
+    """An id as the ledger has it."""
+    return name.encode() if "\0" in name else name
 
 
 def text(value):
