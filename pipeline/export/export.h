@@ -4,10 +4,11 @@
 //
 // The runs are read shard after shard with one shard open and one block of rows in memory; every row's place
 // in the output is known beforehand, so any order costs the same. What is known of each problem, 104 bytes
-// and its id, lies in files without a name in the folder that is made (paged_file.h), so that memory does not
-// grow with the problems: the peak over 0.1, 1 and 4 million of them is 32, 43 and 47 MB, of which each
-// problem that is left out takes 0.6 KB. A shuffle touches the files at random: as long as they fit into
-// memory, which the kernel takes back when it is wanted elsewhere, it costs little more.
+// and its id, lies in files without a name in the folder that is made (paged_file.h), so that memory grows
+// with the shards (some 250 bytes each) and the problems that are left out (0.6 KB each), not with those that
+// are exported: the peak over 0.1, 1 and 4 million of them is 32, 43 and 47 MB. A shuffle touches the files
+// at random: as long as they fit into memory, which the kernel takes back when it is wanted elsewhere, it
+// costs little more.
 #ifndef STRATA_EXPORT_EXPORT_H
 #define STRATA_EXPORT_EXPORT_H
 

@@ -1,5 +1,6 @@
 // Hashes of weight files, kept on the machine from one launch to the next, so that a file which is as it was
-// is not hashed again: eight parts of a job on a node hash its weights once.
+// is not hashed again: of eight parts of a job on a node one hashes its weights, if it starts before the
+// others. Parts that start together, where nothing is kept yet, each hash them.
 //
 // What stands for "as it was" is the file's stamp: device, inode, size, and the times of the last change of
 // its content and of its inode, to the nanosecond. Nobody sets the second one back, as is done with the
