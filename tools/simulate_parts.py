@@ -11,7 +11,7 @@ the model, checks the survey, calibrates) and computes batches. What can happen 
   slow node   from some moment on a node is 1.5 to 3 times slower. Detected, its parts stop cleanly a little later (drift) and the
               node is drained for a while; unnoticed, it stays as it is, and so do its parts
 
-Without arguments it prints the tables of configs/README.md. Every figure is a mean over seeded repetitions; the same
+Without arguments it prints the tables of configs/parts.md. Every figure is a mean over seeded repetitions; the same
 arguments print the same figures.
 """
 import argparse

@@ -73,7 +73,7 @@ def test_the_rest_of_it(made):
     assert sum(file.stat().st_size for file in files.values()) <= MOST
     assert not [file for file in made.rglob("*") if file.is_symlink()]
     pages = [str(page.relative_to(made)) for page in made.rglob("*.md")]
-    assert {"README.md", "checkpoints/README.md", "configs/README.md", "kernels/README.md"} < set(pages)
+    assert {"README.md", "checkpoints/README.md", "configs/README.md", "configs/parts.md", "kernels/README.md"} < set(pages)
     for name in (*pages, "LICENSE", "configs/demo.yaml", "tools/gpu-check.sh", "tools/gpu_check.py", "tools/make_model.py",
                  "tools/make_problems.py"):
         assert (made / name).read_bytes() == (SOURCE / name).read_bytes()

@@ -8,7 +8,7 @@ import pytest
 
 import support
 
-PAGES = sorted([*support.SOURCE.glob("*.md"), *support.SOURCE.glob("*/README.md"), *support.SOURCE.glob("tests/*/README.md")])
+PAGES = sorted([*support.SOURCE.glob("*.md"), *support.SOURCE.glob("*/*.md"), *support.SOURCE.glob("tests/*/README.md")])
 ROOMS = ("checkpoints", "pipeline", "kernels")
 
 
