@@ -86,7 +86,7 @@ static void read_part(struct parts_progress *progress, size_t part, bool runs) {
 
 // ---- all of them ----
 
-// One reading of all rows, by the first part to run.
+// The survey, made by the first part to run.
 static void read_plan(struct parts_progress *progress) {
     struct survey_file survey = {0};
     char path[PATH_SIZE];
