@@ -121,6 +121,19 @@ void child_describe_end(char out[CHILD_END], int ended) {
     }
 }
 
+const char *child_reason(struct child *child) {
+    static const char mark[] = "strata run: ";
+    const char *reason = child_last_lines(child, 1);
+    const char *at = child->tail;
+    while ((at = strstr(at, mark)) != NULL) {
+        if (at == child->tail || at[-1] == '\n') {
+            reason = at;
+        }
+        at += sizeof mark - 1;
+    }
+    return reason;
+}
+
 const char *child_last_lines(struct child *child, size_t lines) {
     size_t at = child->tail_size;
     size_t found = 0;

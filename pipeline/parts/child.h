@@ -38,6 +38,10 @@ void child_kill(const struct child *child);
 // "was killed by signal 9 (Killed)", "ended with exit code 70"
 void child_describe_end(char out[CHILD_END], int ended);
 
+// The line that says why it ended: the first one of its last message, "strata run: ...", or its last line; up
+// to a line feed or the end. "" when it said nothing.
+const char *child_reason(struct child *child);
+
 // The last lines that it said, at most `lines`, without a line feed behind them; "" when none.
 const char *child_last_lines(struct child *child, size_t lines);
 

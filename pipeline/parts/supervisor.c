@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/process.h"
+#include "base/size.h"
 
 #define TICK 0.1
 #define LOOK_SECONDS 1.0
@@ -51,7 +52,8 @@ __attribute__((format(printf, 3, 4))) static void say(const struct supervisor *s
 // ---- the end of a process ----
 
 static void set_last_line(struct supervised *part, const char *line) {
-    snprintf(part->last_line, sizeof part->last_line, "%.*s", (int)sizeof part->last_line - 1, line);
+    snprintf(part->last_line, sizeof part->last_line, "%.*s",
+             (int)size_min(strcspn(line, "\n"), sizeof part->last_line - 1), line);
 }
 
 // A device that is not there is the slot's misfortune; any other end shows that it was there.
@@ -88,7 +90,7 @@ static void judge_part(struct supervisor *supervisor, struct slot *slot, int end
     char end[CHILD_END];
     child_describe_end(end, ended);
     part->exit_code = policy_exit_code(ended);
-    set_last_line(part, part->exit_code != 0 ? child_last_lines(&slot->child, 1) : "");
+    set_last_line(part, part->exit_code != 0 ? child_reason(&slot->child) : "");
     if (supervisor->stop != 0) { // stopped, or finished at the last moment
         part->state = part->exit_code == 0 ? SUPERVISED_ENDED : SUPERVISED_WAITING;
         return;

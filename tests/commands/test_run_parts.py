@@ -152,6 +152,16 @@ def test_progress_of_all(whole, tmp_path):
     assert re.search(r"^running +\[#+\] 100.0 %  60/60 problems  4 of 4 parts finished, 0 running$", done.err, re.M), done
 
 
+def test_a_refusal_of_several_lines(tmp_path):
+    """What is told of a failed part is why it failed, not the last line of what to do."""
+    job = Job(tmp_path, make_problems(12))
+    job.run("--parts", 2)
+    job.change(latents={"pooling": "mean"})
+    done = job.run("--parts", 2, expect=JOB)
+    told = [line for line in done.err.splitlines() if line.startswith("strata: part 0/2 failed with exit code 78: ")]
+    assert len(told) == 1 and "a different identity (latents.pooling)" in told[0], done
+
+
 def test_a_killed_part_starts_again(long, tmp_path):
     job = long.twin(tmp_path)
     process = started(job)
