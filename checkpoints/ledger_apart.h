@@ -15,6 +15,7 @@ struct ledger_apart {
     struct ledger_place place; // what the run directory says of this launch
     struct ledger_place found; // what it said before
     bool was_found;
+    bool continues; // with the ledger that `found` means, not with its copy
     bool announced;
     double due;     // monotonic seconds of the next copy
     uint64_t again; // shards, at most, that were acknowledged after the copy this launch goes on from

@@ -279,6 +279,70 @@ def test_a_folder_that_a_killed_start_left_is_taken(reference, tmp_path):
     other.check_finished(PROBLEMS, reference.shards())
 
 
+def fail_to_announce(job, *arguments):
+    """A start that the server does not let say, in the run directory, that the ledger is here now."""
+    done, _ = faults.traced(job, "rename", "--only", "out/ledger.json.tmp", "--fail", f"1:{errno.ENOSPC}", arguments=arguments)
+    assert done.code == WRITE and "make room" in done.last(), done
+
+
+def finish_elsewhere(reference, first, other):
+    """The last run of `other`, which must not remove what `first` has acknowledged."""
+    kept = first.shards()
+    other.run("--stop-after", 1, expect=STOPPED)
+    assert {name: other.shards().get(name) for name in kept} == kept
+    other.run()
+    other.check_finished(PROBLEMS, reference.shards())
+    assert other.outcomes() == reference.outcomes()
+
+
+def test_starts_that_were_never_announced_count_for_nothing(reference, tmp_path):
+    """Each counts its launch in the local ledger; then another machine goes on, with fewer launches and more shards."""
+    first = apart(reference, tmp_path)
+    first.run("--stop-after", 1, expect=STOPPED)
+    other = apart(reference, tmp_path, "node-b", first.output)
+    for _ in range(3):
+        fail_to_announce(other)
+    first.run("--stop-after", 2, expect=STOPPED)
+    assert len(first.acknowledged()) == 1
+    finish_elsewhere(reference, first, other)
+
+
+def test_a_start_that_was_never_announced_knows_no_partial_shard(reference, tmp_path):
+    """Launch and checkpoint are those of the copy, which has a partial shard of more batches."""
+    reference = reference.twin(tmp_path / "reference", run={"checkpoint_every": 50})
+    reference.run()
+    first = apart(reference, tmp_path)
+    first.run("--stop-after", 1, expect=STOPPED)
+    other = apart(reference, tmp_path, "node-b", first.output)
+    fail_to_announce(other)
+    first.run("--stop-after", 1, expect=STOPPED)
+    assert "this launch: 2 batches" in other.run().out
+    other.check_finished(PROBLEMS, reference.shards())
+
+
+def test_starts_that_were_never_announced_while_the_ledger_was_at_home(reference, tmp_path):
+    home = reference.twin(tmp_path)
+    home.run("--stop-after", 1, expect=STOPPED)
+    away = apart(reference, tmp_path, "node-a", home.output)
+    for _ in range(3):
+        fail_to_announce(away)
+    home.run("--stop-after", 2, expect=STOPPED)
+    assert len(home.acknowledged()) == 1
+    finish_elsewhere(reference, home, away)
+
+
+def test_permission_to_leave_a_ledger_behind_is_for_one_start(reference, tmp_path):
+    """The start failed; the machine that was to be left behind has the newest ledger still."""
+    first = killed_after_a_stop(reference, tmp_path)
+    other = apart(reference, tmp_path, "node-b", first.output)
+    fail_to_announce(other, "--from-copy")
+    assert "--from-copy" in other.run(expect=WRITE).last()
+    assert len(first.acknowledged()) == 1
+    first.run()
+    first.check_finished(PROBLEMS, reference.shards())
+    assert "12 done" in other.run().out
+
+
 # ---- faults
 
 def test_kill_at_every_call(reference, tmp_path):
