@@ -486,6 +486,52 @@ def test_full_servers(reference, tmp_path):
     assert WRITE in ends
 
 
+def test_a_stop_while_the_last_copy_hangs(reference, tmp_path):
+    """All is sealed, and the server does not give back the ledger's last copy: the process ends, and the same command goes on."""
+    job = apart(reference, tmp_path)
+    last = job.output / "shards" / "part-000001.h5"
+    stall = support.clean_environment(LD_PRELOAD=str(support.BUILD / "tests" / "commands_preload_stall.so"),
+                                      STALL_PATH="out/ledger.sqlite.tmp", STALL_WHEN=str(last))
+    started = job.start(environment=stall)
+    wait_for(lambda: last.exists() and list(job.output.glob("ledger.sqlite*.tmp")), started)
+    started.send_signal(signal.SIGTERM)
+    try:
+        _, said = started.communicate(timeout=100)
+    finally:
+        started.kill()
+    assert started.returncode == STOPPED and b"does not answer: ending without" in said, said
+    assert not place(job)["copied"] and len(job.acknowledged()) == 2
+    job.run()
+    job.check_finished(PROBLEMS, reference.shards())
+
+
+def test_a_part_is_finished_for_all_before_the_view_is_written(reference, tmp_path):
+    """Of two parts that end together on two machines, the later one sees both: each has its copy there when it looks."""
+    job = apart(reference, tmp_path)
+    job.run("--part", "0/2")
+    done, lines = faults.traced(job, "openat,rename", arguments=("--part", "1/2"))
+    assert done.code == OK
+    told, = [at for at, line in enumerate(lines) if " rename " in line and "part-0001-of-0002/ledger.json" in line and str(job.output) in line][1:]
+    view = [at for at, line in enumerate(lines) if "out/latents.h5." in line]
+    assert view and told < view[0], lines[told:]
+
+
+def test_parts_have_the_time_that_a_stop_takes(reference, tmp_path):
+    """Neither shard nor ledger can be read back: the time for both is waited for, and no part is killed before."""
+    job = apart(reference, tmp_path)
+    job.run("--part", "0/2")
+    opened = job.local / "part-0001-of-0002" / "shards" / "part-000000.h5.tmp"
+    stall = support.clean_environment(LD_PRELOAD=str(support.BUILD / "tests" / "commands_preload_stall.so"), STALL_PATH=".tmp",
+                                      STALL_WHEN=str(opened))
+    started = subprocess.Popen([*job.command("--parts", "2")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=stall)
+    wait_for(opened.exists, started)
+    started.send_signal(signal.SIGTERM)
+    _, said = started.communicate(timeout=100)
+    assert started.returncode == STOPPED and "the time to stop is over" not in said, said
+    job.run("--parts", "2")
+    assert strata("verify", job.output).code == OK
+
+
 def test_a_stop_while_the_server_hangs(reference, tmp_path):
     """A shard cannot be read back when the time of a stop is over: it is dropped. The ledger's copy is not, and another machine
     goes on."""
