@@ -35,7 +35,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/copy.h"
 #include "checkpoints/folder_content.h"
 #include "checkpoints/ledger_sql.h"
 
@@ -254,7 +253,7 @@ static int take_copy(struct ledger_apart *apart, struct error *err) {
     TRY(file_remove(to, err));
     TRY(remove_in(folder->ledger, "ledger.sqlite-journal", err));
     TRY(file_sync_folder(folder->ledger, err));
-    return copy_publish(from, to, NULL, err);
+    return copy_publish(from, to, NULL, NULL, err);
 }
 
 // Shards of the run directory from number `first` on.
@@ -364,6 +363,14 @@ int ledger_apart_fence(const struct ledger_apart *apart, struct error *err) {
                            now.launch, apart->folder->path, found ? now.host : "an unknown machine");
 }
 
+static int ask_fence(const void *apart, struct error *err) {
+    return ledger_apart_fence(apart, err);
+}
+
+struct copy_claim ledger_apart_claim(const struct ledger_apart *apart) {
+    return (struct copy_claim){.mark = apart->place.token, .check = ask_fence, .context = apart};
+}
+
 // ---- the end ----
 
 static int has_journal(const char *folder, bool *there, struct error *err) {
@@ -402,7 +409,8 @@ static int copy_ledger(struct ledger_apart *apart, struct error *err) {
     TRY(check_settled(apart->folder->ledger, err));
     TRY(run_folder_file(from, apart->folder->ledger, "ledger.sqlite", err));
     TRY(run_folder_file(to, apart->folder->path, "ledger.sqlite", err));
-    TRY(copy_publish(from, to, NULL, err));
+    const struct copy_claim claim = {.check = ask_fence, .context = apart};
+    TRY(copy_publish(from, to, NULL, &claim, err));
     double now = clock_seconds();
     apart->due = now + fmax(COPY_SECONDS, COPY_SHARE * (now - began));
     return STATUS_OK;

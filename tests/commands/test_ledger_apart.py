@@ -7,7 +7,6 @@ file system is the one that fails.
 import errno
 import json
 import os
-import pathlib
 import re
 import shutil
 import signal
@@ -20,6 +19,8 @@ import support
 import test_faults as faults
 from support import DATA, JOB, OK, STOPPED, WRITE, strata
 from test_faults import CHANGING, PROBLEMS, reference  # noqa: F401 (a fixture)
+
+STALL = support.BUILD / "tests" / "commands_preload_stall.so"
 
 
 def apart(reference, folder, name="node-a", output=None):
@@ -34,16 +35,10 @@ def place(job):
     return json.loads((job.output / "ledger.json").read_text())
 
 
-def at_rename(job, name, what):
-    """strace that sends the program a signal when a shard of the run directory is about to get its name."""
-    return ["strace", "-f", "-o", "/dev/null", "-P", job.output / "shards" / name, "-e", "trace=rename", "-e",
-            f"inject=rename:signal={what}"]
-
-
 def kill_in_second_shard(job, *arguments):
     """A launch that is killed when it has acknowledged one more shard than its resume would find in a copy."""
-    command = [*at_rename(job, "part-000001.h5.tmp", "SIGKILL"), *job.command(*arguments)]
-    assert subprocess.run(command, capture_output=True, timeout=120, env=support.clean_environment()).returncode != OK
+    done, _ = faults.traced(job, "rename", "--only", "out/shards/part-000001.h5.tmp", "--kill", "1", arguments=arguments)
+    assert done.code == 128 + signal.SIGKILL
     assert not place(job)["copied"]
     assert len(job.acknowledged()) == 1
 
@@ -229,27 +224,34 @@ def wait_for(condition, process):
         time.sleep(0.01)
 
 
-def test_a_runner_that_was_superseded_ends(reference, tmp_path):
-    """Without locks between machines: what the run directory says of its ledger keeps the first one out."""
+def identities(folder):
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("hangs", ["local/shards/part-000000.h5.tmp", "out/shards/part-000000.h5.tmp"], ids=["before-copying", "read-back"])
+def test_a_runner_that_was_superseded_ends(reference, tmp_path, hangs):
+    """Without locks between machines: what the run directory says of its ledger keeps the first one out, which touches nothing
+    that the other one has acknowledged."""
     first = apart(reference, tmp_path)
     first.run("--stop-after", 1, expect=STOPPED)
-    started = subprocess.Popen([*at_rename(first, "part-000000.h5.tmp", "SIGSTOP"), *first.command()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env=support.clean_environment())
+    waits = tmp_path / "waits"
+    waits.touch()
+    started = first.start(environment=support.clean_environment(LD_PRELOAD=str(STALL), STALL_PATH=hangs, STALL_WHEN=str(waits)))
     try:
-        # It stands still with its first shard renamed, which it has not acknowledged.
-        wait_for(lambda: (first.output / "shards" / "part-000000.h5").exists(), started)
+        full = first.local if hangs.startswith("local") else first.output
+        wait_for(lambda: list(full.glob("shards/part-000000.h5*.tmp")), started)
         other = apart(reference, tmp_path, "node-b", first.output)
         refused = other.run("--from-copy", expect=WRITE)
         assert "another runner is active" in refused.last()
         (first.output / "lock").unlink()
         other.run("--from-copy")
         copy = support.file_hash(other.output / "ledger.sqlite")
+        shards = identities(other.output / "shards")
     finally:
-        children = pathlib.Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
-        for child in children:
-            os.kill(int(child), signal.SIGCONT)
+        waits.unlink()
     _, said = started.communicate(timeout=60)
-    assert started.returncode == WRITE and "this runner is superseded" in said
+    assert started.returncode == WRITE, said
+    assert identities(other.output / "shards") == shards
     assert support.file_hash(other.output / "ledger.sqlite") == copy
     other.check_finished(PROBLEMS, reference.shards())
 
@@ -421,11 +423,8 @@ def test_a_copy_that_does_not_reach_the_run_directory(reference, tmp_path):
 def test_what_reads_back_otherwise_is_not_acknowledged(reference, tmp_path):
     """A server that says it has written, and has not."""
     job = apart(reference, tmp_path)
-    size = (reference.output / "shards" / "part-000000.h5").stat().st_size
-    trace = ["strace", "-f", "-o", "/dev/null", "-P", job.output / "shards" / "part-000000.h5.tmp", "-e", "trace=write", "-e",
-             f"inject=write:retval={size}:when=1"]
-    done = subprocess.run([*trace, *job.command()], capture_output=True, text=True, timeout=60, env=support.clean_environment())
-    assert done.returncode == WRITE and "reads back other bytes than were written" in done.stderr, done
+    done, _ = faults.traced(job, "write", "--lie", "write:out/shards/part-000000.h5.tmp")
+    assert done.code == WRITE and "reads back other bytes than were written" in done.last(), done
     assert job.acknowledged() == {} and list((job.output / "shards").iterdir()) == []
     assert faults.check_after(job, reference) is None
 
@@ -490,7 +489,7 @@ def test_a_stop_while_the_last_copy_hangs(reference, tmp_path):
     """All is sealed, and the server does not give back the ledger's last copy: the process ends, and the same command goes on."""
     job = apart(reference, tmp_path)
     last = job.output / "shards" / "part-000001.h5"
-    stall = support.clean_environment(LD_PRELOAD=str(support.BUILD / "tests" / "commands_preload_stall.so"),
+    stall = support.clean_environment(LD_PRELOAD=str(STALL),
                                       STALL_PATH="out/ledger.sqlite.tmp", STALL_WHEN=str(last))
     started = job.start(environment=stall)
     wait_for(lambda: last.exists() and list(job.output.glob("ledger.sqlite*.tmp")), started)
@@ -521,7 +520,7 @@ def test_parts_have_the_time_that_a_stop_takes(reference, tmp_path):
     job = apart(reference, tmp_path)
     job.run("--part", "0/2")
     opened = job.local / "part-0001-of-0002" / "shards" / "part-000000.h5.tmp"
-    stall = support.clean_environment(LD_PRELOAD=str(support.BUILD / "tests" / "commands_preload_stall.so"), STALL_PATH=".tmp",
+    stall = support.clean_environment(LD_PRELOAD=str(STALL), STALL_PATH=".tmp",
                                       STALL_WHEN=str(opened))
     started = subprocess.Popen([*job.command("--parts", "2")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=stall)
     wait_for(opened.exists, started)
@@ -536,11 +535,10 @@ def test_a_stop_while_the_server_hangs(reference, tmp_path):
     """A shard cannot be read back when the time of a stop is over: it is dropped. The ledger's copy is not, and another machine
     goes on."""
     job = apart(reference, tmp_path)
-    slow = job.output / "shards" / "part-000001.h5.tmp"
-    stall = support.clean_environment(LD_PRELOAD=str(support.BUILD / "tests" / "commands_preload_stall.so"),
-                                      STALL_PATH="out/shards/part-000001.h5.tmp", STALL_WHEN=str(slow))
+    stall = support.clean_environment(LD_PRELOAD=str(STALL), STALL_PATH="out/shards/part-000001.h5.tmp",
+                                      STALL_WHEN=str(job.local / "shards" / "part-000001.h5.tmp"))
     started = job.start(environment=stall)
-    wait_for(slow.exists, started)
+    wait_for(lambda: list(job.output.glob("shards/part-000001.h5.*.tmp")), started)
     started.send_signal(signal.SIGTERM)
     _, said = started.communicate(timeout=100)
     assert started.returncode == STOPPED, said
