@@ -28,11 +28,16 @@ static bool is_one_of(const char *name, const char *const *names, size_t count) 
     return false;
 }
 
+static bool is_token(const char *text) {
+    size_t length = LEDGER_PLACE_TOKEN - 1;
+    return strlen(text) == length && strspn(text, "0123456789abcdef") == length;
+}
+
 bool folder_content_is_aside(const char *name, bool in_shards) {
     static const char *const names[] = {"job.yaml.tmp", "latents.h5.tmp", "ledger.sqlite.tmp",
                                         LEDGER_PLACE_FILE ".tmp"};
     static const char end[] = ".tmp";
-    char base[RUN_FOLDER_NAME];
+    char base[RUN_FOLDER_NAME + LEDGER_PLACE_TOKEN];
     if (!in_shards) {
         return is_one_of(name, names, sizeof names / sizeof names[0]);
     }
@@ -43,6 +48,10 @@ bool folder_content_is_aside(const char *name, bool in_shards) {
     }
     memcpy(base, name, length - tail);
     base[length - tail] = 0;
+    char *last = strrchr(base, '.');
+    if (last != NULL && is_token(last + 1)) {
+        *last = 0;
+    }
     return is_shard(base);
 }
 

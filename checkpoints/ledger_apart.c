@@ -1,3 +1,28 @@
+// Who may have the newest ledger. ledger.json of the run directory names the last launch that was announced,
+// by a token that the launch alone has; the same file beside a local ledger (its own) says whose that is.
+//
+//  run directory says       newest                        another local ledger is
+//  nothing                  the run directory's, if any   older, or of a run that was here before
+//  T, not copied            where its own token is T, or  older, or was left behind (--from-copy)
+//                           what came before it is T
+//  T, copied                the copy; where the own       older, or began and was never announced
+//                           token is T: as far or further
+//
+// A launch goes through these steps; nothing is acknowledged before the last one:
+//
+//  1. chooses (choose). The copy is put into a local folder only after that folder's own token is a new one,
+//     which no run directory names (claim): a failure here or below leaves a ledger that is never the newest.
+//  2. gives itself a number in the local ledger (ledger_launch). That number says nothing yet: a launch that
+//     fails here counts up again with each try, and elsewhere another one gets the same number. Hence
+//     launches and checkpoints are compared only where the tokens say that one ledger came from the other.
+//  3. writes its token beside the local ledger, and there the token before it if that ledger was the newest.
+//     A failure here leaves T, not copied, with the newest ledger known by what came before it; with T,
+//     copied, the next try takes the copy, which is the same.
+//  4. writes its token into the run directory, not copied: from here on its ledger is the newest.
+//
+// At its end the copy is complete before the run directory says so: a failure in between leaves 4. A ledger
+// that comes home (come_home) does so from T, copied, or is refused; then the run directory's is the newest,
+// whatever local folders hold.
 #include "checkpoints/ledger_apart.h"
 
 #include <dirent.h>
@@ -10,15 +35,13 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/copy.h"
 #include "checkpoints/folder_content.h"
 #include "checkpoints/ledger_sql.h"
 
 #define COPY_SECONDS 60.0 // between copies of a ledger at work
 #define COPY_SHARE 50.0   // ... and at least so many times what the last one took
 
-// How far a ledger has come. Launches count before checkpoints: one that went on from a copy has a higher
-// number than any that it knows nothing of (lose_launch).
+// How far a ledger has come, compared with one that it came from or that came from it.
 struct mark {
     bool there;
     bool begun; // with the identity of a run
@@ -117,7 +140,8 @@ static int choose_by_place(struct ledger_apart *apart, struct choice *choice, bo
         choice->takes_copy = choice->leaves_lost = true;
         return STATUS_OK;
     }
-    bool is_behind_copy = !choice->local.there || !same_run || is_behind(&choice->local, &choice->copy);
+    bool is_newest = place->copied ? strcmp(choice->own.token, place->token) == 0 : is_ours;
+    bool is_behind_copy = !choice->local.there || !is_newest || is_behind(&choice->local, &choice->copy);
     choice->takes_copy = choice->copy.there && is_behind_copy;
     return STATUS_OK;
 }
@@ -131,8 +155,7 @@ static int choose_without_place(const struct ledger_apart *apart, struct choice 
     if (choice->local.begun && !is_ours) {
         return refuse_other(apart, err);
     }
-    bool is_behind_copy = !choice->local.there || !is_ours || is_behind(&choice->local, &choice->copy);
-    choice->takes_copy = choice->copy.there && is_behind_copy;
+    choice->takes_copy = choice->copy.there;
     return STATUS_OK;
 }
 
@@ -195,9 +218,11 @@ static int name_place(struct ledger_apart *apart, uint64_t launch, struct error 
     struct ledger_place *place = &apart->place;
     *place = (struct ledger_place){.launch = launch};
     TRY(ledger_place_token(place->token, err));
+    if (apart->continues) {
+        memcpy(place->previous, apart->found.token, sizeof place->previous);
+    }
     if (apart->was_found) {
         memcpy(place->run, apart->found.run, sizeof place->run);
-        memcpy(place->previous, apart->found.token, sizeof place->previous);
     } else {
         TRY(ledger_place_token(place->run, err));
     }
@@ -213,11 +238,8 @@ static int name_place(struct ledger_apart *apart, uint64_t launch, struct error 
 // A local folder that is about to get the copy is said to be this run's first: a crash in between leaves a
 // ledger that is known again.
 static int claim(struct ledger_apart *apart, struct error *err) {
-    struct ledger_place own;
     TRY(name_place(apart, 0, err));
-    own = apart->place;
-    own.previous[0] = 0;
-    return ledger_place_write(&own, apart->folder->ledger, err);
+    return ledger_place_write(&apart->place, apart->folder->ledger, err);
 }
 
 // In this order: a journal without its ledger is dropped by SQLite, one beside another ledger would spoil it.
@@ -231,7 +253,7 @@ static int take_copy(struct ledger_apart *apart, struct error *err) {
     TRY(file_remove(to, err));
     TRY(remove_in(folder->ledger, "ledger.sqlite-journal", err));
     TRY(file_sync_folder(folder->ledger, err));
-    return copy_publish(from, to, NULL, err);
+    return copy_publish(from, to, NULL, NULL, err);
 }
 
 // Shards of the run directory from number `first` on.
@@ -288,6 +310,7 @@ int ledger_apart_begin(struct ledger_apart *apart, const struct run_folder *fold
         return come_home(apart, err);
     }
     TRY(choose(apart, &choice, from_copy, err));
+    apart->continues = apart->was_found && !choice.takes_copy;
     if (choice.takes_copy) {
         TRY(take_copy(apart, err));
         log_write(log, LOG_LEVEL_INFO, "the ledger's copy in %s was put into %s", folder->path,
@@ -340,6 +363,14 @@ int ledger_apart_fence(const struct ledger_apart *apart, struct error *err) {
                            now.launch, apart->folder->path, found ? now.host : "an unknown machine");
 }
 
+static int ask_fence(const void *apart, struct error *err) {
+    return ledger_apart_fence(apart, err);
+}
+
+struct copy_claim ledger_apart_claim(const struct ledger_apart *apart) {
+    return (struct copy_claim){.mark = apart->place.token, .check = ask_fence, .context = apart};
+}
+
 // ---- the end ----
 
 static int has_journal(const char *folder, bool *there, struct error *err) {
@@ -378,7 +409,8 @@ static int copy_ledger(struct ledger_apart *apart, struct error *err) {
     TRY(check_settled(apart->folder->ledger, err));
     TRY(run_folder_file(from, apart->folder->ledger, "ledger.sqlite", err));
     TRY(run_folder_file(to, apart->folder->path, "ledger.sqlite", err));
-    TRY(copy_publish(from, to, NULL, err));
+    const struct copy_claim claim = {.check = ask_fence, .context = apart};
+    TRY(copy_publish(from, to, NULL, &claim, err));
     double now = clock_seconds();
     apart->due = now + fmax(COPY_SECONDS, COPY_SHARE * (now - began));
     return STATUS_OK;

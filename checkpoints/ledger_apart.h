@@ -5,6 +5,7 @@
 #ifndef STRATA_CHECKPOINTS_LEDGER_APART_H
 #define STRATA_CHECKPOINTS_LEDGER_APART_H
 
+#include "base/copy.h"
 #include "base/log.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/ledger_place.h"
@@ -15,6 +16,7 @@ struct ledger_apart {
     struct ledger_place place; // what the run directory says of this launch
     struct ledger_place found; // what it said before
     bool was_found;
+    bool continues; // with the ledger that `found` means, not with its copy
     bool announced;
     double due;     // monotonic seconds of the next copy
     uint64_t again; // shards, at most, that were acknowledged after the copy this launch goes on from
@@ -37,6 +39,10 @@ int ledger_apart_announce(struct ledger_apart *apart, uint64_t launch, struct er
 
 // STATUS_WRITE when another launch has said so since (invariant 1).
 int ledger_apart_fence(const struct ledger_apart *apart, struct error *err);
+
+// For copies of shards into the run directory: the fence, and a name aside that is this launch's own. After
+// ledger_apart_announce; *apart outlives it.
+struct copy_claim ledger_apart_claim(const struct ledger_apart *apart);
 
 // Copies the ledger into the run directory while the launch works, for those who look from other machines and
 // against the loss of this one; not `now`: if the last copy is a minute old, or what copying takes, fifty

@@ -19,7 +19,7 @@ enum { LEDGER_PLACE_TOKEN = 33, LEDGER_PLACE_HOST = 128 };
 struct ledger_place {
     char run[LEDGER_PLACE_TOKEN];      // of all launches
     char token[LEDGER_PLACE_TOKEN];    // of the launch
-    char previous[LEDGER_PLACE_TOKEN]; // of the launch that it came after, or empty
+    char previous[LEDGER_PLACE_TOKEN]; // of the launch whose ledger it goes on with here, or empty
     char host[LEDGER_PLACE_HOST];      // that the launch works on
     char path[PATH_SIZE];              // of the folder there, without links
     char output[PATH_SIZE];            // of the run directory, as the launch saw it

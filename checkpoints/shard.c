@@ -103,7 +103,9 @@ done:
     return STATUS_OK;
 }
 
-int shard_open_in(struct shard_writer *writer, const char *folder, struct error *err) {
+int shard_open_in(struct shard_writer *writer, const char *folder, const struct copy_claim *claim,
+                  struct error *err) {
+    writer->claim = *claim;
     return path_join(writer->open_in, sizeof writer->open_in, "", folder, err);
 }
 
@@ -261,7 +263,7 @@ static int publish(const struct shard_writer *writer, bool partial, struct shard
     if (strcmp(writer->open_in, writer->folder) == 0) {
         return file_publish(writer->aside, path, err);
     }
-    TRY(copy_publish(writer->aside, path, sealed->sha256, err));
+    TRY(copy_publish(writer->aside, path, sealed->sha256, &writer->claim, err));
     return file_remove(writer->aside, err);
 }
 

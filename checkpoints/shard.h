@@ -32,6 +32,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/copy.h"
 #include "base/digest.h"
 #include "base/dtype.h"
 #include "base/error.h"
@@ -96,7 +97,8 @@ int shard_start(struct shard_writer *writer, uint64_t number, struct error *err)
 
 // The open shard lies under `folder`/shards, on a file system of its own, from where a full one is copied.
 // Before the first shard.
-int shard_open_in(struct shard_writer *writer, const char *folder, struct error *err);
+int shard_open_in(struct shard_writer *writer, const char *folder, const struct copy_claim *claim,
+                  struct error *err);
 
 // Appends one batch. The bytes of the finished file depend only on the sequence of batches.
 int shard_append(struct shard_writer *writer, const struct shard_batch *batch, struct error *err);

@@ -13,6 +13,7 @@ struct shard_writer {
     const struct shard_layout *layout;
     char folder[PATH_SIZE];     // the run directory
     char open_in[PATH_SIZE];    // where the open .tmp file lies: there, or in another folder
+    struct copy_claim claim;    // of copies from there
     char aside[PATH_SIZE];      // path of the open .tmp file
     struct arena arena;         // every buffer below
     struct column *latents;     // [layer_count]

@@ -99,10 +99,13 @@ static int read_back(const char *aside, const char *wanted, struct error *err) {
                : status;
 }
 
-int copy_publish(const char *from, const char *to, const char *sha256, struct error *err) {
+int copy_publish(const char *from, const char *to, const char *sha256, const struct copy_claim *claim,
+                 struct error *err) {
     char aside[PATH_SIZE];
     char hex[DIGEST_HEX] = "";
-    if (snprintf(aside, sizeof aside, "%s.tmp", to) >= (int)sizeof aside) {
+    bool marked = claim != NULL && claim->mark != NULL;
+    if (snprintf(aside, sizeof aside, "%s%s%s.tmp", to, marked ? "." : "", marked ? claim->mark : "") >=
+        (int)sizeof aside) {
         return error_set(err, STATUS_WRITE, "path too long: %.200s", to);
     }
     int status;
@@ -114,6 +117,9 @@ int copy_publish(const char *from, const char *to, const char *sha256, struct er
         goto done;
     }
     TRY_TO(done, status = read_back(aside, hex, err));
+    if (claim != NULL) {
+        TRY_TO(done, status = claim->check(claim->context, err));
+    }
     return file_publish(aside, to, err);
 done:
     if (status != STATUS_OK) {

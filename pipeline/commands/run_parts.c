@@ -19,8 +19,8 @@
 
 #define PAUSE_SECONDS 2.0 // before the first restart
 #define PAUSE_LONGEST 60.0
-#define STOP_SECONDS 20.0 // within which a run ends
-#define BUSY_SECONDS 30.0 // for processes that an earlier launch left behind
+#define STOP_SECONDS 40.0 // a run ends within 25
+#define BUSY_SECONDS 50.0 // for processes that an earlier launch left behind
 
 enum { DEVICE_NAME = 16, WORDS_MOST = 4 + 2 * ARGUMENTS_MAXIMUM, FLAG = 64 };
 
@@ -154,7 +154,7 @@ static int check_set(const struct parts_launch *launch, struct error *err) {
                            launch->output, parts, parts);
 }
 
-// Parts that an earlier launch left behind when it was killed end within STOP_SECONDS by themselves.
+// Parts that an earlier launch left behind when it was killed stop by themselves.
 static int await_others(struct parts_launch *launch, struct error *err) {
     double began = clock_seconds();
     bool told = false;

@@ -1,5 +1,6 @@
 // Preloaded (LD_PRELOAD) into the program under test: once the file STALL_WHEN exists, reads of files that
-// end with STALL_PATH do not come back, as on a network file system whose server is gone.
+// end with STALL_PATH, but for the token of a launch before .tmp, do not come back, as on a network file
+// system whose server is gone.
 #include <dlfcn.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -21,6 +22,11 @@ static bool is_meant(int descriptor) {
     snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
     ssize_t length = readlink(link, path, sizeof path - 1);
     size_t tail = strlen(end);
+    const size_t token = 33; // with its dot
+    if (length > (ssize_t)token + 4 && path[length - 4] == '.' && path[length - 37] == '.') {
+        memmove(path + length - 37, path + length - 4, 4);
+        length -= (ssize_t)token;
+    }
     return length >= (ssize_t)tail && memcmp(path + length - tail, end, tail) == 0;
 }
 

@@ -7,7 +7,6 @@ file system is the one that fails.
 import errno
 import json
 import os
-import pathlib
 import re
 import shutil
 import signal
@@ -20,6 +19,8 @@ import support
 import test_faults as faults
 from support import DATA, JOB, OK, STOPPED, WRITE, strata
 from test_faults import CHANGING, PROBLEMS, reference  # noqa: F401 (a fixture)
+
+STALL = support.BUILD / "tests" / "commands_preload_stall.so"
 
 
 def apart(reference, folder, name="node-a", output=None):
@@ -34,16 +35,10 @@ def place(job):
     return json.loads((job.output / "ledger.json").read_text())
 
 
-def at_rename(job, name, what):
-    """strace that sends the program a signal when a shard of the run directory is about to get its name."""
-    return ["strace", "-f", "-o", "/dev/null", "-P", job.output / "shards" / name, "-e", "trace=rename", "-e",
-            f"inject=rename:signal={what}"]
-
-
 def kill_in_second_shard(job, *arguments):
     """A launch that is killed when it has acknowledged one more shard than its resume would find in a copy."""
-    command = [*at_rename(job, "part-000001.h5.tmp", "SIGKILL"), *job.command(*arguments)]
-    assert subprocess.run(command, capture_output=True, timeout=120, env=support.clean_environment()).returncode != OK
+    done, _ = faults.traced(job, "rename", "--only", "out/shards/part-000001.h5.tmp", "--kill", "1", arguments=arguments)
+    assert done.code == 128 + signal.SIGKILL
     assert not place(job)["copied"]
     assert len(job.acknowledged()) == 1
 
@@ -229,27 +224,34 @@ def wait_for(condition, process):
         time.sleep(0.01)
 
 
-def test_a_runner_that_was_superseded_ends(reference, tmp_path):
-    """Without locks between machines: what the run directory says of its ledger keeps the first one out."""
+def identities(folder):
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("hangs", ["local/shards/part-000000.h5.tmp", "out/shards/part-000000.h5.tmp"], ids=["before-copying", "read-back"])
+def test_a_runner_that_was_superseded_ends(reference, tmp_path, hangs):
+    """Without locks between machines: what the run directory says of its ledger keeps the first one out, which touches nothing
+    that the other one has acknowledged."""
     first = apart(reference, tmp_path)
     first.run("--stop-after", 1, expect=STOPPED)
-    started = subprocess.Popen([*at_rename(first, "part-000000.h5.tmp", "SIGSTOP"), *first.command()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env=support.clean_environment())
+    waits = tmp_path / "waits"
+    waits.touch()
+    started = first.start(environment=support.clean_environment(LD_PRELOAD=str(STALL), STALL_PATH=hangs, STALL_WHEN=str(waits)))
     try:
-        # It stands still with its first shard renamed, which it has not acknowledged.
-        wait_for(lambda: (first.output / "shards" / "part-000000.h5").exists(), started)
+        full = first.local if hangs.startswith("local") else first.output
+        wait_for(lambda: list(full.glob("shards/part-000000.h5*.tmp")), started)
         other = apart(reference, tmp_path, "node-b", first.output)
         refused = other.run("--from-copy", expect=WRITE)
         assert "another runner is active" in refused.last()
         (first.output / "lock").unlink()
         other.run("--from-copy")
         copy = support.file_hash(other.output / "ledger.sqlite")
+        shards = identities(other.output / "shards")
     finally:
-        children = pathlib.Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
-        for child in children:
-            os.kill(int(child), signal.SIGCONT)
+        waits.unlink()
     _, said = started.communicate(timeout=60)
-    assert started.returncode == WRITE and "this runner is superseded" in said
+    assert started.returncode == WRITE, said
+    assert identities(other.output / "shards") == shards
     assert support.file_hash(other.output / "ledger.sqlite") == copy
     other.check_finished(PROBLEMS, reference.shards())
 
@@ -277,6 +279,70 @@ def test_a_folder_that_a_killed_start_left_is_taken(reference, tmp_path):
         faults.traced(other, "rename,unlink,fsync", "--kill", str(number))
     other.run()
     other.check_finished(PROBLEMS, reference.shards())
+
+
+def fail_to_announce(job, *arguments):
+    """A start that the server does not let say, in the run directory, that the ledger is here now."""
+    done, _ = faults.traced(job, "rename", "--only", "out/ledger.json.tmp", "--fail", f"1:{errno.ENOSPC}", arguments=arguments)
+    assert done.code == WRITE and "make room" in done.last(), done
+
+
+def finish_elsewhere(reference, first, other):
+    """The last run of `other`, which must not remove what `first` has acknowledged."""
+    kept = first.shards()
+    other.run("--stop-after", 1, expect=STOPPED)
+    assert {name: other.shards().get(name) for name in kept} == kept
+    other.run()
+    other.check_finished(PROBLEMS, reference.shards())
+    assert other.outcomes() == reference.outcomes()
+
+
+def test_starts_that_were_never_announced_count_for_nothing(reference, tmp_path):
+    """Each counts its launch in the local ledger; then another machine goes on, with fewer launches and more shards."""
+    first = apart(reference, tmp_path)
+    first.run("--stop-after", 1, expect=STOPPED)
+    other = apart(reference, tmp_path, "node-b", first.output)
+    for _ in range(3):
+        fail_to_announce(other)
+    first.run("--stop-after", 2, expect=STOPPED)
+    assert len(first.acknowledged()) == 1
+    finish_elsewhere(reference, first, other)
+
+
+def test_a_start_that_was_never_announced_knows_no_partial_shard(reference, tmp_path):
+    """Launch and checkpoint are those of the copy, which has a partial shard of more batches."""
+    reference = reference.twin(tmp_path / "reference", run={"checkpoint_every": 50})
+    reference.run()
+    first = apart(reference, tmp_path)
+    first.run("--stop-after", 1, expect=STOPPED)
+    other = apart(reference, tmp_path, "node-b", first.output)
+    fail_to_announce(other)
+    first.run("--stop-after", 1, expect=STOPPED)
+    assert "this launch: 2 batches" in other.run().out
+    other.check_finished(PROBLEMS, reference.shards())
+
+
+def test_starts_that_were_never_announced_while_the_ledger_was_at_home(reference, tmp_path):
+    home = reference.twin(tmp_path)
+    home.run("--stop-after", 1, expect=STOPPED)
+    away = apart(reference, tmp_path, "node-a", home.output)
+    for _ in range(3):
+        fail_to_announce(away)
+    home.run("--stop-after", 2, expect=STOPPED)
+    assert len(home.acknowledged()) == 1
+    finish_elsewhere(reference, home, away)
+
+
+def test_permission_to_leave_a_ledger_behind_is_for_one_start(reference, tmp_path):
+    """The start failed; the machine that was to be left behind has the newest ledger still."""
+    first = killed_after_a_stop(reference, tmp_path)
+    other = apart(reference, tmp_path, "node-b", first.output)
+    fail_to_announce(other, "--from-copy")
+    assert "--from-copy" in other.run(expect=WRITE).last()
+    assert len(first.acknowledged()) == 1
+    first.run()
+    first.check_finished(PROBLEMS, reference.shards())
+    assert "12 done" in other.run().out
 
 
 # ---- faults
@@ -357,11 +423,8 @@ def test_a_copy_that_does_not_reach_the_run_directory(reference, tmp_path):
 def test_what_reads_back_otherwise_is_not_acknowledged(reference, tmp_path):
     """A server that says it has written, and has not."""
     job = apart(reference, tmp_path)
-    size = (reference.output / "shards" / "part-000000.h5").stat().st_size
-    trace = ["strace", "-f", "-o", "/dev/null", "-P", job.output / "shards" / "part-000000.h5.tmp", "-e", "trace=write", "-e",
-             f"inject=write:retval={size}:when=1"]
-    done = subprocess.run([*trace, *job.command()], capture_output=True, text=True, timeout=60, env=support.clean_environment())
-    assert done.returncode == WRITE and "reads back other bytes than were written" in done.stderr, done
+    done, _ = faults.traced(job, "write", "--lie", "write:out/shards/part-000000.h5.tmp")
+    assert done.code == WRITE and "reads back other bytes than were written" in done.last(), done
     assert job.acknowledged() == {} and list((job.output / "shards").iterdir()) == []
     assert faults.check_after(job, reference) is None
 
@@ -422,15 +485,60 @@ def test_full_servers(reference, tmp_path):
     assert WRITE in ends
 
 
+def test_a_stop_while_the_last_copy_hangs(reference, tmp_path):
+    """All is sealed, and the server does not give back the ledger's last copy: the process ends, and the same command goes on."""
+    job = apart(reference, tmp_path)
+    last = job.output / "shards" / "part-000001.h5"
+    stall = support.clean_environment(LD_PRELOAD=str(STALL),
+                                      STALL_PATH="out/ledger.sqlite.tmp", STALL_WHEN=str(last))
+    started = job.start(environment=stall)
+    wait_for(lambda: last.exists() and list(job.output.glob("ledger.sqlite*.tmp")), started)
+    started.send_signal(signal.SIGTERM)
+    try:
+        _, said = started.communicate(timeout=100)
+    finally:
+        started.kill()
+    assert started.returncode == STOPPED and b"does not answer: ending without" in said, said
+    assert not place(job)["copied"] and len(job.acknowledged()) == 2
+    job.run()
+    job.check_finished(PROBLEMS, reference.shards())
+
+
+def test_a_part_is_finished_for_all_before_the_view_is_written(reference, tmp_path):
+    """Of two parts that end together on two machines, the later one sees both: each has its copy there when it looks."""
+    job = apart(reference, tmp_path)
+    job.run("--part", "0/2")
+    done, lines = faults.traced(job, "openat,rename", arguments=("--part", "1/2"))
+    assert done.code == OK
+    told, = [at for at, line in enumerate(lines) if " rename " in line and "part-0001-of-0002/ledger.json" in line and str(job.output) in line][1:]
+    view = [at for at, line in enumerate(lines) if "out/latents.h5." in line]
+    assert view and told < view[0], lines[told:]
+
+
+def test_parts_have_the_time_that_a_stop_takes(reference, tmp_path):
+    """Neither shard nor ledger can be read back: the time for both is waited for, and no part is killed before."""
+    job = apart(reference, tmp_path)
+    job.run("--part", "0/2")
+    opened = job.local / "part-0001-of-0002" / "shards" / "part-000000.h5.tmp"
+    stall = support.clean_environment(LD_PRELOAD=str(STALL), STALL_PATH=".tmp",
+                                      STALL_WHEN=str(opened))
+    started = subprocess.Popen([*job.command("--parts", "2")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=stall)
+    wait_for(opened.exists, started)
+    started.send_signal(signal.SIGTERM)
+    _, said = started.communicate(timeout=100)
+    assert started.returncode == STOPPED and "the time to stop is over" not in said, said
+    job.run("--parts", "2")
+    assert strata("verify", job.output).code == OK
+
+
 def test_a_stop_while_the_server_hangs(reference, tmp_path):
     """A shard cannot be read back when the time of a stop is over: it is dropped. The ledger's copy is not, and another machine
     goes on."""
     job = apart(reference, tmp_path)
-    slow = job.output / "shards" / "part-000001.h5.tmp"
-    stall = support.clean_environment(LD_PRELOAD=str(support.BUILD / "tests" / "commands_preload_stall.so"),
-                                      STALL_PATH="out/shards/part-000001.h5.tmp", STALL_WHEN=str(slow))
+    stall = support.clean_environment(LD_PRELOAD=str(STALL), STALL_PATH="out/shards/part-000001.h5.tmp",
+                                      STALL_WHEN=str(job.local / "shards" / "part-000001.h5.tmp"))
     started = job.start(environment=stall)
-    wait_for(slow.exists, started)
+    wait_for(lambda: list(job.output.glob("shards/part-000001.h5.*.tmp")), started)
     started.send_signal(signal.SIGTERM)
     _, said = started.communicate(timeout=100)
     assert started.returncode == STOPPED, said

@@ -11,7 +11,8 @@
 //   --kill N[:S]  signal number S (SIGKILL) when call N (from 1) is entered, before it does anything
 //   --fail N:E    call N does nothing and returns -E
 //   --short N     call N, a read or a write, is asked for half of its bytes
-//   --lie C:P     every call C on a path that ends with P does nothing and returns 0: a planted bug
+//   --lie C:P     every call C on a path that ends with P does nothing and returns as if it had: a planted
+//   bug
 // The trace has one line a call: "NUMBER THREAD NAME PATH RESULT" (PATH2 of a rename after an arrow). The
 // exit code is the program's, 128 + the signal that ended it, or 125 for trouble of its own; 126 where this
 // processor is not known.
@@ -120,6 +121,21 @@ static bool ends_with(const char *text, const char *end) {
     return length >= tail && strcmp(text + length - tail, end) == 0;
 }
 
+// A launch's token in the name of a copy (part-000000.h5.TOKEN.tmp) is another each time: such a copy is
+// counted and traced without it.
+static void drop_token(char *path) {
+    enum { TOKEN = 32 };
+    static const char end[] = ".tmp";
+    size_t length = strlen(path);
+    size_t tail = sizeof end - 1;
+    if (length > TOKEN + 1 + tail && ends_with(path, end)) {
+        char *token = path + length - tail - TOKEN;
+        if (token[-1] == '.' && strspn(token, "0123456789abcdef") == TOKEN) {
+            memmove(token - 1, end, sizeof end);
+        }
+    }
+}
+
 static int find_call(uint64_t number) {
     for (int i = 0; i < CALLS; i++) {
         if ((uint64_t)calls[i].number == number) {
@@ -175,6 +191,7 @@ static void on_entry(struct tracer *tracer, struct thread *thread, const struct 
         return;
     }
     path_of(thread->id, call, arguments, path);
+    drop_token(path);
     if (!tracer->begun && calls[call].number == SYS_openat && ends_with(path, tracer->marker)) {
         tracer->begun = true;
     }
@@ -194,7 +211,7 @@ static void on_entry(struct tracer *tracer, struct thread *thread, const struct 
     if (tracer->lie_call != NULL && strcmp(tracer->lie_call, calls[call].name) == 0 &&
         ends_with(path, tracer->lie_path)) {
         thread->line[0] = 0; // it did not happen
-        fake(thread, 0);
+        fake(thread, calls[call].number == SYS_write ? (long)arguments[2] : 0);
     }
     if (tracer->count == tracer->fail_at) {
         fake(thread, -tracer->fail_with);

@@ -74,6 +74,15 @@ def test_arrays(tmp_path, words, array, called):
     assert not called or ((tmp_path / "called").read_text() == called and (tmp_path / "requeued").read_text() == "requeue 7_3\n")
 
 
+def test_options(tmp_path):
+    """Words apart by spaces, as in the unit of systemd; no pattern becomes the names of files."""
+    write_program(tmp_path / "strata", 'printf "%s|" "$@" > called')
+    (tmp_path / "x1").touch()
+    task = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
+    assert start_script(tmp_path, "job.yaml", STRATA_OPTIONS=" --from-copy  --threads 4 --output x* ", **task).wait(timeout=60) == OK
+    assert (tmp_path / "called").read_text() == "run|--quiet|--from-copy|--threads|4|--output|x*|--part|auto|job.yaml|"
+
+
 def start_script(folder, *words, **variables):
     return subprocess.Popen(["bash", SOURCE / "configs" / "strata.sbatch", *words], cwd=folder, start_new_session=True,
                             env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", **variables})

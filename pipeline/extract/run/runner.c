@@ -545,12 +545,15 @@ static int run_launch(const struct runner_options *options, struct runner_summar
         status =
             refuse_retry(run.hdf5_failed ? "an error of HDF5" : guard_signal_name(&run.launch.guard), err);
         *more = false;
-    } else if (!*more && (works || status == STATUS_OK)) {
+    }
+    bool writes_view = !*more && (works || status == STATUS_OK);
+    int ended = launch_end(&run.launch, status, err);
+    *more = *more && ended == status;
+    status = ended;
+    if (writes_view) { // whoever looks at all parts then sees that this one is finished
         write_set_view(&run, works);
     }
-    int closed = launch_close(&run.launch, status, err);
-    *more = *more && closed == status;
-    status = closed;
+    launch_close(&run.launch, status, err);
     if (*more && guard_stop_requested(&run.launch.guard)) { // while the launch was closed
         *more = false;
         return refuse_retry(guard_signal_name(&run.launch.guard), err);

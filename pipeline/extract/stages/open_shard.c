@@ -221,13 +221,15 @@ static int create_buffers(struct open_shard *open, const struct feeder_limits *l
     return STATUS_OK;
 }
 
-int open_shard_create(struct open_shard *open, const struct run_folder *folder,
+int open_shard_create(struct open_shard *open, const struct ledger_apart *apart,
                       const struct shard_layout *layout, const struct model *model,
                       const struct feeder_limits *limits, uint64_t number, struct error *err) {
+    const struct run_folder *folder = apart->folder;
+    const struct copy_claim claim = ledger_apart_claim(apart);
     *open = (struct open_shard){.folder = folder, .layout = layout, .model = model, .number = number};
     TRY(create_buffers(open, limits, err));
     TRY(shard_create(&open->shard, folder->path, layout, err));
-    return folder->apart ? shard_open_in(open->shard, folder->ledger, err) : STATUS_OK;
+    return folder->apart ? shard_open_in(open->shard, folder->ledger, &claim, err) : STATUS_OK;
 }
 
 void open_shard_destroy(struct open_shard *open) {

@@ -3,6 +3,7 @@
 #ifndef STRATA_STAGES_OPEN_SHARD_H
 #define STRATA_STAGES_OPEN_SHARD_H
 
+#include "checkpoints/ledger_apart.h"
 #include "checkpoints/run_folder.h"
 #include "model/model.h"
 #include "stages/feeder.h"
@@ -30,7 +31,7 @@ struct open_shard {
 };
 
 // Pointers outlive it. `number` is the next shard's.
-int open_shard_create(struct open_shard *open, const struct run_folder *folder,
+int open_shard_create(struct open_shard *open, const struct ledger_apart *apart,
                       const struct shard_layout *layout, const struct model *model,
                       const struct feeder_limits *limits, uint64_t number, struct error *err);
 void open_shard_destroy(struct open_shard *open); // accepts zeros; drops what was not sealed

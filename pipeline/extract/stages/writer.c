@@ -47,7 +47,8 @@ static int remove_partial(struct writer *writer, struct error *err) {
 }
 
 // Looks before and behind whether another machine's launch has taken the run over, which no lock may tell:
-// the former keeps files out of its way, the latter a shard from being acknowledged twice.
+// the former spares a copy in vain, the latter keeps a shard from being acknowledged twice. In between the
+// copy asks right before it gets its name (ledger_apart_claim).
 static int seal(struct writer *writer, bool partial, struct shard_sealed *sealed, struct error *err) {
     TRY(ledger_apart_fence(writer->options.apart, err));
     TRY(shard_seal(writer->open.shard, partial, sealed, err));
@@ -268,7 +269,7 @@ static int open_all(struct writer *writer, const struct ledger_partial *partial,
     TRY(ledger_position(ledger, &writer->position, err));
     TRY(ledger_totals(ledger, &totals, err));
     TRY(open_csv(writer, err));
-    TRY(open_shard_create(&writer->open, options->folder, options->layout, options->model,
+    TRY(open_shard_create(&writer->open, options->apart, options->layout, options->model,
                           &options->feeder->limits, writer->position.shards, err));
     if (partial != NULL) {
         TRY(restore(writer, ledger, partial, err));

@@ -37,7 +37,7 @@ static void end_opening(void *context) {
     guard_batch_ends(&((struct launch *)context)->guard);
 }
 
-// When the guard ends the process, as launch_close does.
+// When the guard ends the process, as launch_end does.
 static void carry_at_last(void *context) {
     struct launch *launch = context;
     struct error err;
@@ -244,16 +244,21 @@ static int carry_ledger(struct launch *launch, int status, struct error *err) {
     return status;
 }
 
-int launch_close(struct launch *launch, int status, struct error *err) {
+// The guard lives on: the server that the ledger is carried to may hang.
+int launch_end(struct launch *launch, int status, struct error *err) {
     display_end(&launch->display);
     journal_end(&launch->journal, status, launch->finished, err);
+    guard_closes(&launch->guard);
+    journal_close(&launch->journal);
+    return carry_ledger(launch, status, err);
+}
+
+void launch_close(struct launch *launch, int status, const struct error *err) {
     guard_stop(&launch->guard);
     drift_watches_destroy(&launch->watches);
     inputs_close(&launch->inputs);
     buffer_destroy(&launch->residency);
     retry_destroy(&launch->retry);
-    journal_close(&launch->journal);
-    status = carry_ledger(launch, status, err);
     if (launch->log_open) {
         log_end(launch, status, err);
     }
@@ -263,5 +268,4 @@ int launch_close(struct launch *launch, int status, struct error *err) {
     if (launch->log_open) {
         log_close(&launch->log);
     }
-    return status;
 }

@@ -54,8 +54,12 @@ struct launch {
 
 int launch_open(struct launch *launch, const struct launch_options *options, struct error *err);
 
-// Records how the launch ended and closes everything. After an error of HDF5 or of writing nothing more is
-// written. Returns the status, or that of an end that was good but could not be carried to the run directory.
-int launch_close(struct launch *launch, int status, struct error *err);
+// Records how the launch ended, closes the ledger and carries it to the run directory, which is complete
+// then. After an error of HDF5 or of writing nothing more is written. Returns the status, or that of an end
+// that was good but could not be carried to the run directory.
+int launch_end(struct launch *launch, int status, struct error *err);
+
+// Closes all else. `status` and `err` are those of launch_end, for the log.
+void launch_close(struct launch *launch, int status, const struct error *err);
 
 #endif

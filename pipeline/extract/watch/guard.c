@@ -159,6 +159,17 @@ static void end_hung(struct guard *guard) {
     leave(guard, STATUS_DRIFT, reason);
 }
 
+// What the main thread waits for is in a run directory that does not answer. The end is in the ledger, or it
+// counts as a kill.
+static void end_closing(struct guard *guard) {
+    char folder[PRINTABLE_TEXT];
+    fprintf(stderr,
+            "strata: %s does not answer: ending without what was to be written there last; run the "
+            "same command to resume\n",
+            printable(folder, sizeof folder, guard->options.folder));
+    _exit(error_exit_code(STATUS_STOPPED));
+}
+
 // After a signal: the batch in flight gets half of the time to stop, then what is done is kept without it.
 static void end_in_time(struct guard *guard, double seconds) {
     double limit = guard->options.stop_seconds;
@@ -174,6 +185,9 @@ static void end_in_time(struct guard *guard, double seconds) {
         let_writer_end(guard, LAST_SECONDS);
         log_write(guard->options.log, LOG_LEVEL_WARN, "%s", reason);
         leave(guard, STATUS_STOPPED, reason);
+    }
+    if (seconds > limit + FAREWELL_SECONDS && guard->ended && guard->farewell != NULL) {
+        end_closing(guard);
     }
     pthread_mutex_unlock(&guard->lock);
 }
@@ -294,6 +308,16 @@ void guard_attach(struct guard *guard, const struct guard_writer *writer) {
     guard->attached = writer != NULL;
     guard->writer = guard->attached ? *writer : (struct guard_writer){0};
     pthread_mutex_unlock(&guard->lock);
+}
+
+void guard_closes(struct guard *guard) {
+    if (guard->running) {
+        pthread_mutex_lock(&guard->lock);
+        guard->attached = false;
+        guard->ended = true;
+        guard->in_flight = false;
+        pthread_mutex_unlock(&guard->lock);
+    }
 }
 
 void guard_stop(struct guard *guard) {

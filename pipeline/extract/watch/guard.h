@@ -3,12 +3,12 @@
 //
 // A stop signal (base/process.h has the list) asks for a clean stop: batches that are computed are kept, the
 // one in flight too when it ends in half of the time to stop; the process is gone within 20 s even when it
-// takes longer. The same signal again, or another more than 3 s later, ends the process at once; those that
-// machines repeat (SIGHUP, SIGXCPU, timers) never do. A batch that is in flight 4 times longer than predicted
-// is logged; at 8 times it counts as hung: the evidence is recorded, what is done is kept, and the process
-// ends with the exit code of drift. Where the host's own processors compute, a busy machine may take any time
-// for a batch: there one hangs when its threads had 8 times the predicted processor time, or none for a
-// minute.
+// takes longer, with a farewell within 25 s. The same signal again, or another more than 3 s later, ends the
+// process at once; those that machines repeat (SIGHUP, SIGXCPU, timers) never do. A batch that is in flight 4
+// times longer than predicted is logged; at 8 times it counts as hung: the evidence is recorded, what is done
+// is kept, and the process ends with the exit code of drift. Where the host's own processors compute, a busy
+// machine may take any time for a batch: there one hangs when its threads had 8 times the predicted processor
+// time, or none for a minute.
 //
 // Before batch 1 the guard watches phases, each by name: one that makes no progress is told of after 30 s, or
 // half of its limit, and ends the launch after its limit.
@@ -95,6 +95,10 @@ struct guard {
 // is made.
 int guard_start(struct guard *guard, const struct guard_options *options, struct error *err);
 void guard_attach(struct guard *guard, const struct guard_writer *writer); // to stop; NULL detaches
+
+// The run closes, and its own end counts. Where there is a farewell, what closing takes is bounded all the
+// same: a file server that hangs then does not keep a process that was asked to stop.
+void guard_closes(struct guard *guard);
 void guard_stop(struct guard *guard); // ends the thread, restores the signal mask
 
 // The model whose devices' threads are watched beside the wall clock (model/model.h, model_clock), once it
