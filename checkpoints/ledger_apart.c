@@ -1,12 +1,13 @@
 // Who may have the newest ledger. ledger.json of the run directory names the last launch that was announced,
 // by a token that the launch alone has; the same file beside a local ledger (its own) says whose that is.
 //
-//  run directory says       newest                        another local ledger is
-//  nothing                  the run directory's, if any   older, or of a run that was here before
-//  T, not copied            where its own token is T, or  older, or was left behind (--from-copy)
-//                           what came before it is T
-//  T, copied                the copy; where the own       older, or began and was never announced
-//                           token is T: as far or further
+//  the run directory says  the newest ledger is
+//  nothing                 the run directory's, if it has one
+//  T, not copied           the local one whose own token is T, or whose token before (previous) is T
+//  T, copied               the copy; the local one whose own token is T is as far
+//
+// Any other local ledger is older, was left behind (--from-copy), is of a launch that was never announced, or
+// of a run that was here before.
 //
 // A launch goes through these steps; nothing is acknowledged before the last one:
 //
