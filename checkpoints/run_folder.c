@@ -141,11 +141,33 @@ static int make_folders(const char *path, struct error *err) {
     return sync_parents(path, err);
 }
 
-static bool same_folder(const char *a, const char *b) {
-    struct stat one;
-    struct stat other;
-    return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev &&
-           one.st_ino == other.st_ino;
+// Without links, as far as the path is there.
+static int resolve(char out[PATH_SIZE], const char *path, struct error *err) {
+    char there[PATH_SIZE];
+    char real[PATH_SIZE];
+    TRY(path_join(there, sizeof there, "", path, err));
+    while (realpath(there, real) == NULL) {
+        char above[PATH_SIZE];
+        TRY(path_folder(above, sizeof above, there, err));
+        memcpy(there, above, sizeof there);
+    }
+    const char *rest = path + (strcmp(there, ".") == 0 ? 0 : strlen(there));
+    return path_join(out, PATH_SIZE, real, rest + strspn(rest, "/"), err);
+}
+
+int run_folder_check_ledger(const char *output, const char *ledger, struct error *err) {
+    char outer[PATH_SIZE];
+    char inner[PATH_SIZE];
+    TRY(resolve(outer, output, err));
+    TRY(resolve(inner, ledger, err));
+    size_t length = strlen(outer);
+    bool inside = strncmp(inner, outer, length) == 0 && (inner[length] == 0 || inner[length] == '/');
+    return inside
+               ? error_set(err, STATUS_JOB,
+                           "run.ledger (%s) is run.output, or lies in it (%s): it is a folder of its own, on "
+                           "a local disk, elsewhere",
+                           ledger, output)
+               : STATUS_OK;
 }
 
 static int name_folders(struct run_folder *folder, const char *path, const char *ledger, struct error *err) {
@@ -165,9 +187,6 @@ int run_folder_open(struct run_folder *folder, const char *path, const char *led
     TRY(folder_content_admit(path, err));
     TRY(file_make_folder(path, err));
     TRY(file_make_folder(folder->ledger, err));
-    if (folder->apart && same_folder(path, ledger)) {
-        return error_set(err, STATUS_JOB, "run.ledger is run.output (%s): it is a folder of its own", path);
-    }
     if (!force) {
         TRY(run_folder_refuse_network(folder->ledger, folder->apart, err));
     }

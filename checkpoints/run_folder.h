@@ -27,6 +27,10 @@ struct run_folder {
 int run_folder_open(struct run_folder *folder, const char *path, const char *ledger, bool force,
                     struct error *err);
 
+// STATUS_JOB when the folder of the ledger is `output`, a run directory or a set, or lies in it: what the
+// ledger's has, and that of another part, would be taken for the run's own. Neither has to be there yet.
+int run_folder_check_ledger(const char *output, const char *ledger, struct error *err);
+
 // STATUS_WRITE when a folder that is to have a ledger lies on a network file system; apart: it is
 // run.ledger's.
 int run_folder_refuse_network(const char *folder, bool apart, struct error *err);

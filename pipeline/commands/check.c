@@ -241,6 +241,7 @@ static int check_ledger_folder(const struct job *job, struct error *err) {
     TRY(path_join(place.path, sizeof place.path, "", job->output, err));
     TRY(path_join(place.ledger, sizeof place.ledger, "", place.apart ? job->ledger : job->output, err));
     if (place.apart) {
+        TRY(run_folder_check_ledger(job->output, job->ledger, err));
         TRY(existing_folder(folder, job->ledger, err));
         TRY(check_folder(folder, job->force_network_output, err));
     }

@@ -170,6 +170,9 @@ static int open_all(struct launch *launch, struct error *err) {
     inputs.phases = (struct inputs_phases){.begin = begin_opening, .end = end_opening, .context = launch};
     TRY(hear_signals(launch, err));
     TRY(inputs_read_job(&launch->inputs, &inputs, err));
+    if (launch->inputs.job.ledger != NULL) {
+        TRY(run_folder_check_ledger(launch->inputs.job.output, launch->inputs.job.ledger, err));
+    }
     TRY(launch_part_begin(launch, err));
     TRY(open_folder(launch, err));
     TRY(open_ledger(launch, err));
