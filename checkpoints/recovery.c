@@ -11,7 +11,7 @@
 #include "checkpoints/run_folder.h"
 
 struct recovery {
-    const char *folder;
+    const struct run_folder *folder;
     struct log *log;
     struct recovery_report *report;
     struct error *err;
@@ -71,6 +71,19 @@ static int sweep(struct recovery *recovery, const char *folder, bool shards) {
     return status;
 }
 
+// A run directory that was removed to start anew leaves a ledger that is apart, and has a copy of it again
+// after this launch.
+static int refuse_missing(const struct recovery *recovery, const char *path) {
+    return recovery->folder->apart
+               ? error_set(
+                     recovery->err, STATUS_DATA,
+                     "shard %s is acknowledged in the ledger in %s (run.ledger) and is missing: restore "
+                     "it; to start anew, remove %s and %s",
+                     path, recovery->folder->ledger, recovery->folder->path, recovery->folder->ledger)
+               : error_set(recovery->err, STATUS_DATA,
+                           "shard %s is acknowledged in the ledger and is missing", path);
+}
+
 static int check_shard(void *context, const struct ledger_shard *shard) {
     struct recovery *recovery = context;
     char path[PATH_SIZE];
@@ -83,11 +96,10 @@ static int check_shard(void *context, const struct ledger_shard *shard) {
                          shard->sealed.name, name);
     }
     recovery->shards++;
-    TRY(run_folder_shard(path, recovery->folder, shard->number, false, recovery->err));
+    TRY(run_folder_shard(path, recovery->folder->path, shard->number, false, recovery->err));
     TRY(file_look(path, &there, recovery->err));
     if (!there) {
-        return error_set(recovery->err, STATUS_DATA, "shard %s is acknowledged in the ledger and is missing",
-                         path);
+        return refuse_missing(recovery, path);
     }
     TRY(file_check_own(path, recovery->err));
     TRY(file_size(path, &bytes, recovery->err));
@@ -107,7 +119,7 @@ static bool partial_is_good(const struct recovery *recovery, const struct ledger
     struct error ignored;
     run_folder_shard_name(name, recovery->shards, true);
     return partial->shard == recovery->shards && strcmp(name, partial->name) == 0 &&
-           run_folder_shard(path, recovery->folder, partial->shard, true, &ignored) == STATUS_OK &&
+           run_folder_shard(path, recovery->folder->path, partial->shard, true, &ignored) == STATUS_OK &&
            file_exists(path) && digest_file(path, hex, &ignored) == STATUS_OK &&
            strcmp(hex, partial->sha256) == 0;
 }
@@ -142,8 +154,7 @@ static int sweep_folder(struct recovery *recovery, const char *folder) {
 int recovery_run(const struct run_folder *folder, struct ledger *ledger, struct log *log,
                  struct recovery_report *report, struct error *err) {
     struct ledger_partial partial = {0};
-    struct recovery recovery = {
-        .folder = folder->path, .log = log, .report = report, .err = err, .partial = ""};
+    struct recovery recovery = {.folder = folder, .log = log, .report = report, .err = err, .partial = ""};
     *report = (struct recovery_report){0};
     int status = ledger_each_shard(ledger, check_shard, &recovery, err);
     report->shards = recovery.shards; // how far it came, also when it failed
