@@ -34,13 +34,9 @@ static bool is_token(const char *text) {
 }
 
 bool folder_content_is_aside(const char *name, bool in_shards) {
-    static const char *const names[] = {"job.yaml.tmp", "latents.h5.tmp", "ledger.sqlite.tmp",
-                                        LEDGER_PLACE_FILE ".tmp"};
+    static const char *const names[] = {"job.yaml", "latents.h5", "ledger.sqlite", LEDGER_PLACE_FILE};
     static const char end[] = ".tmp";
     char base[RUN_FOLDER_NAME + LEDGER_PLACE_TOKEN];
-    if (!in_shards) {
-        return is_one_of(name, names, sizeof names / sizeof names[0]);
-    }
     size_t length = strlen(name);
     size_t tail = sizeof end - 1;
     if (length <= tail || length - tail >= sizeof base || strcmp(name + length - tail, end) != 0) {
@@ -52,22 +48,20 @@ bool folder_content_is_aside(const char *name, bool in_shards) {
     if (last != NULL && is_token(last + 1)) {
         *last = 0;
     }
-    return is_shard(base);
+    return in_shards ? is_shard(base) : is_one_of(base, names, sizeof names / sizeof names[0]);
 }
 
 // What a first start may leave before its ledger holds anything. lost+found stands in the root of an empty
 // disk.
 static bool is_of_a_start(const char *name, bool in_shards) {
-    static const char *const names[] = {"lock",
-                                        "run.log",
-                                        "shards",
-                                        "ledger.sqlite",
-                                        "ledger.sqlite-journal",
-                                        "throughput.csv",
-                                        "lost+found",
-                                        LEDGER_PLACE_FILE ".tmp"};
-    return in_shards ? folder_content_is_aside(name, true)
-                     : is_one_of(name, names, sizeof names / sizeof names[0]);
+    static const char *const names[] = {
+        "lock",           "run.log",   "shards", "ledger.sqlite", "ledger.sqlite-journal",
+        "throughput.csv", "lost+found"};
+    static const char place[] = LEDGER_PLACE_FILE ".";
+    return in_shards
+               ? folder_content_is_aside(name, true)
+               : is_one_of(name, names, sizeof names / sizeof names[0]) ||
+                     (strncmp(name, place, sizeof place - 1) == 0 && folder_content_is_aside(name, false));
 }
 
 static bool is_strange(const char *name, bool in_shards) {

@@ -9,8 +9,8 @@
 #include "checkpoints/run_folder.h"
 
 // True for a file that the program writes aside and then renames: part-NNNNNN[.partial].h5.tmp in shards/,
-// or with the token of a launch before .tmp (ledger_place.h), job.yaml.tmp, latents.h5.tmp, ledger.sqlite.tmp
-// and ledger.json.tmp beside it. Any other name ending in .tmp is somebody else's.
+// job.yaml.tmp, latents.h5.tmp, ledger.sqlite.tmp and ledger.json.tmp beside it, all of them also with the
+// token of a launch before .tmp (ledger_place.h). Any other name ending in .tmp is somebody else's.
 bool folder_content_is_aside(const char *name, bool in_shards);
 
 // STATUS_WRITE naming the first file that is somebody else's, when the folder has no ledger and holds more

@@ -43,7 +43,8 @@ def write(folder, name):
 def test_only_files_of_our_making_are_swept(run):
     ours = ["shards/part-000007.h5", "shards/part-000000.h5.tmp", "shards/part-000123.h5.tmp",
             "shards/part-000001.partial.h5", "shards/part-000001.partial.h5.tmp",
-            f"shards/part-000000.h5.{'0a' * 16}.tmp", "job.yaml.tmp", "latents.h5.tmp"]
+            f"shards/part-000000.h5.{'0a' * 16}.tmp", f"ledger.sqlite.{'0a' * 16}.tmp",
+            f"ledger.json.{'0a' * 16}.tmp", "job.yaml.tmp", "latents.h5.tmp"]
     others = ["notes.tmp", ".tmp", "job.yaml.tmp.tmp", "run.log.tmp", "part-000000.h5.tmp", "shards/x.h5.tmp", "shards/.tmp",
               "shards/part-1.h5.tmp", "shards/part-000000.h5.old.tmp", "shards/latents.h5.tmp", "folder.tmp/within.tmp",
               "shards/folder.tmp/within.tmp"]
