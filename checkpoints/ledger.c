@@ -321,8 +321,8 @@ int ledger_open_read(struct ledger **out, const char *folder, struct error *err)
     TRY(ledger_place_find(&source, folder, err));
     TRY(run_folder_check(folder, err));
     if (source.none) {
-        return error_set(err, STATUS_DATA, "%s has no copy of its ledger yet: %s; look from there", folder,
-                         source.elsewhere[0] == 0 ? "it was removed" : source.elsewhere);
+        return error_set(err, STATUS_DATA, "%s has no copy of its ledger: %s; look from there", folder,
+                         source.elsewhere);
     }
     TRY(ledger_open_file(out, &source, &tables, err));
     struct ledger *ledger = *out;

@@ -3,8 +3,10 @@
 //
 //  the run directory says  the newest ledger is
 //  nothing                 the run directory's, if it has one
-//  T, not copied           the local one whose own token is T, or whose token before (previous) is T
-//  T, copied               the copy; the local one whose own token is T is as far
+//  T, not copied           the local one whose own token is T, or whose token before (previous) is T; while
+//                          there is neither copy nor shard, it has acknowledged nothing (choose_elsewhere)
+//  T, copied               the copy; the local one whose own token is T is as far, and so is one whose token
+//                          before is T, which counts where the copy was removed
 //
 // Any other local ledger is older, was left behind (--from-copy), is of a launch that was never announced, or
 // of a run that was here before.
@@ -89,20 +91,29 @@ struct choice {
     struct mark copy;
     struct ledger_place own; // beside the local ledger
     bool has_own;
-    bool takes_copy;  // the local ledger is replaced
+    bool takes_copy;  // the local ledger is replaced by the copy
+    bool starts_anew; // ... or by none
     bool leaves_lost; // ... and so is left what the last launch acknowledged elsewhere
 };
 
-static int refuse_elsewhere(const struct ledger_apart *apart, const struct choice *choice,
+static int refuse_elsewhere(const struct ledger_apart *apart, const struct choice *choice, const char *shard,
                             struct error *err) {
     const struct ledger_place *place = &apart->found;
     const char *path = apart->folder->path;
+    if (shard[0] != 0 && !choice->copy.there) {
+        return error_set(err, STATUS_DATA,
+                         "%s has shards/%s and no copy of the ledger, which launch %" PRIu64
+                         " has on %s, in %s: restore the copy, or run the same command there; if both are "
+                         "lost, move %s away to start anew",
+                         path, shard, place->launch, place->host, place->path, path);
+    }
     if (!choice->copy.there) {
         return error_set(err, STATUS_WRITE,
                          "%s: launch %" PRIu64
                          " has the ledger on %s, in %s, and there is no copy of it yet: run the "
-                         "same command there; if that folder is lost, move %s away to start anew",
-                         path, place->launch, place->host, place->path, path);
+                         "same command there; if that folder is lost, --from-copy starts anew: no shard was "
+                         "acknowledged",
+                         path, place->launch, place->host, place->path);
     }
     return error_set(
         err, STATUS_WRITE,
@@ -120,6 +131,24 @@ static int refuse_other(const struct ledger_apart *apart, struct error *err) {
         apart->folder->ledger, apart->folder->path);
 }
 
+// The ledger that counts is elsewhere. A launch makes its first copy before the first batch: as long as there
+// is none, no shard was acknowledged, and one that begins anew loses nothing. It is begun by permission
+// alone, for two reasons: that there is no copy may be what a file server's client remembers of an earlier
+// moment, and a launch that reads a model for minutes is not to be superseded by another that nobody meant to
+// start.
+static int choose_elsewhere(const struct ledger_apart *apart, struct choice *choice, bool from_copy,
+                            struct error *err) {
+    char shard[RUN_FOLDER_NAME];
+    TRY(folder_content_shard(shard, apart->folder->path, err));
+    if (!from_copy || (!choice->copy.there && shard[0] != 0)) {
+        return refuse_elsewhere(apart, choice, shard, err);
+    }
+    choice->leaves_lost = true;
+    choice->takes_copy = choice->copy.there;
+    choice->starts_anew = !choice->copy.there;
+    return STATUS_OK;
+}
+
 // The run directory tells of a place (invariant 13).
 static int choose_by_place(struct ledger_apart *apart, struct choice *choice, bool from_copy,
                            struct error *err) {
@@ -129,17 +158,14 @@ static int choose_by_place(struct ledger_apart *apart, struct choice *choice, bo
     if (choice->local.begun && !same_run) {
         return refuse_other(apart, err);
     }
-    if (place->copied && !choice->copy.there) {
+    if (place->copied && !choice->copy.there && !is_ours) {
         return error_set(err, STATUS_DATA,
-                         "%s should have a copy of its ledger, which is not there: restore it",
-                         apart->folder->path);
+                         "%s should have a copy of its ledger, which is not there: restore it, or run the "
+                         "same command on %s, where launch %" PRIu64 " had the ledger in %s",
+                         apart->folder->path, place->host, place->launch, place->path);
     }
     if (!place->copied && !is_ours) {
-        if (!from_copy || !choice->copy.there) {
-            return refuse_elsewhere(apart, choice, err);
-        }
-        choice->takes_copy = choice->leaves_lost = true;
-        return STATUS_OK;
+        return choose_elsewhere(apart, choice, from_copy, err);
     }
     bool is_newest = place->copied ? strcmp(choice->own.token, place->token) == 0 : is_ours;
     bool is_behind_copy = !choice->local.there || !is_newest || is_behind(&choice->local, &choice->copy);
@@ -178,7 +204,7 @@ static int check_not_lost(const struct ledger_apart *apart, const struct choice 
 static int choose(struct ledger_apart *apart, struct choice *choice, bool from_copy, struct error *err) {
     const struct run_folder *folder = apart->folder;
     *choice = (struct choice){0};
-    TRY(ledger_place_read(&apart->found, folder->path, &apart->was_found, err));
+    TRY(ledger_place_of_run(&apart->found, folder->path, &apart->was_found, err));
     TRY(ledger_place_read(&choice->own, folder->ledger, &choice->has_own, err));
     TRY(read_mark(&choice->local, folder->ledger, false, err));
     TRY(read_mark(&choice->copy, folder->path, apart->was_found, err));
@@ -190,7 +216,7 @@ static int choose(struct ledger_apart *apart, struct choice *choice, bool from_c
 // The ledger is to lie in the run directory, which may tell of another place.
 static int check_home(struct ledger_apart *apart, struct error *err) {
     const struct ledger_place *place = &apart->found;
-    TRY(ledger_place_read(&apart->found, apart->folder->path, &apart->was_found, err));
+    TRY(ledger_place_of_run(&apart->found, apart->folder->path, &apart->was_found, err));
     return !apart->was_found || place->copied
                ? STATUS_OK
                : error_set(err, STATUS_WRITE,
@@ -236,15 +262,15 @@ static int name_place(struct ledger_apart *apart, uint64_t launch, struct error 
     return STATUS_OK;
 }
 
-// A local folder that is about to get the copy is said to be this run's first: a crash in between leaves a
-// ledger that is known again.
+// A local folder that is about to get another ledger is said to be this run's first: a crash in between
+// leaves a ledger that is known again.
 static int claim(struct ledger_apart *apart, struct error *err) {
     TRY(name_place(apart, 0, err));
     return ledger_place_write(&apart->place, apart->folder->ledger, err);
 }
 
 // In this order: a journal without its ledger is dropped by SQLite, one beside another ledger would spoil it.
-static int take_copy(struct ledger_apart *apart, struct error *err) {
+static int replace_ledger(struct ledger_apart *apart, bool by_copy, struct error *err) {
     const struct run_folder *folder = apart->folder;
     char from[PATH_SIZE];
     char to[PATH_SIZE];
@@ -254,7 +280,7 @@ static int take_copy(struct ledger_apart *apart, struct error *err) {
     TRY(file_remove(to, err));
     TRY(remove_in(folder->ledger, "ledger.sqlite-journal", err));
     TRY(file_sync_folder(folder->ledger, err));
-    return copy_publish(from, to, NULL, NULL, err);
+    return by_copy ? copy_publish(from, to, NULL, NULL, err) : STATUS_OK;
 }
 
 // Shards of the run directory from number `first` on.
@@ -311,9 +337,12 @@ int ledger_apart_begin(struct ledger_apart *apart, const struct run_folder *fold
         return come_home(apart, err);
     }
     TRY(choose(apart, &choice, from_copy, err));
-    apart->continues = apart->was_found && !choice.takes_copy;
+    bool replaces = choice.takes_copy || choice.starts_anew;
+    apart->continues = apart->was_found && !replaces;
+    if (replaces) {
+        TRY(replace_ledger(apart, choice.takes_copy, err));
+    }
     if (choice.takes_copy) {
-        TRY(take_copy(apart, err));
         log_write(log, LOG_LEVEL_INFO, "the ledger's copy in %s was put into %s", folder->path,
                   folder->ledger);
     }
@@ -328,7 +357,8 @@ int ledger_apart_begin(struct ledger_apart *apart, const struct run_folder *fold
 }
 
 // Between reading what the run directory says and this, a launch on another machine may have done the same.
-static int check_unchanged(const struct ledger_apart *apart, struct error *err) {
+static int check_unchanged(const void *context, struct error *err) {
+    const struct ledger_apart *apart = context;
     struct ledger_place now;
     bool found = false;
     TRY(ledger_place_read(&now, apart->folder->path, &found, err));
@@ -338,14 +368,24 @@ static int check_unchanged(const struct ledger_apart *apart, struct error *err) 
                            apart->folder->path, now.host);
 }
 
+// Writes what this launch says beside the local ledger, and copies it into the run directory.
+static int tell(const struct ledger_apart *apart, int (*check)(const void *apart, struct error *err),
+                struct error *err) {
+    const struct copy_claim claim = {.mark = apart->place.token, .check = check, .context = apart};
+    char from[PATH_SIZE];
+    char to[PATH_SIZE];
+    TRY(run_folder_file(from, apart->folder->ledger, LEDGER_PLACE_FILE, err));
+    TRY(run_folder_file(to, apart->folder->path, LEDGER_PLACE_FILE, err));
+    TRY(ledger_place_write(&apart->place, apart->folder->ledger, err));
+    return copy_publish(from, to, NULL, &claim, err);
+}
+
 int ledger_apart_announce(struct ledger_apart *apart, uint64_t launch, struct error *err) {
     if (!apart->folder->apart) {
         return STATUS_OK;
     }
     TRY(name_place(apart, launch, err));
-    TRY(ledger_place_write(&apart->place, apart->folder->ledger, err));
-    TRY(check_unchanged(apart, err));
-    TRY(ledger_place_write(&apart->place, apart->folder->path, err));
+    TRY(tell(apart, check_unchanged, err));
     apart->announced = true;
     return STATUS_OK;
 }
@@ -410,7 +450,7 @@ static int copy_ledger(struct ledger_apart *apart, struct error *err) {
     TRY(check_settled(apart->folder->ledger, err));
     TRY(run_folder_file(from, apart->folder->ledger, "ledger.sqlite", err));
     TRY(run_folder_file(to, apart->folder->path, "ledger.sqlite", err));
-    const struct copy_claim claim = {.check = ask_fence, .context = apart};
+    const struct copy_claim claim = ledger_apart_claim(apart);
     TRY(copy_publish(from, to, NULL, &claim, err));
     double now = clock_seconds();
     apart->due = now + fmax(COPY_SECONDS, COPY_SHARE * (now - began));
@@ -430,7 +470,7 @@ int ledger_apart_end(struct ledger_apart *apart, struct error *err) {
     TRY_TO(done, status = settle(apart->folder->ledger, err));
     TRY_TO(done, status = copy_ledger(apart, err));
     place->copied = true;
-    status = ledger_place_write(place, apart->folder->path, err);
+    status = tell(apart, ask_fence, err);
 done:
     apart->announced = false;
     return status == STATUS_OK

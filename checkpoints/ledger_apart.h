@@ -40,7 +40,7 @@ int ledger_apart_announce(struct ledger_apart *apart, uint64_t launch, struct er
 // STATUS_WRITE when another launch has said so since (invariant 1).
 int ledger_apart_fence(const struct ledger_apart *apart, struct error *err);
 
-// For copies of shards into the run directory: the fence, and a name aside that is this launch's own. After
+// For copies into the run directory: the fence, and a name aside that is this launch's own. After
 // ledger_apart_announce; *apart outlives it.
 struct copy_claim ledger_apart_claim(const struct ledger_apart *apart);
 

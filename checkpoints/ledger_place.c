@@ -77,6 +77,19 @@ done:
     return status;
 }
 
+int ledger_place_of_run(struct ledger_place *place, const char *folder, bool *found, struct error *err) {
+    int status = ledger_place_read(place, folder, found, err);
+    if (status == STATUS_DATA) {
+        struct error cause = *err;
+        error_set(err, status,
+                  "%s; restore it: the machine of the last launch has the same file in the folder of the "
+                  "ledger (run.ledger); if that is lost, remove it here too, and the run goes on from the "
+                  "ledger.sqlite in %s",
+                  cause.message, folder);
+    }
+    return status;
+}
+
 int ledger_place_write(const struct ledger_place *place, const char *folder, struct error *err) {
     char path[PATH_SIZE];
     TRY(run_folder_file(path, folder, LEDGER_PLACE_FILE, err));
@@ -122,21 +135,23 @@ int ledger_place_find(struct ledger_source *source, const char *folder, struct e
     bool found = false;
     *source = (struct ledger_source){0};
     TRY(path_join(source->folder, sizeof source->folder, "", folder, err));
-    TRY(ledger_place_read(&place, folder, &found, err));
+    TRY(ledger_place_of_run(&place, folder, &found, err));
     if (!found) {
         return STATUS_OK;
     }
-    if (!place.copied) {
-        if (is_here(&place)) {
-            memcpy(source->folder, place.path, sizeof source->folder);
-            return STATUS_OK;
-        }
-        snprintf(source->elsewhere, sizeof source->elsewhere,
-                 "launch %" PRIu64 " works on %s with the ledger in %s", place.launch, place.host,
-                 place.path);
-    }
-    source->is_copy = true;
     TRY(run_folder_file(copy, folder, "ledger.sqlite", err));
-    source->none = !file_exists(copy);
+    bool there = file_exists(copy);
+    if (place.copied && there) {
+        source->is_copy = true;
+        return STATUS_OK;
+    }
+    if (is_here(&place)) {
+        memcpy(source->folder, place.path, sizeof source->folder);
+        return STATUS_OK;
+    }
+    snprintf(source->elsewhere, sizeof source->elsewhere, "launch %" PRIu64 " %s on %s with the ledger in %s",
+             place.launch, place.copied ? "ended" : "works", place.host, place.path);
+    source->is_copy = true;
+    source->none = !there;
     return STATUS_OK;
 }

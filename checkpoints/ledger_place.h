@@ -31,6 +31,9 @@ struct ledger_place {
 // damaged.
 int ledger_place_read(struct ledger_place *place, const char *folder, bool *found, struct error *err);
 
+// The same of a run directory: an error says what to do about a damaged one.
+int ledger_place_of_run(struct ledger_place *place, const char *folder, bool *found, struct error *err);
+
 // Writes FOLDER/ledger.json, aside and renamed.
 int ledger_place_write(const struct ledger_place *place, const char *folder, struct error *err);
 
@@ -49,8 +52,9 @@ struct ledger_source {
     char folder[PATH_SIZE]; // that ledger.sqlite is in
     bool is_copy;           // which nobody writes to
     bool for_runner;        // what cannot be read is a failed write (STATUS_WRITE), not bad data
-    bool none;              // it is elsewhere, and there is no copy of it yet
-    // "launch 3 works on node17 with the ledger in /scratch/x", of which the copy knows nothing; or empty
+    bool none;              // it is elsewhere, and there is no copy of it
+    // "launch 3 works on node17 with the ledger in /scratch/x", of which the copy knows nothing, or "launch 3
+    // ended on ...", of which the copy was removed; or empty
     char elsewhere[PATH_SIZE + LEDGER_PLACE_HOST + 96];
 };
 

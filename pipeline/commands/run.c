@@ -118,7 +118,8 @@ static const struct option options[] = {
      .kind = OPTION_FLAG,
      .help =
          "with run.ledger: where the folder that had the ledger is lost, go on from the ledger's copy in the "
-         "run directory; shards that were sealed since are computed again, and their number is logged"},
+         "run directory, or anew while there is none; shards that were sealed since are computed again, and "
+         "their number is logged"},
     {.name = "--quiet", .kind = OPTION_FLAG, .help = "show no progress"},
 };
 

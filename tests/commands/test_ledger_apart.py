@@ -120,25 +120,106 @@ def test_readers_find_the_ledger_of_a_launch_that_was_killed(reference, tmp_path
     job.check_finished(PROBLEMS, reference.shards())
 
 
+def killed_before_its_copy(reference, folder):
+    """A first launch that was killed when it had announced itself and made no copy."""
+    job = apart(reference, folder)
+    done, _ = faults.traced(job, "openat", "--only", "out/ledger.sqlite.tmp", "--kill", "1")
+    assert done.code == 128 + 9 and not place(job)["copied"] and not (job.output / "ledger.sqlite").exists()
+    return job
+
+
 def test_without_any_copy(reference, tmp_path):
-    """A first launch that was killed before it had a run to copy."""
     from strata_reader import Run
 
-    job = apart(reference, tmp_path)
-    trace = ["strace", "-f", "-o", "/dev/null", "-P", job.output / "ledger.sqlite.tmp", "-e", "trace=rename", "-e",
-             "inject=rename:signal=SIGKILL"]
-    assert subprocess.run([*trace, *job.command()], capture_output=True, env=support.clean_environment()).returncode != OK
+    job = killed_before_its_copy(reference, tmp_path)
     job.local.rename(tmp_path / "gone")
     for command in ("status", "verify"):
         done = strata(command, job.output)
-        assert done.code == DATA and "has no copy of its ledger yet" in done.last() and str(job.local) in done.last(), done
-    with pytest.raises(FileNotFoundError, match="no copy of its ledger yet"):
+        assert done.code == DATA and "has no copy of its ledger" in done.last() and str(job.local) in done.last(), done
+    with pytest.raises(FileNotFoundError, match="no copy of its ledger"):
         Run(job.output)
-    other = apart(reference, tmp_path, "node-b", job.output)
-    for options in ((), ("--from-copy",)):
-        refused = other.run(*options, expect=WRITE)
-        assert "there is no copy of it yet" in refused.last() and str(job.local) in refused.last()
+    refused = apart(reference, tmp_path, "node-b", job.output).run(expect=WRITE).last()
+    assert "there is no copy of it yet" in refused and str(job.local) in refused and "--from-copy starts anew" in refused
     (tmp_path / "gone").rename(job.local)
+    job.run()
+    job.check_finished(PROBLEMS, reference.shards())
+
+
+def test_a_run_without_any_copy_may_start_anew(reference, tmp_path):
+    """Nothing was acknowledged; the ledger of the launch that was left behind does not come back."""
+    first = killed_before_its_copy(reference, tmp_path)
+    other = apart(reference, tmp_path, "node-b", first.output)
+    fail_to_announce(other, "--from-copy")
+    other.run("--from-copy", "--stop-after", 3, expect=STOPPED)
+    assert "left behind" in (first.output / "run.log").read_text()
+    assert len(other.acknowledged()) == 1 and other.query("SELECT max(epoch) FROM launch") == [(2,)]
+    first.run()
+    first.check_finished(PROBLEMS, reference.shards())
+
+
+def test_a_start_that_was_left_behind_before_its_copy_ends(reference, tmp_path):
+    """It was not dead: it reads its model, and finds out when it makes its first copy."""
+    first = apart(reference, tmp_path)
+    waits = tmp_path / "waits"
+    waits.touch()
+    started = first.start(environment=support.clean_environment(LD_PRELOAD=str(STALL), STALL_PATH="out/ledger.sqlite.tmp",
+                                                                STALL_WHEN=str(waits)))
+    try:
+        wait_for(lambda: list(first.output.glob("ledger.sqlite*.tmp")), started)
+        (first.output / "lock").unlink()
+        other = apart(reference, tmp_path, "node-b", first.output)
+        other.run("--from-copy")
+        copy = support.file_hash(other.output / "ledger.sqlite")
+    finally:
+        waits.unlink()
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == WRITE and b"this runner is superseded" in said, said
+    assert support.file_hash(other.output / "ledger.sqlite") == copy
+    other.check_finished(PROBLEMS, reference.shards())
+
+
+def test_shards_without_any_copy_are_not_removed(reference, tmp_path):
+    """Somebody has removed the copy: what the shards are worth, the ledger alone knows."""
+    job = killed_after_a_stop(reference, tmp_path)
+    (job.output / "ledger.sqlite").unlink()
+    kept = job.shards()
+    job.local.rename(tmp_path / "gone")
+    refused = apart(reference, tmp_path, "node-b", job.output).run("--from-copy", expect=DATA).last()
+    assert "restore the copy" in refused and str(job.local) in refused
+    assert job.shards() == kept
+    (tmp_path / "gone").rename(job.local)
+    job.run()
+    job.check_finished(PROBLEMS, reference.shards())
+
+
+def test_a_copy_that_was_removed(reference, tmp_path):
+    """The ledger it was made of is still there, on one machine."""
+    from strata_reader import Run
+
+    job = apart(reference, tmp_path)
+    job.run("--stop-after", 3, expect=STOPPED)
+    (job.output / "ledger.sqlite").unlink()
+    assert strata("verify", job.output).code == OK and len(Run(job.output)) == 6
+    job.local.rename(tmp_path / "gone")
+    words = f"launch 1 ended on {place(job)['host']} with the ledger in {job.local}; look from there"
+    assert words in strata("verify", job.output).last()
+    refused = apart(reference, tmp_path, "node-b", job.output).run("--from-copy", expect=DATA).last()
+    assert "restore it, or run the same command on " in refused and str(job.local) in refused
+    (tmp_path / "gone").rename(job.local)
+    fail_to_announce(job)  # which leaves the ledger with another token
+    job.run()
+    job.check_finished(PROBLEMS, reference.shards())
+    assert (job.output / "ledger.sqlite").exists()
+
+
+def test_a_run_directory_that_was_removed(reference, tmp_path):
+    """The refused launch leaves a copy of the ledger there: to start anew both have to go."""
+    job = apart(reference, tmp_path)
+    job.run("--stop-after", 3, expect=STOPPED)
+    shutil.rmtree(job.output)
+    assert f"to start anew, remove {job.output} and {job.local}" in job.run(expect=DATA).last()
+    shutil.rmtree(job.output)
+    shutil.rmtree(job.local)
     job.run()
     job.check_finished(PROBLEMS, reference.shards())
 
@@ -170,11 +251,8 @@ def test_a_part_that_is_computed_elsewhere(reference, tmp_path):
     job = apart(reference, tmp_path)
     job.run("--part", "0/2")
     part = job.output / "part-0001-of-0002"
-    trace = ["strace", "-f", "-o", "/dev/null", "-P", part / "ledger.sqlite.tmp", "-e", "trace=rename", "-e",
-             "inject=rename:signal=SIGKILL"]
     for when, words in ((1, "1 finished"), (2, "1 finished, 1 running|1 running, 1 finished")):
-        subprocess.run([*trace[:-1], f"{trace[-1]}:when={when}", *job.command("--part", "1/2")], capture_output=True,
-                       env=support.clean_environment())
+        faults.traced(job, "rename", "--only", f"{part.name}/ledger.sqlite.tmp", "--kill", str(when), arguments=("--part", "1/2"))
         assert not json.loads((part / "ledger.json").read_text())["copied"]
         job.local.rename(tmp_path / "gone")
         seen = strata("status", job.output)
@@ -256,18 +334,54 @@ def test_a_runner_that_was_superseded_ends(reference, tmp_path, hangs):
     other.check_finished(PROBLEMS, reference.shards())
 
 
+@pytest.mark.parametrize("hangs", ["ledger.sqlite", "ledger.json"])
+def test_the_end_of_a_runner_that_was_superseded(reference, tmp_path, hangs):
+    """It hangs while it makes its last copies, and has nothing to say any more: what the other one has acknowledged stays."""
+    first = apart(reference, tmp_path)
+    waits = tmp_path / "waits"  # from the first shard on
+    waits.symlink_to(first.output / "shards" / "part-000000.h5")
+    started = first.start("--stop-after", "3", environment=support.clean_environment(
+        LD_PRELOAD=str(STALL), STALL_PATH=f"out/{hangs}.tmp", STALL_WHEN=str(waits)))
+    try:
+        wait_for(lambda: waits.exists() and list(first.output.glob(f"{hangs}*.tmp")), started)
+        (first.output / "lock").unlink()
+        other = apart(reference, tmp_path, "node-b", first.output)
+        other.run("--from-copy")
+        said_there = place(other)
+        copy = support.file_hash(other.output / "ledger.sqlite")
+    finally:
+        waits.unlink()
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == WRITE and b"this runner is superseded" in said, said
+    assert place(other) == said_there and said_there["copied"]
+    assert support.file_hash(other.output / "ledger.sqlite") == copy
+    assert list(first.output.glob("*.tmp")) == []
+    assert "12 done" in apart(reference, tmp_path, "node-c", first.output).run().out
+    other.check_finished(PROBLEMS, reference.shards())
+
+
 def test_refusals(reference, tmp_path):
     job = apart(reference, tmp_path)
     job.run()
     stranger = reference.twin(tmp_path / "stranger", run={"ledger": str(job.local)})
     refused = stranger.run(expect=WRITE)
     assert "has the ledger of another run" in refused.last()
-    same = reference.twin(tmp_path / "same", run={"ledger": "out"})
-    assert "it is a folder of its own" in same.run(expect=JOB).last()
-    (job.output / "ledger.json").write_text('{"format": 1}')
-    for command in ("status", "verify"):
-        assert "ledger.json" in strata(command, job.output).last()
-    assert job.run(expect=None).code == DATA
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "link").symlink_to(".")
+    for name in ("out", "out/shards", "out/new/folder", "link/out/shards", "out/part-0000-of-0002"):
+        inside = reference.twin(tmp_path / "inside", run={"ledger": name})
+        for words in (("run",), ("run", "--part", "1/2"), ("check",)):
+            refused = strata(words[0], inside.file, *words[1:])
+            assert refused.code == JOB and "it is a folder of its own" in refused.err + refused.out, refused
+        assert not inside.output.exists()
+    reference.twin(tmp_path / "beside", run={"ledger": "out-ledger"}).run()
+    for text in ('{"format": 1}', "{"):
+        (job.output / "ledger.json").write_text(text)
+        for words in (("status", job.output), ("verify", job.output), ("run", job.file)):
+            refused = strata(*words)
+            assert refused.code == DATA and "ledger.json" in refused.last() and "restore it" in refused.last()
+    shutil.copy(job.local / "ledger.json", job.output)
+    assert "12 done" in job.run().out
 
 
 def test_a_folder_that_a_killed_start_left_is_taken(reference, tmp_path):

@@ -10,7 +10,7 @@ def find_ledger(folder):
     place, copy = _told(folder), folder / "ledger.sqlite"
     if place is None:
         return copy, False
-    if not place["copied"]:
+    if not (place["copied"] and copy.exists()):
         there = pathlib.Path(place["path"])
         try:
             own = _told(there)
@@ -19,7 +19,7 @@ def find_ledger(folder):
         if own and place["token"] in (own["token"], own["previous"]):
             return there / "ledger.sqlite", False
         if not copy.exists():
-            raise FileNotFoundError(f"{folder} has no copy of its ledger yet: launch {place['launch']} had it on "
+            raise FileNotFoundError(f"{folder} has no copy of its ledger: launch {place['launch']} had it on "
                                     f"{place['host']}, in {place['path']}; look from there")
     return copy, True
 
