@@ -397,11 +397,17 @@ int ledger_apart_fence(const struct ledger_apart *apart, struct error *err) {
         return STATUS_OK;
     }
     TRY(ledger_place_read(&now, apart->folder->path, &found, err));
-    return found && strcmp(now.token, apart->place.token) == 0
+    if (!found) {
+        return error_set(err, STATUS_WRITE,
+                         "%s has no " LEDGER_PLACE_FILE " any more: it was removed, or a launch without "
+                         "run.ledger has started there; this runner is superseded",
+                         apart->folder->path);
+    }
+    return strcmp(now.token, apart->place.token) == 0
                ? STATUS_OK
                : error_set(err, STATUS_WRITE,
                            "launch %" PRIu64 " has started in %s on %s; this runner is superseded",
-                           now.launch, apart->folder->path, found ? now.host : "an unknown machine");
+                           now.launch, apart->folder->path, now.host);
 }
 
 static int ask_fence(const void *apart, struct error *err) {

@@ -178,6 +178,23 @@ def test_a_start_that_was_left_behind_before_its_copy_ends(reference, tmp_path):
     other.check_finished(PROBLEMS, reference.shards())
 
 
+def test_a_place_that_was_removed_under_a_runner(reference, tmp_path):
+    job = apart(reference, tmp_path)
+    waits = tmp_path / "waits"  # from the first shard on
+    waits.symlink_to(job.output / "shards" / "part-000000.h5")
+    started = job.start(environment=support.clean_environment(LD_PRELOAD=str(STALL), STALL_PATH="out/ledger.sqlite.tmp",
+                                                              STALL_WHEN=str(waits)))
+    try:
+        wait_for(lambda: waits.exists() and list(job.output.glob("ledger.sqlite*.tmp")), started)
+        (job.output / "ledger.json").unlink()
+    finally:
+        waits.unlink()
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == WRITE and b"has no ledger.json any more" in said, said
+    job.run()
+    job.check_finished(PROBLEMS, reference.shards())
+
+
 def test_shards_without_any_copy_are_not_removed(reference, tmp_path):
     """Somebody has removed the copy: what the shards are worth, the ledger alone knows."""
     job = killed_after_a_stop(reference, tmp_path)
