@@ -80,7 +80,7 @@ def test_files_of_the_model(tmp_path, command):
 def test_words_of_the_user(tmp_path):
     for code, words in ((USAGE, [EVIL]), (USAGE, ["help", EVIL]), (DATA, ["status", EVIL]), (JOB, ["run", EVIL]), (DATA, ["log", EVIL]),
                         (DATA, ["verify", EVIL]), (DATA, ["show", EVIL, "x"]),
-                        (DATA, ["export", EVIL, "--format", "npy", "--to", tmp_path / "x"]), (USAGE, ["status", ".", EVIL]),
+                        (DATA, ["export", EVIL, "--format", "npy", "--to", tmp_path / "x"]), (USAGE, ["run", "x", EVIL]), (DATA, ["status", EVIL, "x"]),
                         (DATA, ["import", EVIL, "x"])):
         done = clean(strata(*words))
         assert done.code == code and SEEN in done.err, done
