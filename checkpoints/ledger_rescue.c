@@ -47,13 +47,7 @@ static int copy_bytes(int in, int out, const char *from, const char *to, struct 
         if (count < 0) {
             return error_set_errno(err, STATUS_DATA, "cannot read %s", from);
         }
-        for (ssize_t done = 0; done < count;) {
-            ssize_t written = write(out, block + done, (size_t)(count - done));
-            if (written < 0 && errno != EINTR) {
-                return error_set_errno(err, STATUS_WRITE, "cannot write %s", to);
-            }
-            done += written > 0 ? written : 0;
-        }
+        TRY(file_write(out, block, (size_t)count, to, err));
     }
 }
 

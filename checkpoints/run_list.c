@@ -141,15 +141,13 @@ static int open_part(struct run_list *list, size_t index, struct error *err) {
 }
 
 static int open_set(struct run_list *list, const char *folder, bool looking, struct error *err) {
-    char name[RUN_SET_NAME];
     TRY(path_join(list->set, sizeof list->set, "", folder, err));
     TRY(make_room(list, list->parts, err));
     for (size_t i = 0; i < list->count; i++) {
         struct run_list_member *member = &list->members[i];
         const struct run_part part = {.index = i, .count = list->parts};
         member->part = part;
-        run_set_part_name(name, &part);
-        TRY(path_join(member->folder, sizeof member->folder, folder, name, err));
+        TRY(run_set_part_path(member->folder, folder, &part, err));
         int status = open_part(list, i, err);
         if (looking && status == STATUS_DATA) {
             status = note_fault(member, &part, err);
@@ -203,26 +201,36 @@ static int open_several(struct run_list *list, const char *const *folders, size_
     return STATUS_OK;
 }
 
-// Those that have begun follow each other without a gap where no part between them is missing.
-static int check_rows(const struct run_list *list, struct error *err) {
-    uint64_t end = 0;
-    bool missing = false;
-    for (size_t i = 0; i < list->count && list->parts > 0; i++) {
+bool run_list_next_gap(const struct run_list *list, struct run_list_gap *gap) {
+    for (size_t i = gap->next; i < list->count && list->parts > 0; i++) {
         const struct run_list_member *member = &list->members[i];
         if (!member->begun || member->first == member->end) {
-            missing = missing || !member->begun;
+            gap->missing = gap->missing || !member->begun;
             continue;
         }
-        if (member->first < end || (member->first > end && !missing)) {
-            return error_set(err, STATUS_DATA,
-                             "%s has the query's rows from %" PRIu64
-                             " on, and the parts before it end with row %" PRIu64,
-                             member->folder, member->first, end);
+        bool follows = member->first == gap->end || (member->first > gap->end && gap->missing);
+        gap->before = gap->end;
+        gap->end = member->end;
+        gap->missing = false;
+        if (!follows) {
+            gap->index = i;
+            gap->next = i + 1;
+            return true;
         }
-        end = member->end;
-        missing = false;
     }
-    return STATUS_OK;
+    return false;
+}
+
+static int check_rows(const struct run_list *list, struct error *err) {
+    struct run_list_gap gap = {0};
+    if (!run_list_next_gap(list, &gap)) {
+        return STATUS_OK;
+    }
+    const struct run_list_member *member = &list->members[gap.index];
+    return error_set(err, STATUS_DATA,
+                     "%s has the query's rows from %" PRIu64
+                     " on, and the parts before it end with row %" PRIu64,
+                     member->folder, member->first, gap.before);
 }
 
 static int open_all(struct run_list *list, const char *const *folders, size_t count, bool looking,

@@ -38,6 +38,19 @@ void run_list_destroy(struct run_list *list); // accepts zeros; leaves zeros
 // False for a run by itself, or what may be one: a single folder that is no set's.
 int run_list_is_set(const char *const *folders, size_t count, bool *is_set, struct error *err);
 
+// A part whose rows do not follow those of the parts before it: they overlap, or leave some out where no part
+// between them is missing. Zeros to begin with.
+struct run_list_gap {
+    size_t index;    // of the part
+    uint64_t before; // where the rows before it end
+    size_t next;     // the walk's own, as the rest
+    uint64_t end;
+    bool missing;
+};
+
+bool run_list_next_gap(const struct run_list *list,
+                       struct run_list_gap *gap); // false: there is none any more
+
 // Appends the command that runs a part: "strata run /data/job.yaml --part 7/64".
 int run_list_command(const struct run_list *list, size_t index, struct buffer *command, struct error *err);
 

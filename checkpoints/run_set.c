@@ -23,6 +23,13 @@ void run_set_part_name(char out[RUN_SET_NAME], const struct run_part *part) {
     snprintf(out, RUN_SET_NAME, "part-%04" PRIu64 "-of-%04" PRIu64, part->index, part->count);
 }
 
+int run_set_part_path(char out[PATH_SIZE], const char *folder, const struct run_part *part,
+                      struct error *err) {
+    char name[RUN_SET_NAME];
+    run_set_part_name(name, part);
+    return path_join(out, PATH_SIZE, folder, name, err);
+}
+
 bool run_set_parse_name(const char *name, struct run_part *part) {
     char again[RUN_SET_NAME];
     if (sscanf(name, "part-%" SCNu64 "-of-%" SCNu64, &part->index, &part->count) != 2) {

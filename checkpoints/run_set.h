@@ -35,6 +35,8 @@ struct run_part {
 };
 
 void run_set_part_name(char out[RUN_SET_NAME], const struct run_part *part); // "part-0007-of-0064"
+int run_set_part_path(char out[PATH_SIZE], const char *folder, const struct run_part *part,
+                      struct error *err); // of its folder in a set's, or in run.ledger
 bool run_set_parse_name(const char *name, struct run_part *part); // false when it is not such a name
 
 // "7/64", the first being 0/64.

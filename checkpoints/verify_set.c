@@ -43,25 +43,15 @@ static void check_share(struct set_check *check, size_t index, uint64_t first, u
     }
 }
 
-// Without a survey: the parts that are there follow each other, without a gap where none is missing.
+// Without a survey: the parts that are there follow each other.
 static void check_neighbours(struct set_check *check) {
     const struct run_list *list = check->list;
-    uint64_t end = 0;
-    bool missing = false;
-    for (size_t i = 0; i < list->count; i++) {
-        const struct run_list_member *member = &list->members[i];
-        if (!member->begun || member->first == member->end) {
-            missing = missing || !member->begun;
-            continue;
-        }
-        if (member->first < end || (member->first > end && !missing)) {
-            verify_say(&check->to, VERIFY_FAULT,
-                       "part %zu/%" PRIu64 " has the query's rows from %" PRIu64
-                       " on, and the parts before it end with row %" PRIu64,
-                       i, list->parts, member->first, end);
-        }
-        end = member->end;
-        missing = false;
+    struct run_list_gap gap = {0};
+    while (run_list_next_gap(list, &gap)) {
+        verify_say(&check->to, VERIFY_FAULT,
+                   "part %zu/%" PRIu64 " has the query's rows from %" PRIu64
+                   " on, and the parts before it end with row %" PRIu64,
+                   gap.index, list->parts, list->members[gap.index].first, gap.before);
     }
 }
 

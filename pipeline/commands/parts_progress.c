@@ -21,9 +21,7 @@ enum { END_SECONDS = 5, WORDS_MOST = 1 << 16 };
 
 int parts_folder_of(char out[PATH_SIZE], const char *folder, size_t part, size_t count, struct error *err) {
     const struct run_part number = {.index = part, .count = count};
-    char name[RUN_SET_NAME];
-    run_set_part_name(name, &number);
-    return path_join(out, PATH_SIZE, folder, name, err);
+    return run_set_part_path(out, folder, &number, err);
 }
 
 static void take_totals(struct part_figures *figures, const struct ledger_totals *totals) {

@@ -137,20 +137,24 @@ static void problems_of_another_part(void **state) {
     assert_non_null(strstr(told.lines, "part 1/3: problem 'aufgabe-\xc3\xbc-4' is in a part before it, too"));
 }
 
-static void other_ids(void **state) {
-    (void)state;
-    char folder[PATH_SIZE];
+// Of part 1, in its ledger.
+static void change_part(const char *folder, const char *sql) {
     char part[PATH_SIZE];
     char path[PATH_SIZE];
     struct error err;
     sqlite3 *db;
-    set_make(folder);
     part_folder(part, folder, 1, SET_PARTS);
     ok(path_join(path, sizeof path, part, "ledger.sqlite", &err), &err);
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "UPDATE problem SET id = 'other' WHERE ordinal = 7", NULL, NULL, NULL),
-                     SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(db);
+}
+
+static void other_ids(void **state) {
+    (void)state;
+    char folder[PATH_SIZE];
+    set_make(folder);
+    change_part(folder, "UPDATE problem SET id = 'other' WHERE ordinal = 7");
     const struct told told = verify_one(folder);
     has(&told, 1, "the ids of the parts are not those that the survey found");
     fixture_folder_remove(folder);
@@ -160,16 +164,8 @@ static void other_ids(void **state) {
 static void a_damaged_ledger_is_told_once(void **state) {
     (void)state;
     char folder[PATH_SIZE];
-    char part[PATH_SIZE];
-    char path[PATH_SIZE];
-    struct error err;
-    sqlite3 *db;
     set_make(folder);
-    part_folder(part, folder, 1, SET_PARTS);
-    ok(path_join(path, sizeof path, part, "ledger.sqlite", &err), &err);
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "DROP TABLE problem", NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
+    change_part(folder, "DROP TABLE problem");
     const struct told told = verify_one(folder);
     has(&told, 1, "part 1/3: ");
     fixture_folder_remove(folder);

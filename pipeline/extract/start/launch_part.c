@@ -103,17 +103,15 @@ static int replace(char **text, const char *with, struct error *err) {
 static int enter_set(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     struct part_of_set *part = &inputs->part;
-    char name[RUN_SET_NAME];
     char path[PATH_SIZE];
     TRY(path_join(part->folder, sizeof part->folder, "", inputs->job.output, err));
     TRY(begin_set(launch, err));
-    run_set_part_name(name, &part->number);
-    TRY(path_join(path, sizeof path, part->folder, name, err));
+    TRY(run_set_part_path(path, part->folder, &part->number, err));
     TRY(replace(&inputs->job.output, path, err));
     if (inputs->job.ledger == NULL) {
         return STATUS_OK;
     }
-    TRY(path_join(path, sizeof path, inputs->job.ledger, name, err)); // parts may share a machine
+    TRY(run_set_part_path(path, inputs->job.ledger, &part->number, err)); // parts may share a machine
     return replace(&inputs->job.ledger, path, err);
 }
 
