@@ -38,6 +38,10 @@ static int check_layout(const struct shard_layout *layout, struct error *err) {
     return STATUS_OK;
 }
 
+static size_t columns_kept(const struct shard_layout *layout) {
+    return shard_columns_kept(layout->token_ids, layout->loss_mask);
+}
+
 static int memory_needed(const struct shard_layout *layout, size_t *total, struct error *err) {
     enum { SLACK = 256 };
     size_t latents;
@@ -46,7 +50,7 @@ static int memory_needed(const struct shard_layout *layout, size_t *total, struc
                 size_mul(layout->hidden, 4 * sizeof(double), &figures) && size_add(latents, figures, total) &&
                 size_add(*total, sizeof(struct column) + sizeof(struct statistics) + SLACK, total) &&
                 size_mul(*total, layout->layer_count, total) &&
-                size_add(*total, shard_columns_bytes(layout->token_ids) + SLACK, total);
+                size_add(*total, shard_columns_bytes(columns_kept(layout)) + SLACK, total);
     return fits ? STATUS_OK
                 : error_set(err, STATUS_INTERNAL, "the buffers of a shard do not fit this machine");
 }
@@ -75,7 +79,7 @@ static int take_buffers(struct shard_writer *writer, struct error *err) {
         TRY(column_init(&writer->latents[i], path, writer->type, layout->hidden, chunk_rows(layout),
                         &writer->arena, err));
     }
-    return shard_columns_init(&writer->columns, layout->token_ids, &writer->arena, err);
+    return shard_columns_init(&writer->columns, columns_kept(layout), &writer->arena, err);
 }
 
 int shard_create(struct shard_writer **out, const char *folder, const struct shard_layout *layout,

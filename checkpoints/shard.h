@@ -18,7 +18,8 @@
 //   /rows/token_start, token_end  [rows] uint32   in the problem's tokens, [start, end)
 //   /rows/byte_start, byte_end    [rows] uint32   in the rendered text, [start, end)
 //   /tokens/ids              [tokens] int32, cut by /tokens/offset [problems + 1] uint64 (when asked for)
-//   /batches/number          [batches] uint64, /batches/problem_offset [batches + 1] uint64
+//   /tokens/loss_mask        [tokens] uint8, beside them: 1 for a token that a step owns, else 0 (when asked
+//   for) /batches/number          [batches] uint64, /batches/problem_offset [batches + 1] uint64
 //   /statistics/hs_035/sum, sum_of_squares, minimum, maximum  [hidden] float64; attributes rows, norm_sum (of
 //   row
 //                            Euclidean norms): of the stored values, added in row order, so that shards can
@@ -52,6 +53,7 @@ struct shard_layout {
     size_t hidden;
     enum dtype dtype;
     bool token_ids;
+    bool loss_mask; // only with token_ids
     const struct shard_attribute
         *attributes; // model, model_fingerprint, tokenizer_fingerprint, pooling, template ...
     size_t attribute_count;
@@ -66,8 +68,9 @@ struct shard_problem {
     uint32_t token_count;
     bool truncated;
     uint32_t step_count;
-    size_t rows;           // of this problem in the batch
-    const int32_t *tokens; // [token_count], used when the layout asks for token ids
+    size_t rows;              // of this problem in the batch
+    const int32_t *tokens;    // [token_count], used when the layout asks for token ids
+    const uint8_t *loss_mask; // [token_count] 0 or 1, used when the layout asks for it
 };
 
 struct shard_row {

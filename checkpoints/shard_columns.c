@@ -27,6 +27,7 @@ static const struct {
     [COLUMN_BATCH_OFFSET] = {"/batches/problem_offset", HDF5_U64, 1 << 12},
     [COLUMN_TOKEN_IDS] = {"/tokens/ids", HDF5_I32, 1 << 16},
     [COLUMN_TOKEN_OFFSET] = {"/tokens/offset", HDF5_U64, 1 << 14},
+    [COLUMN_LOSS_MASK] = {"/tokens/loss_mask", HDF5_U8, 1 << 16},
 };
 
 const char *shard_column_path(enum shard_column column) {
@@ -37,13 +38,13 @@ enum hdf5_kind shard_column_kind(enum shard_column column) {
     return table[column].kind;
 }
 
-static size_t columns_kept(bool token_ids) {
-    return token_ids ? COLUMN_COUNT : COLUMN_TOKEN_IDS;
+size_t shard_columns_kept(bool token_ids, bool loss_mask) {
+    return !token_ids ? COLUMN_TOKEN_IDS : !loss_mask ? COLUMN_LOSS_MASK : COLUMN_COUNT;
 }
 
-size_t shard_columns_bytes(bool token_ids) {
+size_t shard_columns_bytes(size_t kept) {
     size_t total = 0;
-    for (size_t i = 0; i < columns_kept(token_ids); i++) {
+    for (size_t i = 0; i < kept; i++) {
         size_t bytes = 0;
         column_bytes(hdf5_kind_size(table[i].kind), 0, table[i].chunk, &bytes);
         total += bytes;
@@ -51,9 +52,8 @@ size_t shard_columns_bytes(bool token_ids) {
     return total;
 }
 
-int shard_columns_init(struct shard_columns *columns, bool token_ids, struct arena *arena,
-                       struct error *err) {
-    columns->count = columns_kept(token_ids);
+int shard_columns_init(struct shard_columns *columns, size_t kept, struct arena *arena, struct error *err) {
+    columns->count = kept;
     columns->tokens = 0;
     columns->rows_end = 0;
     for (size_t i = 0; i < columns->count; i++) {
@@ -80,7 +80,7 @@ int shard_columns_start(struct shard_columns *columns, hid_t file, struct error 
     static const enum shard_column offsets[] = {COLUMN_ID_OFFSET, COLUMN_METADATA_OFFSET, COLUMN_ROW_OFFSET,
                                                 COLUMN_BATCH_OFFSET, COLUMN_TOKEN_OFFSET};
     static const char *const groups[] = {"/problems", "/rows", "/batches", "/tokens"};
-    bool token_ids = columns->count == COLUMN_COUNT;
+    bool token_ids = columns->count > COLUMN_TOKEN_IDS;
     columns->tokens = 0;
     columns->rows_end = 0;
     for (size_t i = 0; i < columns->count; i++) {
@@ -115,7 +115,11 @@ int shard_columns_problem(struct shard_columns *columns, hid_t file, const struc
            status = append(columns, file, COLUMN_METADATA, problem->metadata, problem->metadata_size, err));
     TRY_TO(done, status = append_u64(columns, file, COLUMN_METADATA_OFFSET,
                                      column_rows(&column[COLUMN_METADATA]), err));
-    if (columns->count == COLUMN_COUNT) {
+    if (columns->count > COLUMN_LOSS_MASK) {
+        TRY_TO(done, status = append(columns, file, COLUMN_LOSS_MASK, problem->loss_mask,
+                                     problem->token_count, err));
+    }
+    if (columns->count > COLUMN_TOKEN_IDS) {
         TRY_TO(done,
                status = append(columns, file, COLUMN_TOKEN_IDS, problem->tokens, problem->token_count, err));
         TRY_TO(done, status = append_u64(columns, file, COLUMN_TOKEN_OFFSET,

@@ -23,8 +23,9 @@ enum shard_column {
     COLUMN_ROW_BYTE_END,
     COLUMN_BATCH_NUMBER,
     COLUMN_BATCH_OFFSET,
-    COLUMN_TOKEN_IDS, // the last two only when token ids are kept
+    COLUMN_TOKEN_IDS, // the last three only when token ids are kept,
     COLUMN_TOKEN_OFFSET,
+    COLUMN_LOSS_MASK, // and this one when the loss mask is
     COLUMN_COUNT
 };
 
@@ -33,13 +34,16 @@ enum hdf5_kind shard_column_kind(enum shard_column column);
 
 struct shard_columns {
     struct column column[COLUMN_COUNT];
-    size_t count;      // COLUMN_COUNT, or two less without token ids
+    size_t count;      // shard_columns_kept
     uint64_t tokens;   // of all problems, ids kept or not
     uint64_t rows_end; // of the problems appended so far
 };
 
-size_t shard_columns_bytes(bool token_ids); // of memory that shard_columns_init takes from its arena
-int shard_columns_init(struct shard_columns *columns, bool token_ids, struct arena *arena, struct error *err);
+// How many columns, from the first on, a shard has.
+size_t shard_columns_kept(bool token_ids, bool loss_mask);
+
+size_t shard_columns_bytes(size_t kept); // of memory that shard_columns_init takes from its arena
+int shard_columns_init(struct shard_columns *columns, size_t kept, struct arena *arena, struct error *err);
 
 // Begins a file: makes the groups and writes the leading 0 of every offset.
 int shard_columns_start(struct shard_columns *columns, hid_t file, struct error *err);

@@ -167,6 +167,21 @@ static int check_lengths(const struct shard_reader *reader, enum shard_column fi
     return STATUS_OK;
 }
 
+static int check_mask(const struct shard_reader *reader, struct error *err) {
+    const uint8_t *mask = reader->column[COLUMN_LOSS_MASK];
+    const char *path = shard_column_path(COLUMN_LOSS_MASK);
+    if (reader->length[COLUMN_LOSS_MASK] != reader->length[COLUMN_TOKEN_IDS]) {
+        return error_set(err, STATUS_DATA, "%s has %zu entries for %zu tokens", path,
+                         reader->length[COLUMN_LOSS_MASK], reader->length[COLUMN_TOKEN_IDS]);
+    }
+    for (size_t i = 0; i < reader->length[COLUMN_LOSS_MASK]; i++) {
+        if (mask[i] > 1) {
+            return error_set(err, STATUS_DATA, "%s is %u at token %zu, not 0 or 1", path, mask[i], i);
+        }
+    }
+    return STATUS_OK;
+}
+
 static int check_columns(const struct shard_reader *reader, struct error *err) {
     const struct shard_content *content = &reader->content;
     const size_t *length = reader->length;
@@ -176,6 +191,9 @@ static int check_columns(const struct shard_reader *reader, struct error *err) {
     TRY(check_offsets(reader, COLUMN_BATCH_OFFSET, content->batches, content->problems, err));
     if (reader->column[COLUMN_TOKEN_IDS] != NULL) {
         TRY(check_offsets(reader, COLUMN_TOKEN_OFFSET, content->problems, length[COLUMN_TOKEN_IDS], err));
+    }
+    if (reader->column[COLUMN_LOSS_MASK] != NULL) {
+        TRY(check_mask(reader, err));
     }
     TRY(check_lengths(reader, COLUMN_TOKEN_COUNT, COLUMN_STEP_COUNT, content->problems, err));
     return check_lengths(reader, COLUMN_ROW_STEP, COLUMN_ROW_BYTE_END, content->rows, err);
@@ -187,6 +205,7 @@ static int fill_problems(struct shard_reader *reader, struct error *err) {
     const uint64_t *metadata = reader->column[COLUMN_METADATA_OFFSET];
     const uint64_t *row = reader->column[COLUMN_ROW_OFFSET];
     const uint64_t *token = reader->column[COLUMN_TOKEN_OFFSET];
+    const uint8_t *mask = reader->column[COLUMN_LOSS_MASK];
     for (size_t i = 0; i < content->problems; i++) {
         struct shard_problem *problem = &reader->problems[i];
         problem->id = (const char *)reader->column[COLUMN_ID] + id[i];
@@ -200,6 +219,7 @@ static int fill_problems(struct shard_reader *reader, struct error *err) {
         problem->rows = row[i + 1] - row[i];
         if (token != NULL) {
             problem->tokens = (const int32_t *)reader->column[COLUMN_TOKEN_IDS] + token[i];
+            problem->loss_mask = mask == NULL ? NULL : mask + token[i];
             if (token[i + 1] - token[i] != problem->token_count) {
                 return error_set(err, STATUS_DATA, "problem %zu has %llu token ids and a count of %u", i,
                                  (unsigned long long)(token[i + 1] - token[i]), problem->token_count);
@@ -234,7 +254,8 @@ static int fill_rows(struct shard_reader *reader, struct error *err) {
 static int read_columns(struct shard_reader *reader, struct error *err) {
     struct shard_content *content = &reader->content;
     bool token_ids = H5Lexists(reader->file, "/tokens", H5P_DEFAULT) > 0;
-    size_t count = token_ids ? COLUMN_COUNT : COLUMN_TOKEN_IDS;
+    bool loss_mask = token_ids && H5Lexists(reader->file, "/tokens/loss_mask", H5P_DEFAULT) > 0;
+    size_t count = shard_columns_kept(token_ids, loss_mask);
     for (size_t i = 0; i < count; i++) {
         TRY(hdf5_read_column(reader->file, shard_column_path((enum shard_column)i),
                              shard_column_kind((enum shard_column)i), &reader->column[i], &reader->length[i],

@@ -21,7 +21,7 @@ struct shard_content {
     size_t problems;
     size_t rows;
     size_t batches;
-    const struct shard_problem *problem; // [problems]; tokens NULL when not stored
+    const struct shard_problem *problem; // [problems]; tokens, loss_mask NULL when not stored
     const uint64_t *row_offset;          // [problems + 1]
     const struct shard_row *row;         // [rows]
     const uint64_t *batch_number;        // [batches]

@@ -16,7 +16,8 @@ static int check_same(const struct shard_writer *writer, const struct shard_cont
         same = content->layers[i] == layout->layers[i];
     }
     if (same && layout->token_ids && content->problems > 0) {
-        same = content->problem[0].tokens != NULL;
+        same = content->problem[0].tokens != NULL &&
+               (content->problem[0].loss_mask != NULL) == layout->loss_mask;
     }
     return same ? STATUS_OK : error_set(err, STATUS_DATA, "it holds another shard or layout");
 }

@@ -44,6 +44,7 @@ struct view {
     size_t hidden;
     enum dtype dtype;
     bool token_ids;
+    bool loss_mask;
     struct statistics *figures; // [layer_count], sums over shards in shard order
     double *figure_memory;
     struct buffer token_offset; // uint64 [problems + 1]
@@ -94,6 +95,7 @@ static int adopt_layout(struct view *view, const struct shard_reader *reader) {
     view->hidden = content->hidden;
     view->dtype = content->dtype;
     view->token_ids = content->problems > 0 && content->problem[0].tokens != NULL;
+    view->loss_mask = content->problems > 0 && content->problem[0].loss_mask != NULL;
     for (size_t i = 0; i < content->layer_count; i++) {
         layers[i] = view->layers[i] = content->layers[i];
     }
@@ -270,7 +272,11 @@ static int write_tokens(const struct view *view) {
     const struct mapping mapping = {
         .path = "/tokens/ids", .type = H5T_STD_I32LE, .fill = &missing, .tokens = true};
     TRY(hdf5_make_group(view->file, "/tokens", view->err));
+    static const uint8_t no_mask = 0xFF; // neither 0 nor 1
+    const struct mapping mask = {
+        .path = "/tokens/loss_mask", .type = H5T_STD_U8LE, .fill = &no_mask, .tokens = true};
     TRY(write_virtual(view, &mapping));
+    TRY(view->loss_mask ? write_virtual(view, &mask) : STATUS_OK);
     return hdf5_write(view->file, "/tokens/offset", H5T_STD_U64LE, view->token_offset.size / sizeof(uint64_t),
                       0, view->token_offset.data, view->err);
 }
@@ -301,7 +307,7 @@ static int add_shards(struct view *view) {
 static int write_file(struct view *view, const char *aside) {
     hdf5_quiet();
     TRY(hdf5_create(&view->file, aside, view->err));
-    TRY(shard_columns_init(&view->columns, false, &view->arena, view->err));
+    TRY(shard_columns_init(&view->columns, shard_columns_kept(false, false), &view->arena, view->err));
     TRY(shard_columns_start(&view->columns, view->file, view->err));
     TRY(add_shards(view));
     TRY(shard_columns_finish(&view->columns, view->file, view->err));
@@ -345,7 +351,8 @@ static int write_view(const char *folder, struct ledger *ledger, const struct ru
                           .type = H5I_INVALID_HID};
     int status;
     TRY_TO(done, status = list == NULL ? STATUS_OK : run_whole_read(&view->whole, list, err));
-    TRY_TO(done, status = arena_create(&view->arena, shard_columns_bytes(false), err));
+    TRY_TO(done,
+           status = arena_create(&view->arena, shard_columns_bytes(shard_columns_kept(false, false)), err));
     TRY_TO(done, status = write_file(view, aside));
     TRY_TO(done, status = file_sync(aside, err));
     status = file_publish(aside, path, err);

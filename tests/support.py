@@ -302,5 +302,7 @@ def read_latents(job, layers=None):
                 if "tokens/ids" in file:
                     offset = file["tokens/offset"][:]
                     found[key]["ids"] = file["tokens/ids"][int(offset[p]):int(offset[p + 1])].tolist()
+                if "tokens/loss_mask" in file:
+                    found[key]["mask"] = file["tokens/loss_mask"][int(offset[p]):int(offset[p + 1])].tolist()
     assert [(len(found),)] == job.query("SELECT count(*) FROM problem WHERE state = ?", DONE)  # no loop over nothing
     return found

@@ -29,7 +29,9 @@ struct view {
     size_t earlier_count;
     bool transient; // it failed, and a retry tries it again
     struct shard_reader *reader;
-    struct buffer text; // rendered; empty when it is not available
+    struct buffer text;  // rendered; empty when it is not available
+    struct buffer roles; // of the steps that are spans, each ended by a 0; as the text
+    bool pools_steps;    // a row is one of a step
     size_t rows_most;
     size_t values;
     float *stored;  // [hidden] as stored, then
@@ -77,8 +79,14 @@ static int render(struct view *view, struct source *source, struct preparer *pre
         !same_rows(&prepared, rows, row_count)) {
         return error_set(err, STATUS_DATA, "the database has changed since the run");
     }
-    return prepared.text == NULL ? error_set(err, STATUS_DATA, "it could not be rendered")
-                                 : buffer_append(&view->text, prepared.text, prepared.text_size, err);
+    if (prepared.text == NULL) {
+        return error_set(err, STATUS_DATA, "it could not be rendered");
+    }
+    const char *role = prepared.roles;
+    for (size_t i = 0; role != NULL && i < prepared.step_count; i++, role += strlen(role) + 1) {
+        TRY(buffer_append(&view->roles, role, strlen(role) + 1, err));
+    }
+    return buffer_append(&view->text, prepared.text, prepared.text_size, err);
 }
 
 // STATUS_DATA also when the job, the database or the tokenizer is not there any more.
@@ -191,13 +199,35 @@ static int print_layer(struct view *view, size_t layer, size_t row, struct error
     return STATUS_OK;
 }
 
+// "" when it is not known.
+static const char *role_of(const struct view *view, uint32_t step) {
+    size_t at = 0;
+    for (; step > 0 && at < view->roles.size; step--) {
+        at += strlen(view->roles.data + at) + 1;
+    }
+    return at < view->roles.size ? view->roles.data + at : "";
+}
+
+// Of the row's tokens, those that a step owns.
+static void print_mask(const struct view *view, const struct shard_problem *stored) {
+    size_t owned = 0;
+    if (stored->loss_mask == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < stored->token_count; i++) {
+        owned += stored->loss_mask[i];
+    }
+    fprintf(view->out, "  loss mask   %zu of %" PRIu32 " tokens\n", owned, stored->token_count);
+}
+
 static int print_row(struct view *view, size_t number, size_t row, struct error *err) {
     const struct shard_content *content = shard_reader_content(view->reader);
     const struct shard_row *span = &content->row[row];
-    fprintf(view->out,
-            "row %zu: step %" PRIu32 ", tokens %" PRIu32 " to %" PRIu32 ", bytes %" PRIu32 " to %" PRIu32
-            "\n",
-            number, span->step, span->token_start, span->token_end, span->byte_start, span->byte_end);
+    const char *role = role_of(view, view->pools_steps ? span->step : UINT32_MAX);
+    fprintf(view->out, "row %zu: step %" PRIu32 "%s", number, span->step, role[0] == 0 ? "" : " (");
+    printable_write(view->out, role);
+    fprintf(view->out, "%s, tokens %" PRIu32 " to %" PRIu32 ", bytes %" PRIu32 " to %" PRIu32 "\n",
+            role[0] == 0 ? "" : ")", span->token_start, span->token_end, span->byte_start, span->byte_end);
     if (span->byte_end <= view->text.size && span->byte_start < span->byte_end) {
         fputs("  \"", view->out);
         print_start(view->out, view->text.data + span->byte_start, span->byte_end - span->byte_start, 400);
@@ -219,6 +249,7 @@ static int print_text(struct view *view, const struct shard_row *rows, size_t ro
     }
     if (status != STATUS_OK) {
         buffer_clear(&view->text);
+        buffer_clear(&view->roles);
         fputs("  text        not available: ", view->out);
         printable_write(view->out, problem.message);
         fputc('\n', view->out);
@@ -253,6 +284,10 @@ static int show_done(struct view *view, struct error *err) {
     const struct shard_content *content = shard_reader_content(view->reader);
     const struct shard_problem *stored = &content->problem[view->problem.index];
     size_t first = (size_t)content->row_offset[view->problem.index];
+    const char *pooling = shard_reader_attribute(view->reader, "pooling");
+    view->pools_steps = pooling != NULL && (strcmp(pooling, pooling_name(POOLING_STEP_MEAN)) == 0 ||
+                                            strcmp(pooling, pooling_name(POOLING_LAST_OF_STEP)) == 0);
+    print_mask(view, stored);
     fputs("  metadata    ", view->out);
     printable_write_bytes(view->out, stored->metadata, stored->metadata_size);
     fputc('\n', view->out);
@@ -323,6 +358,7 @@ done:
     buffer_destroy(&view.memory);
     buffer_destroy(&view.earlier);
     buffer_destroy(&view.text);
+    buffer_destroy(&view.roles);
     free(view.stored);
     return status;
 }

@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "base/size.h"
 
-enum column_needs { ALWAYS, WITH_TOKENS, AS_SHARD };
+enum column_needs { ALWAYS, WITH_TOKENS, WITH_MASK, AS_SHARD };
 enum column_length { ROWS, PROBLEMS, OFFSETS, TOKENS, ID_BYTES, METADATA_BYTES };
 
 static const struct {
@@ -28,6 +28,7 @@ static const struct {
     [COLUMN_STEP_COUNT] = {"step_count", "problems/step_count", ARRAY_I64, PROBLEMS, ALWAYS},
     [COLUMN_TOKEN_OFFSET] = {"token_offset", "tokens/offset", ARRAY_I64, OFFSETS, WITH_TOKENS},
     [COLUMN_TOKEN_IDS] = {"token_ids", "tokens/ids", ARRAY_I32, TOKENS, WITH_TOKENS},
+    [COLUMN_LOSS_MASK] = {"loss_mask", "tokens/loss_mask", ARRAY_U8, TOKENS, WITH_MASK},
     [COLUMN_ID] = {"id", "problems/id", ARRAY_U8, ID_BYTES, AS_SHARD},
     [COLUMN_ID_OFFSET] = {"id_offset", "problems/id_offset", ARRAY_I64, OFFSETS, AS_SHARD},
     [COLUMN_METADATA] = {"metadata", "problems/metadata", ARRAY_U8, METADATA_BYTES, AS_SHARD},
@@ -92,6 +93,7 @@ int column_set_make(struct column_set *set, const struct export_plan *plan, cons
     }
     for (size_t i = 0; i < COLUMN_COUNT; i++) {
         bool absent = (columns[i].needs == WITH_TOKENS && !plan->has_tokens) ||
+                      (columns[i].needs == WITH_MASK && !plan->has_mask) ||
                       (columns[i].needs == AS_SHARD && !as_shard);
         set->number[i] = absent ? COLUMN_ABSENT : (int)set->count;
         if (!absent) {
@@ -264,6 +266,12 @@ int column_set_write_problem(const struct column_set *set, struct array_store *s
         return error_set(err, STATUS_DATA, "problem %.*s has no tokens in its shard", (int)stored->id_size,
                          stored->id);
     }
+    if (plan->has_mask && stored->loss_mask == NULL) {
+        return error_set(err, STATUS_DATA, "problem %.*s has no loss mask in its shard", (int)stored->id_size,
+                         stored->id);
+    }
+    TRY(write_values(set, COLUMN_LOSS_MASK, store, problem->token_at, stored->loss_mask, stored->token_count,
+                     err));
     return write_values(set, COLUMN_TOKEN_IDS, store, problem->token_at, stored->tokens, stored->token_count,
                         err);
 }

@@ -18,7 +18,8 @@ enum export_column {
     COLUMN_STEP_COUNT,
     COLUMN_TOKEN_OFFSET, // when the shards hold tokens
     COLUMN_TOKEN_IDS,
-    COLUMN_ID, // of a format as_shard
+    COLUMN_LOSS_MASK, // and their loss mask
+    COLUMN_ID,        // of a format as_shard
     COLUMN_ID_OFFSET,
     COLUMN_METADATA,
     COLUMN_METADATA_OFFSET,

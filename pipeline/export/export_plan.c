@@ -101,7 +101,8 @@ static int keep_attributes(struct export_plan *plan, const struct shard_reader *
         }
     }
     const char *pooling = shard_reader_attribute(reader, "pooling");
-    plan->step_rows = pooling != NULL && strcmp(pooling, "step_mean") == 0;
+    plan->step_rows =
+        pooling != NULL && (strcmp(pooling, "step_mean") == 0 || strcmp(pooling, "last_of_step") == 0);
     plan->model_layers = shard_reader_content(reader)->model_layers;
     return STATUS_OK;
 }
@@ -173,6 +174,7 @@ static int learn_model(struct export_plan *plan, const struct export_request *re
     plan->hidden = content->hidden;
     plan->stored = content->dtype;
     plan->has_tokens = content->problems > 0 && content->problem[0].tokens != NULL;
+    plan->has_mask = content->problems > 0 && content->problem[0].loss_mask != NULL;
     plan->stored_layer_count = content->layer_count;
     TRY(memory_zeroed(&plan->stored_layers, content->layer_count, sizeof *plan->stored_layers, err));
     memcpy(plan->stored_layers, content->layers, content->layer_count * sizeof *plan->stored_layers);

@@ -47,7 +47,7 @@ struct export_split {
     uint64_t problems, rows, tokens;
     uint64_t id_bytes, metadata_bytes, line_bytes;
     uint64_t truncated;      // problems
-    uint64_t missing_steps;  // cut off by truncation or without a token (pooling step_mean)
+    uint64_t missing_steps;  // cut off by truncation or without a token (where a row is a step)
     uint64_t short_of_steps; // problems that miss some
 };
 
@@ -80,8 +80,9 @@ struct export_plan {
     size_t stored_layer_count;
     enum dtype stored;
     enum dtype dtype; // of the export
-    bool step_rows;   // pooling is step_mean: a row is a step
+    bool step_rows;   // pooling is step_mean or last_of_step: a row is a step
     bool has_tokens;
+    bool has_mask; // of the tokens
     size_t layer_count;
     size_t *layers;       // transformers indices to export, in the order asked for
     size_t *layer_places; // their positions in the shards' list

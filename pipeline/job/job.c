@@ -90,9 +90,42 @@ static size_t count_steps(const char *text) {
     return count;
 }
 
+// Spans are of the text as it is rendered, so that nothing may be put into it.
+static int check_spans(struct check *check) {
+    const struct job *job = check->job;
+    static const char *const others[] = {"column", "pattern", "separator"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (given(check, "problems.steps", others[i])) {
+            return fail_at(check, place_of(check, "problems.steps", others[i]),
+                           "problems.steps has both spans and a %s: choose one", others[i]);
+        }
+    }
+    if (job->steps_roles != NULL && job->steps_role_count == 0) {
+        return fail_at(check, place_of(check, "problems.steps", "roles"),
+                       "problems.steps.roles names no role");
+    }
+    if (count_steps(job->text) > 0) {
+        bool own = given(check, "problems", "text");
+        return fail_at(check,
+                       own ? place_of(check, "problems", "text") : place_of(check, "problems.steps", "spans"),
+                       "problems.text%s has {steps}, which stands for the steps of a column: with "
+                       "problems.steps.spans it "
+                       "must name the columns of the text whose bytes the spans count",
+                       own ? "" : " (the default)");
+    }
+    return STATUS_OK;
+}
+
 static int check_steps(struct check *check) {
     struct job *job = check->job;
     size_t uses = count_steps(job->text);
+    if (job->steps_spans != NULL) {
+        return check_spans(check);
+    }
+    if (job->steps_roles != NULL) {
+        return fail_at(check, place_of(check, "problems.steps", "roles"),
+                       "problems.steps.roles chooses among problems.steps.spans, which is missing");
+    }
     if (job->steps_pattern != NULL && job->steps_column != NULL) {
         return fail_at(check, place_of(check, "problems.steps", "pattern"),
                        "problems.steps has both a column and a pattern: choose one");
@@ -182,6 +215,10 @@ static int check_job(struct check *check) {
     struct job *job = check->job;
     TRY(check_required(check));
     TRY(check_steps(check));
+    if (job->loss_mask && !job->token_ids) {
+        return fail_at(check, place_of(check, "latents", "loss_mask"),
+                       "latents.loss_mask lies beside the token ids: it needs latents.token_ids: true");
+    }
     TRY(check_device_memory(check));
     TRY(check_split(check));
     if (job->batch_window > 0) {
@@ -260,7 +297,7 @@ int job_each_identity_key(const struct job *job,
         snprintf(name, sizeof name, "%s.%s", key->section, key->name);
         buffer_clear(&value);
         TRY_TO(done, status = job_key_print(job, key, &value, &err));
-        if (key->unless_standard && strcmp(value.data, key->standard) == 0) {
+        if (key->unless_standard && strcmp(value.data, key->standard == NULL ? "" : key->standard) == 0) {
             continue;
         }
         TRY_TO(done, status = each(context, name, value.data));

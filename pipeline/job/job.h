@@ -18,7 +18,7 @@ enum job_weights { JOB_WEIGHTS_RESIDENT, JOB_WEIGHTS_HOST, JOB_WEIGHTS_DISK };
 
 enum job_quantize { JOB_QUANTIZE_NONE, JOB_QUANTIZE_NF4, JOB_QUANTIZE_NF4_DOUBLE, JOB_QUANTIZE_INT8 };
 enum job_split { JOB_SPLIT_BATCHES, JOB_SPLIT_LAYERS };
-enum pooling { POOLING_STEP_MEAN, POOLING_MEAN, POOLING_LAST, POOLING_TOKENS };
+enum pooling { POOLING_STEP_MEAN, POOLING_MEAN, POOLING_LAST, POOLING_TOKENS, POOLING_LAST_OF_STEP };
 
 enum { JOB_DEVICES = 8 }; // at most
 
@@ -32,18 +32,23 @@ struct job_device_memory {
 struct job {
     // problems
     char *database;
-    char *query;           // any SELECT
-    char *id;              // unique column
-    char *text;            // template over columns
-    char *steps_column;    // JSON array of strings; NULL when steps come from a pattern
+    char *query; // any SELECT
+    char *id;    // unique column
+    char *text;  // template over columns
+    // Steps come from one of three: a column of texts, spans of the text, a pattern; the others are NULL.
+    char *steps_column;    // JSON array of strings
     char *steps_separator; // joins the steps of a column
-    char *steps_pattern;   // PCRE2; NULL when steps come from a column
+    char *steps_spans;     // column with a JSON array of spans of the rendered text
+    char **steps_roles;    // of spans that are steps; NULL: all
+    size_t steps_role_count;
+    char *steps_pattern; // PCRE2
     bool special_tokens;
     int64_t max_tokens;     // longer texts are cut
     int64_t max_text_bytes; // longer texts fail
     int64_t max_failed;
     bool allow_empty;
-    char **metadata; // columns kept with each problem; NULL: every column that id, text and steps do not use
+    char **metadata; // columns kept with each problem; NULL: every column that id, text and steps.column do
+                     // not use
     size_t metadata_count;
 
     // model
@@ -70,6 +75,7 @@ struct job {
     enum pooling pooling;
     enum dtype latents_dtype;
     bool token_ids; // keep the tokens' ids in the shards
+    bool loss_mask; // beside them, which of the tokens a step owns
 
     // batch
     int64_t batch_problems; // 0: as many as it has room for

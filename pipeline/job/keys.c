@@ -43,7 +43,7 @@ const struct job_key job_keys[] = {
     {"problems", "allow_empty", KEY_BOOLEAN, FIELD(allow_empty), .standard = "false",
      .help = "end with exit code 0, not 65, when the query has no rows or no problem succeeds"},
     {"problems", "metadata", KEY_TEXTS, LIST(metadata, metadata_count), .minimum = 1, .identity = true,
-     .absent = "every column that id, text and steps do not use",
+     .choices = "columns", .absent = "every column that id, text and steps.column do not use",
      .help = "columns kept with each problem's latents"},
 
     {"problems.steps", "column", KEY_TEXT, FIELD(steps_column), .minimum = 1, .identity = true,
@@ -55,6 +55,16 @@ const struct job_key job_keys[] = {
      .absent = "see above",
      .help = "regular expression (PCRE2) applied to the rendered text: a step begins at each match; without "
              "a match the text is one step"},
+    {"problems.steps", "spans", KEY_TEXT, FIELD(steps_spans), .minimum = 1, .identity = true,
+     .unless_standard = true, .absent = "none",
+     .help =
+         "column with a JSON array of spans, one per step: `{\"role\": \"assistant\", \"start\": 120, "
+         "\"end\": 348}` or `[120, 348]`, in bytes of UTF-8 from the start of the rendered text, ascending "
+         "and disjoint; excludes `column`, `pattern` and `{steps}`. A problem whose spans do not fit its "
+         "text fails, one without any is skipped as one without steps (pooling by step)"},
+    {"problems.steps", "roles", KEY_TEXTS, LIST(steps_roles, steps_role_count), .minimum = 1,
+     .identity = true, .unless_standard = true, .choices = "roles", .absent = "all",
+     .help = "only spans of these roles are steps, numbered from 0 among themselves"},
 
     {"model", "path", KEY_PATH, FIELD(model_path), .minimum = 1, .required = true,
      .help =
@@ -116,13 +126,20 @@ const struct job_key job_keys[] = {
     {"latents", "layers", KEY_LAYERS, LIST(layers, layer_count), .minimum = -1000, .maximum = 1000,
      .standard = "-2", .identity = true,
      .help = "indices into transformers' hidden_states (0: embeddings, -1: after the final norm), or `all`"},
-    {"latents", "pooling", KEY_POOLING, FIELD(pooling), .choices = "step_mean|mean|last|tokens",
+    {"latents", "pooling", KEY_POOLING, FIELD(pooling), .choices = "step_mean|mean|last|tokens|last_of_step",
      .standard = "step_mean", .identity = true,
-     .help = "one row for each step, for each text (its mean, its last token), or for each token"},
+     .help =
+         "one row for each step (its mean, or with `last_of_step` its last token), for each text (its mean, "
+         "its last token), or for each token"},
     {"latents", "dtype", KEY_DTYPE, FIELD(latents_dtype), .choices = "float16|bfloat16|float32",
      .standard = "float16", .identity = true, .help = "number format of the stored latents"},
     {"latents", "token_ids", KEY_BOOLEAN, FIELD(token_ids), .standard = "false", .identity = true,
      .help = "store each problem's token ids too"},
+    {"latents", "loss_mask", KEY_BOOLEAN, FIELD(loss_mask), .standard = "false", .identity = true,
+     .unless_standard = true,
+     .help =
+         "store beside the token ids which tokens a step owns: with `problems.steps.roles: [assistant]` the "
+         "loss mask of training on what the assistant says"},
 
     {"batch", "problems", KEY_INTEGER, FIELD(batch_problems), .minimum = 0, .maximum = 1 << 16,
      .standard = "0", .identity = true, .help = "most problems per batch; 0: as many as fit"},
@@ -224,7 +241,7 @@ static void print_type(FILE *out, const struct job_key *key) {
         fprintf(out, "all, or a list of integers, %.15g to %.15g", key->minimum, key->maximum);
         break;
     case KEY_TEXTS:
-        fputs("list of columns", out);
+        fprintf(out, "list of %s", key->choices);
         break;
     case KEY_PATH:
         fputs("path", out);

@@ -32,13 +32,13 @@ struct job_key {
     size_t count_offset; // of the field that counts a list
     double minimum;      // of numbers; of texts: the fewest bytes
     double maximum;
-    const char *choices;  // "float32|float16|bfloat16"
+    const char *choices;  // "float32|float16|bfloat16"; of a list of texts: what they are
     const char *standard; // the default as a job file would write it; NULL: none
     const char *absent;   // what holds without a value, where `standard` cannot say it
     bool required;
     bool identity;        // may change a byte of the output
-    bool unless_standard; // ... but its standard is what versions did that did not have it: then it says
-                          // nothing
+    bool unless_standard; // ... but its standard (or nothing) is what versions did that did not have it:
+                          // then it says nothing
     const char *help;
 };
 

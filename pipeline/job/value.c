@@ -5,7 +5,7 @@
 #include "base/file.h"
 #include "job/keys.h"
 
-static const char *const pooling_names[] = {"step_mean", "mean", "last", "tokens"};
+static const char *const pooling_names[] = {"step_mean", "mean", "last", "tokens", "last_of_step"};
 
 static const char *const weights_names[] = {"resident", "host", "disk"};
 

@@ -7,7 +7,7 @@
 #include "base/size.h"
 #include "text/library.h"
 
-static int add_span(struct span_list *list, size_t start, size_t end, struct error *err) {
+int span_list_add(struct span_list *list, size_t start, size_t end, struct error *err) {
     if (end > UINT32_MAX) {
         return error_set(err, STATUS_DATA, "the text is longer than 4 GiB");
     }
@@ -37,7 +37,7 @@ static int append_step(const json_t *step, size_t index, const char *separator, 
     TRY(index == 0 ? STATUS_OK : buffer_append(joined, separator, strlen(separator), err));
     size_t start = joined->size - base;
     TRY(buffer_append(joined, json_string_value(step), json_string_length(step), err));
-    return add_span(spans, start, joined->size - base, err);
+    return span_list_add(spans, start, joined->size - base, err);
 }
 
 int steps_from_array(const char *json, size_t size, const char *separator, struct buffer *joined,
@@ -151,11 +151,11 @@ int steps_from_pattern(const struct step_pattern *pattern, const char *text, siz
             if (spans->count > before) {
                 spans->spans[spans->count - 1].end = (uint32_t)start;
             }
-            TRY_TO(done, status = add_span(spans, start, size, err));
+            TRY_TO(done, status = span_list_add(spans, start, size, err));
         }
     }
     if (spans->count == before) {
-        status = add_span(spans, 0, size, err);
+        status = span_list_add(spans, 0, size, err);
     }
 done:
     pcre2_match_data_free(match);

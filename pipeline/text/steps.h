@@ -29,6 +29,15 @@ void span_list_destroy(struct span_list *list); // accepts zeros; leaves zeros
 int steps_from_array(const char *json, size_t size, const char *separator, struct buffer *joined,
                      struct span_list *spans, struct error *err);
 
+// Appends the spans of a JSON array, each {"role": ..., "start": ..., "end": ...} or [start, end] in bytes of
+// `text` (valid UTF-8): ascending, disjoint, within it, between characters; STATUS_DATA says which is not.
+// With `roles` only spans of these [role_count] are kept, and one without a role is STATUS_DATA; NULL: all.
+// `names` gets the role of each span kept, ended by a 0 ("" without one).
+int steps_from_spans(const char *json, size_t size, const char *text, size_t text_size, char *const *roles,
+                     size_t role_count, struct span_list *spans, struct buffer *names, struct error *err);
+
+int span_list_add(struct span_list *list, size_t start, size_t end, struct error *err);
+
 struct step_pattern; // a compiled pattern
 
 int step_pattern_compile(struct step_pattern **out, const char *pattern,

@@ -25,6 +25,7 @@ struct fixture_batch {
     struct shard_row *rows;
     char *text; // ids and metadata
     int32_t *tokens;
+    uint8_t *masks;
     void **latents; // [layers] -> [rows, hidden]
     size_t layers;
 };
@@ -92,10 +93,16 @@ static inline void fixture_batch_make(struct fixture_batch *out, const struct sh
     out->problems = fixture_take(count, sizeof *out->problems);
     out->text = fixture_take(count, FIXTURE_ID + FIXTURE_METADATA);
     out->tokens = fixture_take(count * FIXTURE_TOKENS_MOST, sizeof *out->tokens);
+    out->masks = fixture_take(count * FIXTURE_TOKENS_MOST, sizeof *out->masks);
     for (size_t i = 0; i < count; i++) {
         fixture_problem(&out->problems[i], first + i, pooling,
                         out->text + i * (FIXTURE_ID + FIXTURE_METADATA),
                         out->tokens + i * FIXTURE_TOKENS_MOST);
+        uint8_t *mask = out->masks + i * FIXTURE_TOKENS_MOST;
+        for (uint32_t t = 0; t < out->problems[i].token_count; t++) {
+            mask[t] = (first + i + t) % 3 == 0;
+        }
+        out->problems[i].loss_mask = mask;
         rows += out->problems[i].rows;
     }
     out->rows = fixture_take(rows, sizeof *out->rows);
@@ -129,6 +136,7 @@ static inline void fixture_batch_free(struct fixture_batch *batch) {
     free(batch->rows);
     free(batch->text);
     free(batch->tokens);
+    free(batch->masks);
 }
 
 // The ledger's view of a batch whose problems are all done.

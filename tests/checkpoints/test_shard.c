@@ -83,8 +83,8 @@ static struct shard_sealed write_split(const char *folder, const struct plan *pl
     return sealed;
 }
 
-static void check_problem(const struct shard_problem *got, const struct shard_problem *wanted,
-                          bool token_ids) {
+static void check_problem(const struct shard_problem *got, const struct shard_problem *wanted, bool token_ids,
+                          bool loss_mask) {
     assert_int_equal(got->id_size, wanted->id_size);
     assert_memory_equal(got->id, wanted->id, wanted->id_size);
     assert_int_equal(got->metadata_size, wanted->metadata_size);
@@ -98,6 +98,11 @@ static void check_problem(const struct shard_problem *got, const struct shard_pr
         assert_memory_equal(got->tokens, wanted->tokens, wanted->token_count * sizeof(int32_t));
     } else {
         assert_null(got->tokens);
+    }
+    if (loss_mask) {
+        assert_memory_equal(got->loss_mask, wanted->loss_mask, wanted->token_count);
+    } else {
+        assert_null(got->loss_mask);
     }
 }
 
@@ -179,7 +184,8 @@ static void check_content(const char *folder, const struct plan *plan) {
             assert_memory_equal(&content->row[row + j], &wanted.rows[j], sizeof wanted.rows[j]);
         }
         for (size_t j = 0; j < wanted.batch.problem_count; j++, problem++) {
-            check_problem(&content->problem[problem], &wanted.problems[j], plan->layout.token_ids);
+            check_problem(&content->problem[problem], &wanted.problems[j], plan->layout.token_ids,
+                          plan->layout.loss_mask);
         }
         row += wanted.batch.row_count;
         fixture_batch_free(&wanted);
@@ -202,11 +208,13 @@ static const struct plan plans[] = {
     {{.hidden = 1500, .dtype = DTYPE_F32, .token_ids = true}, FIXTURE_TOKENS, 6, 21},
     {{.hidden = 1, .dtype = DTYPE_BF16, .token_ids = false}, FIXTURE_TOKENS, 1, 1},
     {{.hidden = 8, .dtype = DTYPE_F32, .token_ids = true}, FIXTURE_MEAN, 0, 1},
+    {{.hidden = 24, .dtype = DTYPE_F16, .token_ids = true, .loss_mask = true}, FIXTURE_STEPS, 5, 9},
 };
 
 static struct plan plan_at(size_t i) {
     struct plan plan = plans[i];
     plan.layout = fixture_layout(plans[i].layout.hidden, plans[i].layout.dtype, plans[i].layout.token_ids);
+    plan.layout.loss_mask = plans[i].layout.loss_mask;
     return plan;
 }
 

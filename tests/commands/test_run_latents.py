@@ -97,19 +97,48 @@ def test_step_means(base, oracle):
     print(f"largest relative error of a step mean: {worst:.2e}")
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last", "tokens"])
+@pytest.mark.parametrize("pooling", ["mean", "last", "tokens", "last_of_step"])
 def test_other_poolings(base, oracle, tmp_path, pooling):
     job = base.twin(tmp_path, latents={"pooling": pooling, "layers": [-2, -1]})
     job.run()
     for key, problem in read_latents(job).items():
         expected = oracle.of[key]
         count = len(expected["ids"])
-        tokens = {"mean": [(0, 0, count)], "last": [(0, count - 1, count)], "tokens": [(t, t, t + 1) for t in range(count)]}
+        tokens = {"mean": [(0, 0, count)], "last": [(0, count - 1, count)], "tokens": [(t, t, t + 1) for t in range(count)],
+                  "last_of_step": [(step, end - 1, end) for step, _, end, *_ in expected["steps"]]}
         assert [row[:3] for row in problem["rows"]] == tokens[pooling]
         if pooling == "mean":
             assert problem["rows"][0][3:] == (0, len(expected["text"].encode()))
         for layer in (2, 3):
             close(problem[f"hs_{layer:03d}"], pooled(expected["states"][layer], tokens[pooling]))
+
+
+def test_spans_and_their_loss_mask(oracle, problems, tmp_path):
+    """The steps as spans of the finished text, every second one an assistant's: tokens by the library's offsets."""
+    rows = []
+    for problem in problems:
+        text, at, spans = oracle.of[problem["problem_id"]]["text"], len(problem["statement"]) + 1, []
+        for number, step in enumerate(problem["steps"]):
+            start = len(text[:at].encode())
+            spans.append({"role": ("user", "assistant")[number % 2], "start": start, "end": start + len(step.encode())})
+            at += len(step) + 1
+        rows.append({"problem_id": problem["problem_id"], "chat": text, "roles": spans})
+    job = Job(tmp_path, rows, problems={"max_tokens": MAX_TOKENS, "text": "{chat}", "max_failed": 0,
+                                        "steps": {"spans": "roles", "roles": ["assistant"]}},
+              latents={"layers": "all", "token_ids": True, "loss_mask": True})
+    job.run()
+    found, owned = read_latents(job), 0
+    assert 8 < len(found) < len(rows)  # those whose one step is the user's have none
+    for key, problem in found.items():
+        expected = oracle.of[key]
+        steps = [(number // 2, *row) for number, *row in expected["steps"] if number % 2 == 1]
+        assert problem["rows"] == steps and problem["ids"] == expected["ids"]
+        mask = [any(start <= t < end for _, start, end, *_ in steps) for t in range(len(expected["ids"]))]
+        assert problem["mask"] == mask
+        owned += sum(mask)
+        for layer in range(4):
+            close(problem[f"hs_{layer:03d}"], pooled(expected["states"][layer], steps))
+    assert owned > 100
 
 
 def test_layers_are_named_alike(base, tmp_path):

@@ -136,6 +136,121 @@ static void test_steps_by_pattern(void **state) {
     testing_close(&testing);
 }
 
+static void check_mask(const struct prepared *prepared, const char *expected) {
+    assert_int_equal(prepared->token_count, strlen(expected));
+    for (size_t i = 0; i < prepared->token_count; i++) {
+        assert_int_equal(prepared->loss_mask[i], expected[i] - '0');
+    }
+}
+
+#define CHAT                                                                                                 \
+    "[{\"role\": \"user\", \"start\": 0, \"end\": 2}, {\"role\": \"assistant\", \"start\": 3, \"end\": 5},"  \
+    " {\"role\": \"user\", \"start\": 5, \"end\": 6}, {\"role\": \"assistant\", \"start\": 7, \"end\": 10}]"
+#define SPANS ", text: '{statement}', steps: {spans: steps%s}%s"
+
+static void test_steps_by_spans(void **state) {
+    (void)state;
+    const struct {
+        const char *steps; // keys
+        const char *more;
+        const char *pooling;
+        size_t rows;
+        struct shard_row first;
+        struct shard_row last;
+        const char *roles;
+        const char *mask;
+    } cases[] = {
+        {"", "", "step_mean", 4, {0, 1, 3, 0, 2}, {3, 8, 11, 7, 10}, "user", "01101110111"},
+        {", roles: [assistant]",
+         "",
+         "step_mean",
+         2,
+         {0, 4, 6, 3, 5},
+         {1, 8, 11, 7, 10},
+         "assistant",
+         "00001100111"},
+        {", roles: [assistant]",
+         "",
+         "last_of_step",
+         2,
+         {0, 5, 6, 4, 5},
+         {1, 10, 11, 9, 10},
+         "assistant",
+         "00001100111"},
+        {", roles: [assistant]",
+         ", max_tokens: 9",
+         "last_of_step",
+         2,
+         {0, 5, 6, 4, 5},
+         {1, 8, 9, 7, 8},
+         "assistant",
+         "000011001"}, // the last step lost two tokens
+        {", roles: [assistant]",
+         ", max_tokens: 8",
+         "last_of_step",
+         1,
+         {0, 5, 6, 4, 5},
+         {0, 5, 6, 4, 5},
+         "assistant",
+         "00001100"}, // and now all
+        {", roles: [user, assistant]",
+         "",
+         "mean",
+         1,
+         {0, 1, 11, 0, 10},
+         {0, 1, 11, 0, 10},
+         "user",
+         "01101110111"},
+        {", roles: [tool]", "", "tokens", 11, {0, 0, 1, 0, 0}, {10, 10, 11, 9, 10}, NULL, "00000000000"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char keys[256];
+        snprintf(keys, sizeof keys, SPANS, cases[i].steps, cases[i].more);
+        open_job("('a', 'ab:cdef:gh', '" CHAT "', 0)", keys, cases[i].pooling, true);
+        testing.job.loss_mask = true;
+        struct prepared prepared = next();
+        assert_int_equal(prepared.state, PROBLEM_DONE);
+        assert_int_equal(prepared.row_count, cases[i].rows);
+        check_row(&prepared, 0, cases[i].first);
+        check_row(&prepared, cases[i].rows - 1, cases[i].last);
+        check_mask(&prepared, cases[i].mask);
+        if (cases[i].roles != NULL) {
+            assert_string_equal(prepared.roles, cases[i].roles);
+        }
+        assert_non_null(strstr(prepared.metadata, "assistant")); // the roles stay with the problem
+        testing_close(&testing);
+    }
+}
+
+static void test_spans_that_do_not_fit(void **state) {
+    (void)state;
+    static const char values[] =
+        "('null', 'ab', NULL, 0), ('json', 'ab', '[[0, 2]', 0), ('long', 'ab', '[[0, 3]]', 0), "
+        "('inside', 'aé', '[[0, 2]]', 0), ('role', 'ab', '[[0, 2]]', 0), ('none', 'ab', '[]', 0), "
+        "('empty', 'ab', '[{\"role\": \"assistant\", \"start\": 1, \"end\": 1}]', 0), "
+        "('good', 'ab', '[{\"role\": \"assistant\", \"start\": 1, \"end\": 2}]', 0)";
+    static const struct {
+        enum problem_state state;
+        const char *word; // of the reason
+    } expected[] = {{PROBLEM_FAILED, "column 'steps' is not a JSON array of spans"},
+                    {PROBLEM_FAILED, "spans"},
+                    {PROBLEM_FAILED, "spans: item 1: bytes 0 to 3 are no span of a text of 2 bytes"},
+                    {PROBLEM_FAILED, "spans: item 1: byte 2 is inside a character"},
+                    {PROBLEM_FAILED, "spans: item 1: it has no role"},
+                    {PROBLEM_SKIPPED, "the problem has no steps"},
+                    {PROBLEM_SKIPPED, "no step owns a token"},
+                    {PROBLEM_DONE, ""}};
+    open_job(values, ", text: '{statement}', steps: {spans: steps, roles: [assistant]}", NULL, false);
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+        struct prepared prepared = next();
+        assert_int_equal(prepared.state, expected[i].state);
+        if (strstr(prepared.reason, expected[i].word) == NULL) {
+            fail_msg("row %zu: '%s' lacks '%s'", i, prepared.reason, expected[i].word);
+        }
+    }
+    testing_close(&testing);
+}
+
 static void test_each_fails_alone(void **state) {
     (void)state;
     open_job("('null', NULL, '[\"x\"]', 0), ('blob', x'41', '[\"x\"]', 0), ('nul', CAST(x'610062' AS TEXT), "
@@ -231,6 +346,7 @@ static void test_refused_jobs(void **state) {
                  {", text: 'none', steps: {column: steps}", STATUS_JOB, "once"},
                  {", steps: {column: gone}", STATUS_DATA, "gone"},
                  {", text: '{statement}', steps: {pattern: '('}", STATUS_JOB, "problems.steps.pattern"},
+                 {", text: '{statement}', steps: {spans: gone}", STATUS_DATA, "problems.steps.spans"},
                  {", metadata: [gone]", STATUS_DATA, "problems.metadata"},
                  {", text: '{statement'", STATUS_JOB, "problems.text"},
                  {", query: 'SELECT statement, steps FROM problems'", STATUS_DATA, "problems.id"}};
@@ -250,6 +366,7 @@ int main(void) {
         cmocka_unit_test(test_step_mean),        cmocka_unit_test(test_tokens_added_before_the_text),
         cmocka_unit_test(test_truncation),       cmocka_unit_test(test_steps_by_pattern),
         cmocka_unit_test(test_each_fails_alone), cmocka_unit_test(test_ids_beyond_the_vocabulary),
+        cmocka_unit_test(test_steps_by_spans),   cmocka_unit_test(test_spans_that_do_not_fit),
         cmocka_unit_test(test_metadata),         cmocka_unit_test(test_refused_jobs),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);

@@ -139,6 +139,18 @@ static void test_values(void **state) {
     assert_string_equal(job.profile, "/home/me/p.json");
     job_destroy(&job);
 
+    job = accepted("problems: {database: p, id: i, text: '{t}', steps: {spans: s, roles: [user, tool]}}\n"
+                   "model: {path: m}\nlatents: {token_ids: true, loss_mask: true, pooling: last_of_step}\n"
+                   "run: {output: o}\n");
+    assert_string_equal(job.steps_spans, "s");
+    assert_int_equal(job.steps_role_count, 2);
+    assert_string_equal(job.steps_roles[1], "tool");
+    assert_null(job.steps_column);
+    assert_null(job.steps_pattern);
+    assert_true(job.loss_mask);
+    assert_int_equal(job.pooling, POOLING_LAST_OF_STEP);
+    job_destroy(&job);
+
     job = accepted(REQUIRED "latents: {layers: 7}\n");
     assert_int_equal(job.layer_count, 1);
     assert_int_equal(job.layers[0], 7);
@@ -167,6 +179,23 @@ static void test_steps(void **state) {
     assert_null(job.steps_column); // {steps} is a column like any other then
     assert_string_equal(job.steps_pattern, "#");
     job_destroy(&job);
+    refused("problems: {database: p, id: i, text: '{t}', steps: {spans: s, column: c}}\nmodel: {path: m}\n"
+            "run: {output: o}\n",
+            "job.yaml:1:63: problems.steps has both spans and a column: choose one");
+    refused("problems: {database: p, id: i, text: '{t}', steps: {spans: s, pattern: c}}\nmodel: {path: m}\n"
+            "run: {output: o}\n",
+            "job.yaml:1:63: problems.steps has both spans and a pattern: choose one");
+    refused("problems: {database: p, id: i, steps: {spans: s}}\nmodel: {path: m}\nrun: {output: o}\n",
+            "job.yaml:1:40: problems.text (the default) has {steps}, which stands for the steps of a column: "
+            "with problems.steps.spans it must name the columns of the text whose bytes the spans count");
+    refused("problems: {database: p, id: i, text: '{t}', steps: {spans: s, roles: []}}\nmodel: {path: m}\n"
+            "run: {output: o}\n",
+            "job.yaml:1:63: problems.steps.roles names no role");
+    refused("problems: {database: p, id: i, text: '{t}', steps: {roles: [user]}}\nmodel: {path: m}\n"
+            "run: {output: o}\n",
+            "job.yaml:1:53: problems.steps.roles chooses among problems.steps.spans, which is missing");
+    refused(REQUIRED "latents: {loss_mask: true}\n",
+            "job.yaml:4:11: latents.loss_mask lies beside the token ids: it needs latents.token_ids: true");
     refused("problems: {database: p, id: i, text: '{t}', steps: {column: s}}\nmodel: {path: m}\nrun: "
             "{output: o}\n",
             "job.yaml:1:32: problems.text has {steps} 0 times; with steps from a column it must appear "
@@ -250,7 +279,8 @@ static void test_wrong_values(void **state) {
          "job.yaml:1:16: model.dtype must be one of float32|float16|bfloat16, not 'float15' (did you mean "
          "'float16'?)"},
         {"latents: {pooling: steps}\n",
-         "job.yaml:1:20: latents.pooling must be one of step_mean|mean|last|tokens, not 'steps'"},
+         "job.yaml:1:20: latents.pooling must be one of step_mean|mean|last|tokens|last_of_step, not "
+         "'steps'"},
         {"latents: {layers: [-2, x]}\n", "job.yaml:1:24: latents.layers must be a whole number, not 'x'"},
         {"latents: {layers: [-2, 3, -2]}\n", "job.yaml:1:27: latents.layers has -2 twice"},
         {"latents: {layers: []}\n", "job.yaml:1:19: latents.layers is an empty list"},
@@ -421,6 +451,15 @@ static void test_identity(void **state) {
               "batch.tokens=8192;batch.window=0;run.checkpoint_every=10;");
     assert_int_equal(job_each_identity_key(&job, stop, &calls), -7);
     assert_int_equal(calls, 1);
+    job_destroy(&job);
+
+    text[0] = 0;
+    job = accepted("problems: {database: p, id: i, text: '{t}', steps: {spans: s, roles: [user, tool]}}\n"
+                   "model: {path: m}\nlatents: {token_ids: true, loss_mask: true}\nrun: {output: o}\n");
+    assert_int_equal(job_each_identity_key(&job, collect, text), STATUS_OK);
+    assert_non_null(strstr(text, "problems.steps.pattern=;problems.steps.spans=s;"
+                                 "problems.steps.roles=[user, tool];"));
+    assert_non_null(strstr(text, "latents.token_ids=true;latents.loss_mask=true;"));
     job_destroy(&job);
 
     // Keys that say nothing of what versions did that did not have them are left out where they are standard.

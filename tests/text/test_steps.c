@@ -48,6 +48,84 @@ static void test_array(void **state) {
     array_gives("[\"a\\u0000b\", \"c\"]", "\n", "a\0b\nc", 5, 2, (const uint32_t[][2]){{0, 3}, {4, 5}});
 }
 
+static const char SPANS_TEXT[] = "ab\xC3\xA9 cd"; // a b é space c d: 7 bytes
+
+static int find_spans(const char *json, char *const *roles, size_t role_count, struct span_list *list,
+                      struct buffer *names, struct error *err) {
+    return steps_from_spans(json, strlen(json), SPANS_TEXT, sizeof SPANS_TEXT - 1, roles, role_count, list,
+                            names, err);
+}
+
+static void spans_give(const char *json, char *const *roles, size_t role_count, const char *names,
+                       size_t names_size, size_t count, const uint32_t (*wanted)[2]) {
+    struct span_list list = {0};
+    struct buffer found = {0};
+    struct error err = {0};
+    if (find_spans(json, roles, role_count, &list, &found, &err) != STATUS_OK) {
+        fail_msg("%s", err.message);
+    }
+    check_spans(&list, count, wanted);
+    assert_int_equal(found.size, names_size);
+    assert_memory_equal(found.data, names, names_size);
+    buffer_destroy(&found);
+    span_list_destroy(&list);
+}
+
+static void test_spans(void **state) {
+    (void)state;
+    static char user[] = "user";
+    static char tool[] = "tool";
+    char *const roles[] = {user, tool};
+    const char *chat =
+        "[{\"role\": \"system\", \"start\": 0, \"end\": 2}, {\"role\": \"user\", \"start\": 2, "
+        "\"end\": 4, \"more\": null}, {\"start\": 4, \"end\": 4, \"role\": \"tool\"}]";
+    spans_give("[]", NULL, 0, "", 0, 0, NULL);
+    spans_give("[[0, 7]]", NULL, 0, "", 1, 1, (const uint32_t[][2]){{0, 7}});
+    spans_give("[[0, 2], {\"start\": 2, \"end\": 5}]", NULL, 0, "\0", 2, 2,
+               (const uint32_t[][2]){{0, 2}, {2, 5}});
+    spans_give(chat, NULL, 0, "system\0user\0tool", 17, 3, (const uint32_t[][2]){{0, 2}, {2, 4}, {4, 4}});
+    spans_give(chat, roles, 1, "user", 5, 1, (const uint32_t[][2]){{2, 4}});
+    spans_give(chat, roles, 2, "user\0tool", 10, 2, (const uint32_t[][2]){{2, 4}, {4, 4}});
+}
+
+static void test_spans_that_are_refused(void **state) {
+    (void)state;
+    static char user[] = "user";
+    char *const roles[] = {user};
+    static const struct {
+        const char *json;
+        const char *message;
+    } cases[] = {
+        {"{}", "spans: not a JSON array"},
+        {"[3]", "spans: item 1: neither an object with start and end nor [start, end]"},
+        {"[[0, 1], [1]]", "spans: item 2: not [start, end], two whole numbers"},
+        {"[[0, 1.5]]", "spans: item 1: not [start, end], two whole numbers"},
+        {"[[0, 1, 2]]", "spans: item 1: not [start, end], two whole numbers"},
+        {"[{\"start\": 0}]", "spans: item 1: start or end is missing"},
+        {"[[0, 8]]", "spans: item 1: bytes 0 to 8 are no span of a text of 7 bytes"},
+        {"[[-1, 2]]", "spans: item 1: bytes -1 to 2 are no span of a text of 7 bytes"},
+        {"[[2, 1]]", "spans: item 1: bytes 2 to 1 are no span of a text of 7 bytes"},
+        {"[[0, 9223372036854775807]]",
+         "spans: item 1: bytes 0 to 9223372036854775807 are no span of a text of 7 bytes"},
+        {"[[0, 2], [1, 4]]", "spans: item 2: it begins at byte 1, before the end of the one before it (2)"},
+        {"[[4, 5], [0, 2]]", "spans: item 2: it begins at byte 0, before the end of the one before it (5)"},
+        {"[[0, 3]]", "spans: item 1: byte 3 is inside a character (offsets are bytes of UTF-8)"},
+        {"[[3, 4]]", "spans: item 1: byte 3 is inside a character (offsets are bytes of UTF-8)"},
+    };
+    struct span_list list = {0};
+    struct buffer names = {0};
+    struct error err;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(find_spans(cases[i].json, NULL, 0, &list, &names, &err), STATUS_DATA);
+        assert_string_equal(err.message, cases[i].message);
+    }
+    assert_int_equal(find_spans("[[0, 1]]", roles, 1, &list, &names, &err), STATUS_DATA);
+    assert_string_equal(err.message, "spans: item 1: it has no role to choose by (problems.steps.roles)");
+    assert_int_equal(find_spans("[[0, 1", NULL, 0, &list, &names, &err), STATUS_DATA);
+    buffer_destroy(&names);
+    span_list_destroy(&list);
+}
+
 static void array_refused(const char *json, const char *message) {
     struct buffer text = {0};
     struct span_list list = {0};
@@ -147,8 +225,12 @@ static void test_tokens(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_array),   cmocka_unit_test(test_array_mistakes),
-        cmocka_unit_test(test_pattern), cmocka_unit_test(test_pattern_mistakes),
+        cmocka_unit_test(test_array),
+        cmocka_unit_test(test_spans),
+        cmocka_unit_test(test_spans_that_are_refused),
+        cmocka_unit_test(test_array_mistakes),
+        cmocka_unit_test(test_pattern),
+        cmocka_unit_test(test_pattern_mistakes),
         cmocka_unit_test(test_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

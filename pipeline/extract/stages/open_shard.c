@@ -100,7 +100,8 @@ static int select_problems(struct open_shard *open, const struct work *work,
                                        .truncated = problem->truncated,
                                        .step_count = problem->step_count,
                                        .rows = problem->row_count,
-                                       .tokens = window_tokens(work->window, problem)};
+                                       .tokens = window_tokens(work->window, problem),
+                                       .loss_mask = window_loss_mask(work->window, problem)};
             memcpy(open->rows + batch->row_count, window_rows(work->window, problem),
                    problem->row_count * sizeof *open->rows);
             batch->row_count += problem->row_count;

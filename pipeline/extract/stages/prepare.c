@@ -18,10 +18,10 @@ struct preparer {
     const struct tokenizer *tokenizer;
     struct tokenizer_scratch *scratch;
     struct template template;
-    struct step_pattern *pattern; // NULL when steps come from a column
+    struct step_pattern *pattern; // NULL when steps come from a column or spans
     size_t vocabulary;
     size_t id_column;
-    size_t steps_column;
+    size_t steps_column;  // of texts or spans
     size_t *part_columns; // [template.count] index in the row, for parts that name a column
     size_t *metadata_columns;
     size_t metadata_count;
@@ -29,9 +29,11 @@ struct preparer {
     struct buffer text;
     struct buffer metadata;
     struct span_list spans;
+    struct buffer roles;      // of spans
     struct token_span *owned; // [owned_capacity]
     size_t owned_capacity;
     struct shard_row *rows; // [row_capacity]
+    uint8_t *mask;          // [row_capacity] of tokens, of which there are no more
     size_t row_capacity;
 };
 
@@ -64,7 +66,8 @@ static int bind_template(struct preparer *p, const struct source *source, struct
     return STATUS_OK;
 }
 
-// Metadata: the columns the job names, or every one that id, text and steps do not use.
+// Metadata: the columns the job names, or every one that id, text and the texts of steps do not use (spans
+// stay: nothing else in a shard has their roles).
 static int bind_metadata(struct preparer *p, const struct source *source, struct error *err) {
     const struct job *job = p->job;
     size_t columns = source_column_count(source);
@@ -98,6 +101,10 @@ static int bind(struct preparer *p, const struct source *source, struct error *e
     if (uses_step_column(p)) {
         if (source_column(source, job->steps_column, &p->steps_column, err) != STATUS_OK) {
             return error_wrap(err, "problems.steps.column");
+        }
+    } else if (job->steps_spans != NULL) {
+        if (source_column(source, job->steps_spans, &p->steps_column, err) != STATUS_OK) {
+            return error_wrap(err, "problems.steps.spans");
         }
     } else if (step_pattern_compile(&p->pattern, job->steps_pattern, err) != STATUS_OK) {
         return error_wrap(err, "problems.steps.pattern");
@@ -140,8 +147,10 @@ void preparer_destroy(struct preparer *p) {
     buffer_destroy(&p->text);
     buffer_destroy(&p->metadata);
     span_list_destroy(&p->spans);
+    buffer_destroy(&p->roles);
     free(p->owned);
     free(p->rows);
+    free(p->mask);
     free(p);
 }
 
@@ -245,6 +254,7 @@ static int render(struct preparer *p, const struct row *row, struct prepared *ou
     int status = STATUS_OK;
     buffer_clear(&p->joined);
     buffer_clear(&p->text);
+    buffer_clear(&p->roles);
     p->spans.count = 0;
     if (uses_step_column(p)) {
         const struct source_column *steps = &row->columns[p->steps_column];
@@ -289,11 +299,31 @@ static int check_text(struct preparer *p, struct prepared *out) {
     return STATUS_OK;
 }
 
+// Where the steps of a text are that does not have them from a column.
+static int find_steps(struct preparer *p, const struct row *row, struct prepared *out, struct error *err) {
+    const struct job *job = p->job;
+    int status = STATUS_OK;
+    if (job->steps_spans != NULL) {
+        const struct source_column *spans = &row->columns[p->steps_column];
+        if (spans->type != COLUMN_TEXT) {
+            return fail(out, "column '%s' is not a JSON array of spans", spans->name);
+        }
+        status = steps_from_spans(spans->bytes, spans->size, p->text.data, p->text.size, job->steps_roles,
+                                  job->steps_role_count, &p->spans, &p->roles, err);
+    } else if (!uses_step_column(p)) {
+        status = steps_from_pattern(p->pattern, p->text.data, p->text.size, &p->spans, err);
+    }
+    return status == STATUS_OK ? STATUS_OK : absorb(out, status, err);
+}
+
 static int reserve_rows(struct preparer *p, size_t rows, size_t steps, struct error *err) {
     if (rows > p->row_capacity) {
         void *block = p->rows;
         TRY(memory_resize(&block, rows * 2, sizeof *p->rows, err));
         p->rows = block;
+        block = p->mask;
+        TRY(memory_resize(&block, rows * 2, sizeof *p->mask, err));
+        p->mask = block;
         p->row_capacity = rows * 2;
     }
     if (steps > p->owned_capacity) {
@@ -307,14 +337,26 @@ static int reserve_rows(struct preparer *p, size_t rows, size_t steps, struct er
 
 static size_t step_rows(struct preparer *p, const struct encoding *encoding) {
     size_t rows = 0;
-    steps_own_tokens(p->spans.spans, p->spans.count, encoding->first, encoding->count, p->owned);
     for (size_t i = 0; i < p->spans.count; i++) {
-        if (p->owned[i].start < p->owned[i].end) {
-            p->rows[rows++] = (struct shard_row){(uint32_t)i, p->owned[i].start, p->owned[i].end,
-                                                 p->spans.spans[i].start, p->spans.spans[i].end};
+        const struct token_span *owned = &p->owned[i];
+        if (owned->start == owned->end) {
+            continue;
         }
+        uint32_t last = owned->end - 1;
+        p->rows[rows++] =
+            p->job->pooling == POOLING_STEP_MEAN
+                ? (struct shard_row){(uint32_t)i, owned->start, owned->end, p->spans.spans[i].start,
+                                     p->spans.spans[i].end}
+                : (struct shard_row){(uint32_t)i, last, last + 1, encoding->start[last], encoding->end[last]};
     }
     return rows;
+}
+
+static void write_mask(struct preparer *p, size_t token_count) {
+    memset(p->mask, 0, token_count);
+    for (size_t i = 0; i < p->spans.count; i++) {
+        memset(p->mask + p->owned[i].start, 1, p->owned[i].end - p->owned[i].start);
+    }
 }
 
 // The tokens of the text itself, without those that the tokenizer's template puts before and after it.
@@ -333,6 +375,7 @@ static size_t pooled_rows(struct preparer *p, const struct encoding *encoding) {
     struct token_span content = content_tokens(encoding);
     switch (p->job->pooling) {
     case POOLING_STEP_MEAN:
+    case POOLING_LAST_OF_STEP:
         return step_rows(p, encoding);
     case POOLING_MEAN:
         p->rows[0] = (struct shard_row){0, content.start, content.end, 0, (uint32_t)p->text.size};
@@ -367,14 +410,13 @@ static int encode(struct preparer *p, struct prepared *out, struct error *err) {
                         p->vocabulary);
         }
     }
-    if (!uses_step_column(p)) {
-        status = steps_from_pattern(p->pattern, p->text.data, p->text.size, &p->spans, err);
-        if (status != STATUS_OK) {
-            return absorb(out, status, err);
-        }
-    }
     TRY(reserve_rows(p, size_max(size_max(encoding.count, p->spans.count), 1), size_max(p->spans.count, 1),
                      err));
+    steps_own_tokens(p->spans.spans, p->spans.count, encoding.first, encoding.count, p->owned);
+    if (p->job->loss_mask) {
+        write_mask(p, encoding.count);
+        out->loss_mask = p->mask;
+    }
     out->tokens = encoding.ids;
     out->token_count = encoding.count;
     out->step_count = p->spans.count;
@@ -402,12 +444,16 @@ int prepare_row(struct preparer *p, const struct row *row, struct prepared *out,
         TRY_TO(done, status = check_text(p, out));
     }
     if (out->state == PROBLEM_DONE) {
+        TRY_TO(done, status = find_steps(p, row, out, err));
+    }
+    if (out->state == PROBLEM_DONE) {
         TRY_TO(done, status = encode(p, out, err));
     }
 done:
     out->text = p->text.data;
     out->text_size = p->text.size;
     out->steps = p->spans.spans;
+    out->roles = p->job->steps_spans != NULL ? p->roles.data : NULL;
     out->rows = p->rows;
     return status == STATUS_OK ? STATUS_OK
                                : error_wrap(err, "problem %.*s", (int)size_min(id->size, 100), id->bytes);

@@ -31,6 +31,8 @@ struct prepared {
     bool truncated;
     const struct byte_span *steps; // of the text
     size_t step_count;
+    const char *roles;            // of the steps, each ended by a 0; NULL where steps are no spans
+    const uint8_t *loss_mask;     // [token_count] 1: a step owns it; NULL where the job keeps none
     const struct shard_row *rows; // pooled rows, in order; a step without tokens has none
     size_t row_count;
 };

@@ -7,12 +7,14 @@ static void store_clear(struct window_store *store) {
     buffer_clear(&store->bytes);
     buffer_clear(&store->tokens);
     buffer_clear(&store->rows);
+    buffer_clear(&store->masks);
 }
 
 static void store_destroy(struct window_store *store) {
     buffer_destroy(&store->bytes);
     buffer_destroy(&store->tokens);
     buffer_destroy(&store->rows);
+    buffer_destroy(&store->masks);
 }
 
 int window_create(struct window *window, const struct plan_limits *limits, struct error *err) {
@@ -65,6 +67,7 @@ struct content {
     const char *metadata; // as the rest, of problems that run
     const void *tokens;
     const void *rows;
+    const void *mask; // NULL where the job keeps none
 };
 
 // Copies the content into the store and lets the problem refer to it there.
@@ -77,6 +80,9 @@ static int store_problem(struct window_store *store, struct window_problem *prob
     TRY(keep(&store->bytes, content->metadata, problem->metadata_size, &problem->metadata_at, err));
     TRY(keep(&store->tokens, content->tokens, problem->token_count * sizeof(int32_t), &problem->tokens_at,
              err));
+    if (content->mask != NULL) {
+        TRY(keep(&store->masks, content->mask, problem->token_count, &problem->mask_at, err));
+    }
     return keep(&store->rows, content->rows, problem->row_count * sizeof(struct shard_row), &problem->rows_at,
                 err);
 }
@@ -93,7 +99,8 @@ static int move_problem(struct window_store *to, const struct window_store *from
                                     .reason = content_at(&from->bytes, problem->reason_at),
                                     .metadata = content_at(&from->bytes, problem->metadata_at),
                                     .tokens = content_at(&from->tokens, problem->tokens_at),
-                                    .rows = content_at(&from->rows, problem->rows_at)};
+                                    .rows = content_at(&from->rows, problem->rows_at),
+                                    .mask = content_at(&from->masks, problem->mask_at)};
     *moved = *problem;
     return store_problem(to, moved, &content, err);
 }
@@ -129,7 +136,8 @@ static int add_row(struct window *window, struct preparer *preparer, const struc
                                     .reason = prepared.reason,
                                     .metadata = prepared.metadata,
                                     .tokens = prepared.tokens,
-                                    .rows = prepared.rows};
+                                    .rows = prepared.rows,
+                                    .mask = prepared.loss_mask};
     TRY(store_problem(&window->store, problem, &content, err));
     count_problem(window);
     return STATUS_OK;
@@ -208,6 +216,10 @@ const char *window_text(const struct window *window, size_t at) {
 
 const int32_t *window_tokens(const struct window *window, const struct window_problem *problem) {
     return (const int32_t *)(const void *)(window->store.tokens.data + problem->tokens_at);
+}
+
+const uint8_t *window_loss_mask(const struct window *window, const struct window_problem *problem) {
+    return (const uint8_t *)content_at(&window->store.masks, problem->mask_at);
 }
 
 const struct shard_row *window_rows(const struct window *window, const struct window_problem *problem) {

@@ -22,6 +22,7 @@ struct window_problem {
     size_t reason_at; // 0-ended, failed and skipped problems only
     size_t tokens_at; // first of its tokens
     size_t rows_at;   // first of its rows
+    size_t mask_at;   // of its tokens, where the job keeps loss masks
     uint32_t token_count;
     uint32_t row_count;
     uint32_t step_count;
@@ -33,6 +34,7 @@ struct window_store {
     struct buffer bytes;  // ids, metadata, reasons
     struct buffer tokens; // int32
     struct buffer rows;   // struct shard_row
+    struct buffer masks;  // uint8, beside the tokens; empty where the job keeps none
 };
 
 struct window {
@@ -74,6 +76,8 @@ int window_fill(struct window *window, struct window_reader *reader, bool *end, 
 
 const char *window_text(const struct window *window, size_t at);
 const int32_t *window_tokens(const struct window *window, const struct window_problem *problem);
+const uint8_t *window_loss_mask(const struct window *window,
+                                const struct window_problem *problem); // NULL where the job keeps none
 const struct shard_row *window_rows(const struct window *window, const struct window_problem *problem);
 
 // Problem number `index` of batch `batch` of the plan.

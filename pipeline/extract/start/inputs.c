@@ -420,6 +420,7 @@ uint64_t inputs_planned_bytes(const struct inputs *inputs, const struct survey *
     if (inputs->job.token_ids) {
         bytes += survey->totals.tokens * sizeof(int32_t);
     }
+    bytes += inputs->job.loss_mask ? survey->totals.tokens : 0;
     uint64_t per_shard = (uint64_t)inputs->job.checkpoint_every;
     uint64_t shards = (survey->totals.batches + per_shard - 1) / per_shard;
     uint64_t statistics = inputs->layer_count * hidden * 4 * sizeof(double);

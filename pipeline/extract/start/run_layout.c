@@ -15,7 +15,8 @@ void run_layout_make(struct run_layout *layout, const struct inputs *inputs, con
                                             .model_layers = config->layers,
                                             .hidden = config->hidden,
                                             .dtype = job->latents_dtype,
-                                            .token_ids = job->token_ids}};
+                                            .token_ids = job->token_ids,
+                                            .loss_mask = job->loss_mask}};
     memcpy(layout->identity, identity_hash, DIGEST_HEX);
     layout->shard.attributes = layout->attributes;
     add(layout, "model", recorded->model);
@@ -31,8 +32,14 @@ void run_layout_make(struct run_layout *layout, const struct inputs *inputs, con
     }
     add(layout, "problems_sha256", inputs->survey.totals.problems_sha256);
     add(layout, "template", job->text);
-    add(layout, "steps", job->steps_column != NULL ? job->steps_column : job->steps_pattern);
-    add(layout, "steps_kind", job->steps_column != NULL ? "column" : "pattern");
+    add(layout, "steps",
+        job->steps_column != NULL  ? job->steps_column
+        : job->steps_spans != NULL ? job->steps_spans
+                                   : job->steps_pattern);
+    add(layout, "steps_kind",
+        job->steps_column != NULL  ? "column"
+        : job->steps_spans != NULL ? "spans"
+                                   : "pattern");
     add(layout, "pooling", pooling_name(job->pooling));
     add(layout, "compute_dtype", dtype_name(job->dtype));
     if (inputs->weights.size > 0) {

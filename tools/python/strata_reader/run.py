@@ -137,8 +137,9 @@ class Run:
         rows     {"step", "token_start", "token_end", "byte_start", "byte_end"}: int64 arrays [rows]
         latents  {layer: [rows, hidden]} for `layers` (all that are stored when None), as `dtype`
         tokens   int32 [token_count], or None when the run did not keep them
+        loss_mask  uint8 [token_count], 1 where a step owns the token, or None likewise
 
-        With pooling step_mean a row is a step; steps that truncation cut off have no row (compare rows["step"] with
+        With pooling step_mean and last_of_step a row is a step; steps that truncation cut off have no row (compare rows["step"] with
         step_count).
         """
         shard, place = self._where(key)

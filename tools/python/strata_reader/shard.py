@@ -91,6 +91,7 @@ class Shard:
         self._metadata = self._cut("metadata")
         self.rows = {name: file["rows"][name][()].astype(np.int64) for name in ROW_FIELDS}
         self.has_tokens = "tokens" in file
+        self.has_loss_mask = "tokens/loss_mask" in file
         self._token_offset = file["tokens/offset"][()].astype(np.int64) if self.has_tokens else None
 
     def _cut(self, name):
@@ -120,6 +121,12 @@ class Shard:
             return None
         return self._file["tokens/ids"][self._token_offset[index] : self._token_offset[index + 1]]
 
+    def loss_mask(self, index):
+        """1 for each token of problem `index` that a step owns, else 0, or None when the run did not keep it: [tokens] uint8."""
+        if not self.has_loss_mask:
+            return None
+        return self._file["tokens/loss_mask"][self._token_offset[index] : self._token_offset[index + 1]]
+
     def problem(self, index, layers=None, dtype=np.float32):
         """Everything about problem `index`: see Run.__getitem__."""
         first, last = int(self.row_offset[index]), int(self.row_offset[index + 1])
@@ -133,6 +140,7 @@ class Shard:
             "rows": {name: values[first:last] for name, values in self.rows.items()},
             "latents": {layer: self.latents(layer, first, last, dtype) for layer in (self.layers if layers is None else layers)},
             "tokens": self.tokens(index),
+            "loss_mask": self.loss_mask(index),
         }
 
     def close(self):
