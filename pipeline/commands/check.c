@@ -76,10 +76,23 @@ static int check_template(struct check *check, struct error *err) {
     return STATUS_OK;
 }
 
+// A run whose problems were surveyed goes on as it began.
+static int check_markup(struct check *check, struct error *err) {
+    const struct inputs *inputs = &check->inputs;
+    struct ledger_survey totals;
+    bool begun = false;
+    if (check->ledger != NULL) {
+        TRY(ledger_survey(check->ledger, &totals, &begun, err));
+    }
+    TRY(begun ? STATUS_OK : markup_refuse_doubled(&inputs->survey.markup, inputs->tokenizer, err));
+    return markup_warn(&inputs->survey.markup, inputs->tokenizer, &check->inputs.warnings, err);
+}
+
 static int check_texts(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct survey *survey = &inputs->survey;
     TRY(survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, NULL, err));
+    TRY(check_markup(check, err));
     char full[32] = "";
     if (fill_matters(inputs)) { // as far as the device is known
         struct fill fill;
@@ -517,15 +530,16 @@ const struct command command_check = {
     .operand_count = sizeof operands / sizeof operands[0],
     .options = check_options,
     .option_count = sizeof check_options / sizeof check_options[0],
-    .details = "Prints PASS or FAIL for each condition and exits with the code that strata run would exit "
-               "with, as far\n"
-               "as can be told without reading the weights. WARN marks what may make transformers' numbers "
-               "differ, or\n"
-               "batches that waste a GPU's time; note lists what was ignored, or is only worth knowing. If "
-               "the output\n"
-               "holds a run, check says whether it would be resumed and how much is left to write.\n"
-               "Nothing is written: whether the output can be created is judged by the permissions and the "
-               "file system\n"
-               "of the nearest existing folder.\n",
+    .details =
+        "Prints PASS or FAIL for each condition and exits with the code that strata run would exit with, as "
+        "far\n"
+        "as can be told without reading the weights. WARN marks what may make transformers' numbers differ,\n"
+        "markup of another model's chat template, or batches that waste a GPU's time; note lists what was\n"
+        "ignored, or is only worth knowing. If the output holds a run, check says whether it would be "
+        "resumed\n"
+        "and how much is left to write.\n"
+        "Nothing is written: whether the output can be created is judged by the permissions and the file "
+        "system\n"
+        "of the nearest existing folder.\n",
     .run = run,
 };

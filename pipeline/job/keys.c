@@ -31,7 +31,10 @@ const struct job_key job_keys[] = {
      .help = "template over the query's columns; `{steps}` stands for the steps joined by the separator, "
              "`{{` and `}}` for braces"},
     {"problems", "special_tokens", KEY_BOOLEAN, FIELD(special_tokens), .standard = "true", .identity = true,
-     .help = "add the special tokens of the tokenizer's post-processor (BOS ...)"},
+     .help =
+         "add the special tokens of the tokenizer's post-processor (BOS ...); refused when texts begin with "
+         "its BOS themselves, as a chat template writes it, which transformers would put there twice (who "
+         "wants that sets false and writes it twice)"},
     {"problems", "max_tokens", KEY_INTEGER, FIELD(max_tokens), .minimum = 1, .maximum = 1 << 20,
      .standard = "2048", .identity = true,
      .help = "longer texts are truncated, and marked so; may be more than batch.tokens"},

@@ -371,6 +371,14 @@ static struct token_span content_tokens(const struct encoding *encoding) {
     return span;
 }
 
+static int32_t doubled_token(const struct encoding *encoding) {
+    struct token_span content = content_tokens(encoding);
+    bool both = content.start > 0 && content.start < content.end;
+    return both && encoding->ids[content.start - 1] == encoding->ids[content.start]
+               ? encoding->ids[content.start]
+               : -1;
+}
+
 static size_t pooled_rows(struct preparer *p, const struct encoding *encoding) {
     struct token_span content = content_tokens(encoding);
     switch (p->job->pooling) {
@@ -418,6 +426,7 @@ static int encode(struct preparer *p, struct prepared *out, struct error *err) {
         out->loss_mask = p->mask;
     }
     out->tokens = encoding.ids;
+    out->doubled_token = doubled_token(&encoding);
     out->token_count = encoding.count;
     out->step_count = p->spans.count;
     out->row_count = pooled_rows(p, &encoding);

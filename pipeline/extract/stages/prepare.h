@@ -29,6 +29,7 @@ struct prepared {
     const int32_t *tokens;
     size_t token_count;
     bool truncated;
+    int32_t doubled_token; // that the text begins with and the tokenizer's template puts before it; -1: none
     const struct byte_span *steps; // of the text
     size_t step_count;
     const char *roles;            // of the steps, each ended by a 0; NULL where steps are no spans

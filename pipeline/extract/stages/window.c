@@ -119,11 +119,14 @@ static void count_problem(struct window *window) {
     window->count++;
 }
 
-static int add_row(struct window *window, struct preparer *preparer, const struct row *row,
+static int add_row(struct window *window, const struct window_reader *reader, const struct row *row,
                    struct error *err) {
     struct prepared prepared;
     struct window_problem *problem = &window->problems[window->count];
-    TRY(prepare_row(preparer, row, &prepared, err));
+    TRY(prepare_row(reader->preparer, row, &prepared, err));
+    if (reader->markup != NULL) {
+        markup_look(reader->markup, &prepared);
+    }
     *problem = (struct window_problem){.ordinal = prepared.ordinal,
                                        .state = prepared.state,
                                        .id_size = prepared.id_size,
@@ -175,7 +178,7 @@ static int read_rows(struct window *window, const struct window_reader *reader, 
             TRY(source_digest_row(reader->digest, &row, err));
         }
         if (reader->only == NULL || ledger_retry_has(reader->only, row.ordinal)) {
-            TRY(add_row(window, reader->preparer, &row, err));
+            TRY(add_row(window, reader, &row, err));
         }
     }
     return STATUS_OK;

@@ -9,6 +9,7 @@
 
 #include "base/memory.h"
 #include "stages/batch_plan.h"
+#include "stages/markup.h"
 #include "stages/prepare.h"
 
 // One problem, with its texts as offsets into the window's memory.
@@ -61,12 +62,13 @@ struct window_reader {
     struct preparer *preparer;
     const struct ledger_retry *only; // NULL: all; otherwise rows that it does not list are passed by
     struct digest *digest;           // NULL, or what every row read is added to
+    struct markup *markup;           // NULL, or what looks at every text
     struct window_problem *rest;     // [limits.window] read, and left for the next window
     size_t rest_count;
     struct window_store rest_store;
 };
 
-// Gives a reader whose first five members are there the memory of the rest.
+// Gives a reader whose first members are there the memory of the rest.
 int window_reader_open(struct window_reader *reader, struct error *err);
 void window_reader_close(struct window_reader *reader); // accepts zeros; digest stays the caller's
 

@@ -77,6 +77,7 @@ static int judge(struct launch *launch, struct error *err) {
     int status = retry_accept_mended(&launch->retry, &launch->inputs, launch->journal.ledger, err);
     launch->inputs.retries = launch->retry.list.count > 0;
     TRY(status);
+    TRY(markup_refuse_doubled(&launch->inputs.survey.markup, launch->inputs.tokenizer, err));
     TRY(launch_check_identity(launch, KNOWN_BEFORE_FILES, err));
     if (!launch->loads) {
         return STATUS_OK;
@@ -136,6 +137,18 @@ static int find_finished(struct launch *launch, struct error *err) {
     return ledger_launch_works(launch->journal.ledger, err);
 }
 
+static int tell_markup(struct launch *launch, struct error *err) {
+    const struct inputs *inputs = &launch->inputs;
+    struct buffer lines = {0};
+    int status = markup_warn(&inputs->survey.markup, inputs->tokenizer, &lines, err);
+    if (status == STATUS_OK && lines.size > 0) {
+        log_write(&launch->log, LOG_LEVEL_WARN, "%.*s", (int)lines.size - 1,
+                  lines.data); // without its line feed
+    }
+    buffer_destroy(&lines);
+    return status;
+}
+
 // A wrong template or column fails every problem: better known now than at the end.
 static void foretell_failures(struct launch *launch) {
     const struct survey *survey = &launch->inputs.survey;
@@ -162,6 +175,7 @@ int launch_look_ahead(struct launch *launch, struct error *err) {
         TRY(retry_survey(&launch->retry, &launch->inputs, show_survey, launch, err));
     } else {
         foretell_failures(launch);
+        TRY(tell_markup(launch, err));
         TRY(fill_tell(&launch->inputs, launch->fresh, &launch->log, err));
     }
     TRY(check_disk(launch, bytes, err));

@@ -83,7 +83,8 @@ void survey_destroy(struct survey *survey) {
 int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
                 const struct plan_limits *limits, const struct ledger_retry *only,
                 bool (*progress)(void *context, uint64_t problems), void *context, struct error *err) {
-    struct window_reader reader = {.limits = limits, .source = source, .preparer = preparer, .only = only};
+    struct window_reader reader = {
+        .limits = limits, .source = source, .preparer = preparer, .only = only, .markup = &survey->markup};
     struct window window;
     bool end = false;
     int status;

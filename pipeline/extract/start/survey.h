@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "checkpoints/ledger.h"
 #include "stages/batch_plan.h"
+#include "stages/markup.h"
 #include "stages/prepare.h"
 
 struct survey {
@@ -19,7 +20,9 @@ struct survey {
     uint64_t long_tokens;
     uint64_t shapes;         // that a GPU computes: one a batch, or a slice of a long text (fill_shapes)
     uint64_t metadata_bytes; // ids and metadata, for the disk plan
-    // Of this launch's own reading, uint32_t each; empty where an earlier launch's survey is used again.
+    // Of this launch's own reading, empty where an earlier launch's survey is used again; buffers of
+    // uint32_t.
+    struct markup markup;
     struct buffer lengths;      // of the first SURVEY_LENGTHS texts, tokens: for start/fill.h
     struct buffer batch_tokens; // of every batch, or slice of a long text
 };
