@@ -25,10 +25,11 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     }
     fuzz_accepted++;
     size_t seen = 0;
+    int steps = (job.steps_column != NULL) + (job.steps_spans != NULL) + (job.steps_pattern != NULL);
     if (job.max_tokens < 1 || job.batch_tokens < 1 ||
-        (job.batch_window > 0 && job.batch_window < job.batch_problems) || job.id[0] == 0 ||
-        (job.steps_column == NULL) == (job.steps_pattern == NULL) ||
-        job_each_identity_key(&job, see, &seen) != STATUS_OK || seen == 0) {
+        (job.batch_window > 0 && job.batch_window < job.batch_problems) || job.id[0] == 0 || steps != 1 ||
+        (job.loss_mask && !job.token_ids) || job_each_identity_key(&job, see, &seen) != STATUS_OK ||
+        seen == 0) {
         abort();
     }
     job_destroy(&job);
