@@ -18,8 +18,8 @@
 //   /rows/token_start, token_end  [rows] uint32   in the problem's tokens, [start, end)
 //   /rows/byte_start, byte_end    [rows] uint32   in the rendered text, [start, end)
 //   /tokens/ids              [tokens] int32, cut by /tokens/offset [problems + 1] uint64 (when asked for)
-//   /tokens/loss_mask        [tokens] uint8, beside them: 1 for a token that a step owns, else 0 (when asked
-//   for) /batches/number          [batches] uint64, /batches/problem_offset [batches + 1] uint64
+//   /tokens/loss_mask        [tokens] uint8, beside them: 1 for a token that a step owns (when asked for)
+//   /batches/number          [batches] uint64, /batches/problem_offset [batches + 1] uint64
 //   /statistics/hs_035/sum, sum_of_squares, minimum, maximum  [hidden] float64; attributes rows, norm_sum (of
 //   row
 //                            Euclidean norms): of the stored values, added in row order, so that shards can
