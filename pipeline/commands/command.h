@@ -41,6 +41,7 @@ extern const struct command command_check;
 extern const struct command command_plan;
 extern const struct command command_status;
 extern const struct command command_log;
+extern const struct command command_report;
 extern const struct command command_show;
 extern const struct command command_verify;
 extern const struct command command_export;

@@ -23,6 +23,7 @@ static const struct command *const commands[] = {
     &command_survey,
     &command_status,
     &command_log,
+    &command_report,
     &command_show,
     &command_verify,
     &command_export,
