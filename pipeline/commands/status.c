@@ -11,6 +11,7 @@
 #include "commands/run_snapshot.h"
 #include "commands/set_status.h"
 #include "commands/status_json.h"
+#include "commands/status_prometheus.h"
 #include "start/fill.h"
 
 // ---- text ----
@@ -303,8 +304,8 @@ static void print_line(FILE *out, const struct run_snapshot *snapshot) {
 
 // ---- the command ----
 
-// What is printed of a moment: all of it, all of it on a cleared screen, or a line.
-enum form { PAGE, SCREEN, LINE, JSON, JSON_LINE };
+// What is printed of a moment: all of it, all of it on a cleared screen, or a line; or as programs read it.
+enum form { PAGE, SCREEN, LINE, JSON, JSON_LINE, PROMETHEUS };
 
 static int print_snapshot(FILE *out, const char *folder, const struct run_snapshot *snapshot, enum form form,
                           struct error *err) {
@@ -318,6 +319,9 @@ static int print_snapshot(FILE *out, const char *folder, const struct run_snapsh
         return STATUS_OK;
     case LINE:
         print_line(out, snapshot);
+        return STATUS_OK;
+    case PROMETHEUS:
+        status_prometheus_run(out, folder, snapshot);
         return STATUS_OK;
     default:
         return status_json_print(out, folder, snapshot, form == JSON_LINE, err);
@@ -374,6 +378,9 @@ static int print_set(FILE *out, const struct set_snapshot *snapshot, enum form f
     case LINE:
         set_status_line(out, snapshot);
         return STATUS_OK;
+    case PROMETHEUS:
+        status_prometheus_set(out, snapshot);
+        return STATUS_OK;
     default:
         return set_status_json(out, snapshot, form == JSON_LINE, err);
     }
@@ -416,18 +423,24 @@ static int watch_set(FILE *out, const struct folders *folders, bool json, struct
 static int run(struct command_context *context, struct error *err) {
     bool json = argument_given(context->arguments, "--json");
     bool watches = argument_given(context->arguments, "--watch");
+    bool metrics = argument_given(context->arguments, "--prometheus");
+    enum form form = metrics ? PROMETHEUS : json ? JSON : PAGE;
     bool is_set = false;
     bool running;
     enum run_state state;
     struct folders folders = {0};
     folders.words = argument_words(context->arguments, &folders.count);
+    if (metrics && (json || watches)) {
+        return error_set(err, STATUS_USAGE, "--prometheus goes alone, without %s",
+                         json ? "--json" : "--watch");
+    }
     TRY(run_list_is_set(folders.words, folders.count, &is_set, err));
     if (is_set) {
         return watches ? watch_set(context->out, &folders, json, err)
-                       : look_at_set(context->out, &folders, json ? JSON : PAGE, 0, &running, err);
+                       : look_at_set(context->out, &folders, form, 0, &running, err);
     }
     return watches ? watch(context->out, folders.words[0], json, err)
-                   : look(context->out, folders.words[0], json ? JSON : PAGE, &state, err);
+                   : look(context->out, folders.words[0], form, &state, err);
 }
 
 static const struct operand operands[] = {
@@ -436,6 +449,9 @@ static const struct operand operands[] = {
 
 static const struct option options[] = {
     {.name = "--json", .kind = OPTION_FLAG, .help = "one JSON object, documented below"},
+    {.name = "--prometheus",
+     .kind = OPTION_FLAG,
+     .help = "metrics in Prometheus' text format, for node_exporter's textfile collector"},
     {.name = "--watch",
      .kind = OPTION_FLAG,
      .help = "refresh every second (every 10 s if not a terminal) until the run, or all parts that run, have "
