@@ -142,7 +142,11 @@ static int run(struct command_context *context, struct error *err) {
     }
     while (watches && running) {
         clock_sleep(REFRESH_SECONDS);
-        TRY(write_page(&request, REFRESH_SECONDS, &running, err));
+        int status = write_page(&request, REFRESH_SECONDS, &running, err);
+        if (status != STATUS_OK &&
+            status != STATUS_STOPPED) { // the latter: a runner held the ledger for long
+            return status;
+        }
     }
     return STATUS_OK;
 }
@@ -165,7 +169,7 @@ static const struct option options[] = {
 
 const struct command command_report = {
     .name = "report",
-    .summary = "draw a run, two runs or a set of parts as one HTML page: progress, speed, failures, latents",
+    .summary = "draw a run, two runs or a set of parts as one HTML page",
     .operands = operands,
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,

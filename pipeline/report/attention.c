@@ -33,7 +33,7 @@ static void note_state(struct notes *notes, const struct report_facts *facts) {
         note(notes, TONE_RED, "The GPU reported an error.", text);
     }
     if (facts->throttle != NULL) {
-        note(notes, TONE_AMBER, "The GPU is throttled.", facts->throttle);
+        note(notes, TONE_AMBER, "The GPU was throttled at the last batch.", facts->throttle);
     }
     if (facts->cpu_paths != NULL) {
         note(notes, TONE_AMBER, "Several CPU paths computed latents, which may differ in bits.",

@@ -195,7 +195,7 @@ static void draw_places(struct page *page, const struct content *content) {
         plot_dots_end(page);
     }
     plot_drawn(page);
-    double step = plot_step(plot.right - plot.left, 4);
+    double step = plot_step(plot.right - plot.left, 7);
     for (double x = ceil(plot.left / step) * step; x <= plot.right; x += step) {
         char label[32];
         plot_x_label(page, &plot, x, plot_plain(fabs(x) < step * 1e-6 ? 0 : x, label));

@@ -49,11 +49,7 @@ static void draw(struct page *page, const struct report_facts facts[2], const st
         plot_series(page, &places, series[k], &contents[k].history.timeline, k, false);
     }
     plot_drawn(page);
-    double step = plot_step(seconds, 4);
-    for (double x = 0; x <= seconds * 1.001 && seconds > 0; x += step) {
-        char text[READABLE_TEXT];
-        plot_x_label(page, &plot, x, readable_duration(x, text));
-    }
+    plot_durations(page, &plot, seconds);
     page_put(page, "</div>\n");
     names(page, facts);
     page_put(page, "</figure>\n");

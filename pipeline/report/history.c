@@ -84,8 +84,8 @@ static void order_events(struct history *history) {
 // ---- the timeline ----
 
 // Of a launch without an end that is over: its last shard, or its last word.
-static int64_t last_sign(const struct history *history, size_t launch,
-                         const struct ledger_progress *progress) {
+static int64_t last_sign(const struct history *history, size_t launch, const struct ledger_progress *progress,
+                         int64_t now) {
     const struct ledger_launch_record *record = &history->launches[launch];
     int64_t next = launch + 1 < history->launch_count ? history->launches[launch + 1].started : INT64_MAX;
     int64_t last = progress->epoch == record->epoch ? progress->updated : record->started;
@@ -93,7 +93,7 @@ static int64_t last_sign(const struct history *history, size_t launch,
         int64_t at = history->shards[i].sealed_at;
         last = at > last && at <= next ? at : last;
     }
-    return last;
+    return last < now ? last : now; // clocks of two machines may differ
 }
 
 static int add_piece(struct reading *reading, size_t index, int64_t end) {
@@ -121,7 +121,7 @@ static int add_pieces(struct reading *reading, int64_t now, bool running) {
         const struct ledger_launch_record *launch = &history->launches[i];
         bool open = launch->ended == 0;
         bool goes_on = open && running && i + 1 == history->launch_count;
-        int64_t end = goes_on ? now : open ? last_sign(history, i, &progress) : launch->ended;
+        int64_t end = goes_on ? now : open ? last_sign(history, i, &progress, now) : launch->ended;
         TRY(launch->worked ? add_piece(reading, i, end) : STATUS_OK);
     }
     return STATUS_OK;

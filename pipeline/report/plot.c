@@ -153,10 +153,24 @@ static void draw_line(struct page *page, const struct plot *plot, const struct s
         size_t here = timeline_piece_at(timeline, centre(i));
         page_format(page, "%s%.1f %.1f", here == piece ? "L" : "M", across(plot, centre(i)),
                     up(plot, series_bucket_mean(&series->buckets[i])));
-        if (here != piece) { // a launch of one bucket is a dot
-            page_put(page, "h0");
-        }
         piece = here;
+    }
+}
+
+// A launch whose batches are in one bucket has no line, but a dot.
+static void draw_alone(struct page *page, const struct plot *plot, const struct series *series,
+                       const struct timeline *timeline) {
+    size_t before = SIZE_MAX;
+    for (size_t i = next_bucket(series, 0); i < SERIES_BUCKETS;) {
+        size_t next = next_bucket(series, i + 1);
+        size_t here = timeline_piece_at(timeline, centre(i));
+        size_t after = next < SERIES_BUCKETS ? timeline_piece_at(timeline, centre(next)) : SIZE_MAX;
+        if (here != before && here != after) {
+            plot_dot(page, plot, plot->left + centre(i) * (plot->right - plot->left),
+                     series_bucket_mean(&series->buckets[i]));
+        }
+        before = here;
+        i = next;
     }
 }
 
@@ -199,6 +213,8 @@ void plot_series(struct page *page, const struct plot *plot, const struct series
     }
     page_format(page, "<path class=\"l t%zu\" d=\"", colour % PLOT_COLOURS);
     draw_line(page, plot, series, timeline);
+    page_format(page, "\"/>\n<path class=\"mark t%zu\" d=\"", colour % PLOT_COLOURS);
+    draw_alone(page, plot, series, timeline);
     page_put(page, "\"/>\n");
 }
 
@@ -284,5 +300,23 @@ void plot_times(struct page *page, const struct plot *plot, const struct timelin
             put_label(page, plot, place, label, true);
         }
         before = (double)at;
+    }
+}
+
+void plot_durations(struct page *page, const struct plot *plot, double seconds) {
+    static const struct {
+        double seconds;
+        const char *name;
+    } units[] = {{86400, "d"}, {3600, "h"}, {60, "min"}, {1, "s"}};
+    char label[32];
+    size_t unit = 0;
+    while (unit + 1 < sizeof units / sizeof units[0] && seconds < 2 * units[unit].seconds) {
+        unit++;
+    }
+    double length = seconds / units[unit].seconds;
+    double step = plot_step(length, 4);
+    for (double x = 0; x <= length * 1.001 && length > 0; x += step) {
+        snprintf(label, sizeof label, "%.3g %s", x, units[unit].name);
+        plot_x_label(page, plot, x * units[unit].seconds, label);
     }
 }

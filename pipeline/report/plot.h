@@ -49,6 +49,9 @@ void plot_end(struct page *page);
 // The labels along a timeline: when it begins, when it ends, and launches between.
 void plot_times(struct page *page, const struct plot *plot, const struct timeline *timeline);
 
+// The labels along an axis of so many seconds from 0: "0 h", "5 h" ...
+void plot_durations(struct page *page, const struct plot *plot, double seconds);
+
 // A label for y: "0.5", "12,000", "3.4e+09".
 const char *plot_plain(double value, char out[32]);
 const char *plot_bytes(double value, char out[32]);

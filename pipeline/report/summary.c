@@ -102,9 +102,9 @@ static void tile_time(struct page *page, const struct report_facts *facts) {
     char elapsed[READABLE_TEXT];
     char note[96];
     if (facts->has_eta && facts->remaining > 0) {
-        snprintf(note, sizeof note, "after %s of work", readable_duration(facts->elapsed, elapsed));
-        summary_tile(page, facts->running ? "Time left" : "Left when started again",
-                     readable_duration(facts->eta, left), note);
+        snprintf(note, sizeof note, "%s%s of work so far", facts->running ? "" : "once it is started again; ",
+                 readable_duration(facts->elapsed, elapsed));
+        summary_tile(page, "Time left", readable_duration(facts->eta, left), note);
     } else {
         summary_tile(page, "Time", readable_duration(facts->elapsed, elapsed), "of work, all launches");
     }

@@ -125,6 +125,20 @@ class ExportHdf5(Export):
     format = "hdf5"
 
 
+class Report(Trial):
+    def command(self):
+        return [STRATA, "report", self.reference.output, "--to", self.folder / "page.html"]
+
+    def check(self, done, undisturbed):
+        page = (self.folder / "page.html").read_text()
+        assert page.endswith("</html>\n") and "Principal components" in page and "could not be read" not in page, "another page"
+
+    def check_after_failure(self):
+        again = support.strata(*self.command()[1:])
+        assert again.code == OK, f"the second page failed: {again}"
+        self.check(None, None)
+
+
 class Import(Trial):
     def command(self):
         return [STRATA, "import", self.reference.folder / "problems.jsonl", self.folder / "imported.db"]
@@ -166,7 +180,7 @@ def look(*words, changes=r"(?!)"):
 
 
 COMMANDS = {
-    "run": Run, "resume": Resume, "export": Export, "export-hdf5": ExportHdf5, "import": Import,
+    "run": Run, "resume": Resume, "export": Export, "export-hdf5": ExportHdf5, "import": Import, "report": Report,
     "verify": look("verify", "output", "--deep"), "show": look("show", "output", "p-00001"),
     "plan": look("plan", "file", changes="^ways  |^  (resident|disk|nf4|nf4_double) "),
     "check": look("check", "file", changes="disk space|memory|device"),
