@@ -54,7 +54,13 @@ static void draw(struct page *page, const struct chart *chart, const struct hist
     if (isfinite(chart->rule)) {
         plot_rule(page, &plot, chart->rule);
     }
-    plot_series(page, &plot, series, &history->timeline, chart->colour, true);
+    bool several = history->device_count > 1 && history_of_device(history, 0, chart->metric) != NULL;
+    for (size_t i = 0; several && i < history->device_count; i++) {
+        plot_series(page, &plot, history_of_device(history, i, chart->metric), &history->timeline, i, false);
+    }
+    if (!several) {
+        plot_series(page, &plot, series, &history->timeline, chart->colour, true);
+    }
     plot_drawn(page);
     plot_times(page, &plot, &history->timeline);
     plot_end(page);
@@ -148,7 +154,17 @@ void charts_device(struct page *page, const struct content *content) {
     if (history->batches == 0) {
         return;
     }
-    page_put(page, "<section>\n<h2>Device</h2>\n<div class=small>\n");
+    page_put(page, "<section>\n<h2>Device</h2>\n");
+    if (history->device_count > 1) {
+        page_put(page, "<div class=legend>");
+        for (size_t i = 0; i < history->device_count; i++) {
+            page_format(page, "<span><i class=t%zu></i>", i % PLOT_COLOURS);
+            page_text(page, history->devices[i]);
+            page_put(page, "</span>");
+        }
+        page_put(page, "</div>\n");
+    }
+    page_put(page, "<div class=small>\n");
     for (size_t i = 0; i < sizeof charts / sizeof charts[0]; i++) {
         bool twice = charts[i].metric == METRIC_MEMORY && history->series[METRIC_DEVICE_MEMORY].values > 0;
         if (!twice) {

@@ -150,6 +150,8 @@ int history_read(struct history *history, struct ledger *ledger, int64_t now, bo
     TRY(ledger_each_event(ledger, collect_event, &reading, err));
     order_events(history);
     TRY(ledger_each_batch(ledger, collect_device, &reading, err));
+    TRY(memory_zeroed(&history->by_device, history->device_count + 1, HISTORY_FIGURES * sizeof(struct series),
+                      err));
     return add_pieces(&reading, now, running);
 }
 
@@ -167,11 +169,29 @@ static void add_stage(struct history *history, enum history_stage stage, double 
     }
 }
 
+static struct series *device_series(const struct history *history, size_t device,
+                                    enum history_metric metric) {
+    return &history->by_device[device * HISTORY_FIGURES + (size_t)(metric - METRIC_UTILIZATION)];
+}
+
+const struct series *history_of_device(const struct history *history, size_t device,
+                                       enum history_metric metric) {
+    return metric < METRIC_UTILIZATION || device >= history->device_count
+               ? NULL
+               : device_series(history, device, metric);
+}
+
 static void add_figure(struct history *history, enum history_metric metric, enum ledger_figure figure,
                        const struct ledger_batch *batch, double place) {
     double value;
-    if (ledger_device_get(&batch->device, figure, &value)) {
-        series_add(&history->series[metric], place, value, 1);
+    if (!ledger_device_get(&batch->device, figure, &value)) {
+        return;
+    }
+    series_add(&history->series[metric], place, value, 1);
+    for (size_t i = 0; i < history->device_count; i++) {
+        if (strcmp(history->devices[i], batch->device_name) == 0) {
+            series_add(device_series(history, i, metric), place, value, 1);
+        }
     }
 }
 
@@ -291,6 +311,7 @@ void history_destroy(struct history *history) {
     free(history->launches);
     free(history->shards);
     free(history->series);
+    free(history->by_device);
     timeline_destroy(&history->timeline);
     *history = (struct history){0};
 }

@@ -7,16 +7,18 @@
 #include "report/timeline.h"
 
 enum history_metric {
-    METRIC_RATE,   // tokens a second of computing and waiting, of all devices together
-    METRIC_DRIFT,  // the detector's score
-    METRIC_MEMORY, // resident bytes of the process, or the GPU's in use
-    METRIC_UTILIZATION,
+    METRIC_RATE,        // tokens a second of computing and waiting, of all devices together
+    METRIC_DRIFT,       // the detector's score
+    METRIC_MEMORY,      // resident bytes of the process, or the GPU's in use
+    METRIC_UTILIZATION, // from here on those of struct ledger_device
     METRIC_DEVICE_MEMORY,
     METRIC_POWER,
     METRIC_TEMPERATURE,
     METRIC_CLOCK,
     HISTORY_METRICS
 };
+
+enum { HISTORY_FIGURES = HISTORY_METRICS - METRIC_UTILIZATION };
 
 enum history_stage {
     STAGE_COMPUTE,
@@ -52,6 +54,7 @@ struct history {
     uint64_t events_seen;
     struct timeline timeline; // of the launches that worked on the run
     struct series *series;    // [HISTORY_METRICS]
+    struct series *by_device; // [device_count, HISTORY_FIGURES]
     double seconds[HISTORY_STAGES];
     bool known[HISTORY_STAGES]; // some batch has it
     uint64_t batches;
@@ -66,6 +69,9 @@ int history_read(struct history *history, struct ledger *ledger, int64_t now, bo
 // The batches, after timeline_arrange: the ledger knows when a shard was sealed and how long its batches
 // took, from which follows when each of them was computed.
 int history_read_batches(struct history *history, struct ledger *ledger, struct error *err);
+// One device's figures, of a run on several; NULL for metrics that no device has of its own.
+const struct series *history_of_device(const struct history *history, size_t device,
+                                       enum history_metric metric);
 void history_destroy(struct history *history); // accepts zeros; leaves zeros
 
 #endif

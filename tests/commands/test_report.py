@@ -121,6 +121,19 @@ def test_launches_and_gaps(tmp_path):
     assert page.size < 200_000
 
 
+def test_several_devices(tmp_path):
+    folder = make_run(tmp_path / "run", problems=120)
+    lengthen(folder)
+    alone = report(folder, to=tmp_path / "alone.html")
+    change(folder, "UPDATE batch SET device = 'cuda:' || (number % 3)")
+    page = report(folder)
+    assert "cuda:0 cuda:1 cuda:2" in page.text and "3, each with batches of its own" in page.text
+    lines = [len([tag for tag in one.tags if tag[0] == "path" and tag[1].get("class", "").startswith("l t")]) for one in (alone, page)]
+    assert lines[1] == lines[0] + 5 * 2  # in each of five plots
+    rates = [float(re.search(r"Tokens per second (\S+) mean", one.text)[1].replace(",", "")) for one in (alone, page)]
+    assert rates[1] == pytest.approx(3 * rates[0], rel=1e-3)  # they compute at the same time
+
+
 def test_hundred_thousand_batches(tmp_path):
     folder = make_run(tmp_path / "run", problems=120)
     lengthen(folder)
