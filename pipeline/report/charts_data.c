@@ -205,6 +205,24 @@ static void draw_places(struct page *page, const struct content *content) {
     page_put(page, "</figure>\n");
 }
 
+static void list_norms(struct page *page, const struct sample *sample) {
+    char a[32];
+    char b[32];
+    char c[32];
+    char rows[READABLE_TEXT];
+    page_put(page, "<details class=\"card wide\"><summary>Norms in numbers</summary>\n");
+    page_table(page, "Norms in numbers", "Layer|#Latents|#Mean norm|#Standard deviation|#Largest number");
+    for (size_t i = 0; i < sample->layer_count; i++) {
+        const struct sample_layer *layer = &sample->layers[i];
+        page_format(page, "<tr><td>hs_%03zu</td><td class=n>%s</td><td class=n>%s</td>", layer->layer,
+                    readable_count(layer->rows, rows), plot_plain(sample_layer_mean(layer), a));
+        page_format(page, "<td class=n>%s</td><td class=n>%s</td></tr>\n",
+                    plot_plain(sample_layer_spread(layer), b), plot_plain(layer->largest, c));
+    }
+    page_table_end(page, 0, "");
+    page_put(page, "</details>\n");
+}
+
 void charts_latents(struct page *page, const struct content *content) {
     const struct sample *sample = &content->sample;
     if (sample->shards == 0) {
@@ -215,5 +233,6 @@ void charts_latents(struct page *page, const struct content *content) {
     if (content->pca.place != NULL) {
         draw_places(page, content);
     }
+    list_norms(page, sample);
     page_section_end(page);
 }

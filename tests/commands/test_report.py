@@ -5,10 +5,11 @@ import re
 import sqlite3
 import subprocess
 
+import numpy as np
 import pytest
 
 from commands.test_parts import Set
-from export.made_run import make_run, state
+from export.made_run import LAYERS, done, latents, make_run, state
 from report.long_run import lengthen
 from support import BUILD, DATA, OK, STOPPED, STRATA, USAGE, WRITE, Job, clean_environment, make_problems, strata, wait_for
 
@@ -47,9 +48,9 @@ class Page(html.parser.HTMLParser):
 
 
 def report(*words, to=None, expect=OK, **options):
-    done = strata("report", *words, *(["--to", to] if to else []), **options)
-    assert done.code == expect, done
-    return Page(to or words[0] / ("report.html" if len(words) == 1 else "comparison.html")) if expect == OK else done
+    ended = strata("report", *words, *(["--to", to] if to else []), **options)
+    assert ended.code == expect, ended
+    return Page(to or words[0] / ("report.html" if len(words) == 1 else "comparison.html")) if expect == OK else ended
 
 
 def change(folder, *statements):
@@ -74,6 +75,16 @@ def test_finished(finished):
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "iframe", "img", "object"})
     assert all(not re.match(r"(https?:)?//", str(value)) for _, attributes in page.tags for value in attributes.values())
     assert page.refresh() == []
+
+
+def test_norms_are_those_of_the_latents(finished):
+    text = report(finished).text
+    for layer in LAYERS:
+        rows = np.concatenate([latents(ordinal, layer) for ordinal in done(60)]).astype(np.float16).astype(np.float64)
+        norms = np.linalg.norm(rows, axis=1)
+        said = re.search(rf"hs_{layer:03d} (\S+) (\S+) (\S+) (\S+)", text[text.index("Norms in numbers"):]).groups()
+        assert int(said[0]) == len(rows)
+        assert [float(one) for one in said[1:]] == pytest.approx([norms.mean(), norms.std(), np.abs(rows).max()], rel=1e-3)
 
 
 def test_without_batches_and_with_one(tmp_path):
@@ -194,8 +205,8 @@ def test_a_set(tmp_path):
     page = report(made.job.output)
     assert "3 parts, 1 finished, 1 stopped, 1 not begun" in page.text and "1 failed" in page.text
     assert f"strata run {made.job.file} --part 2/3" in page.text
-    done = report(made.job.output, made.part(0).output, to=tmp_path / "no.html", expect=USAGE)
-    assert "two runs are compared" in done.err
+    ended = report(made.job.output, made.part(0).output, to=tmp_path / "no.html", expect=USAGE)
+    assert "two runs are compared" in ended.err
 
 
 def test_the_browser(finished, tmp_path):
@@ -204,10 +215,10 @@ def test_the_browser(finished, tmp_path):
     opener.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/opened\necho noise\n')
     opener.chmod(0o755)
     path = tmp_path / "a page.html"
-    done = strata("report", finished, "--to", path, "--open", environment=clean_environment(PATH=f"{opener.parent}:{os.environ['PATH']}"))
-    assert (done.code, done.out, (tmp_path / "opened").read_text()) == (OK, f"{path}\n", f"{path}\n")
-    done = strata("report", finished, "--to", path, "--open", environment=clean_environment(PATH="/nowhere"))
-    assert done.code == OK and "no xdg-open here" in done.err
+    ended = strata("report", finished, "--to", path, "--open", environment=clean_environment(PATH=f"{opener.parent}:{os.environ['PATH']}"))
+    assert (ended.code, ended.out, (tmp_path / "opened").read_text()) == (OK, f"{path}\n", f"{path}\n")
+    ended = strata("report", finished, "--to", path, "--open", environment=clean_environment(PATH="/nowhere"))
+    assert ended.code == OK and "no xdg-open here" in ended.err
 
 
 def test_what_cannot_be(finished, tmp_path):
