@@ -34,8 +34,7 @@ int64_t clock_unix(void) {
 void clock_text(int64_t unix_seconds, char out[CLOCK_TEXT]) {
     time_t moment = (time_t)unix_seconds;
     struct tm parts;
-    gmtime_r(&moment, &parts);
-    if (strftime(out, CLOCK_TEXT, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0) {
+    if (gmtime_r(&moment, &parts) == NULL || strftime(out, CLOCK_TEXT, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0) {
         out[0] = 0;
     }
 }

@@ -10,6 +10,7 @@ void clock_sleep(double seconds);   // goes on after signals
 int64_t clock_unix(void);           // wall-clock seconds since 1970, for records only
 
 enum { CLOCK_TEXT = 21 };
-void clock_text(int64_t unix_seconds, char out[CLOCK_TEXT]); // "2026-11-21T10:15:00Z"
+// "2026-11-21T10:15:00Z"; "" of a year that has not four digits.
+void clock_text(int64_t unix_seconds, char out[CLOCK_TEXT]);
 
 #endif

@@ -34,7 +34,8 @@ static int collect_launch(void *context, const struct ledger_launch_record *laun
     if (launch->worked) {
         launches->snapshot->launch = *launch;
         launches->worked++;
-        launches->ended += launch->ended > launch->started ? (double)(launch->ended - launch->started) : 0;
+        launches->ended +=
+            launch->ended > launch->started ? (double)launch->ended - (double)launch->started : 0;
     }
     return STATUS_OK;
 }
@@ -159,7 +160,8 @@ static double open_seconds(const struct run_snapshot *snapshot) {
     int64_t until = snapshot->state == RUN_RUNNING  ? snapshot->now
                     : snapshot->state == RUN_KILLED ? snapshot->progress.updated
                                                     : 0;
-    return until > snapshot->launch.started ? (double)(until - snapshot->launch.started) : 0;
+    return until > 0 && until > snapshot->launch.started ? (double)until - (double)snapshot->launch.started
+                                                         : 0;
 }
 
 static void derive_speed(struct run_snapshot *snapshot) {

@@ -158,6 +158,7 @@ static void draw_legend(struct page *page, const struct sample *sample) {
 }
 
 static void draw_places(struct page *page, const struct content *content) {
+    enum { LABELS = 8 };
     const struct sample *sample = &content->sample;
     const struct pca *pca = &content->pca;
     char title[64];
@@ -195,8 +196,10 @@ static void draw_places(struct page *page, const struct content *content) {
         plot_dots_end(page);
     }
     plot_drawn(page);
-    double step = plot_step(plot.right - plot.left, 7);
-    for (double x = ceil(plot.left / step) * step; x <= plot.right; x += step) {
+    double step = plot_step(plot.right - plot.left, LABELS - 1);
+    double first = ceil(plot.left / step) * step;
+    for (int i = 0; i < LABELS && first + i * step <= plot.right; i++) {
+        double x = first + i * step;
         char label[32];
         plot_x_label(page, &plot, x, plot_plain(fabs(x) < step * 1e-6 ? 0 : x, label));
     }

@@ -30,13 +30,22 @@ static int grow(void *array, size_t count, size_t size, struct error *err) {
                                       : STATUS_OK;
 }
 
+// Of a ledger that somebody else wrote: a moment of the years that are written with four digits.
+static int64_t sane_time(int64_t at) {
+    const int64_t last = 253402300799;
+    return at < 0 ? 0 : at > last ? last : at;
+}
+
 static int collect_launch(void *context, const struct ledger_launch_record *launch) {
     struct reading *reading = context;
     struct history *history = reading->history;
     void *block = history->launches;
     TRY(grow(&block, history->launch_count, sizeof *history->launches, reading->err));
     history->launches = block;
-    history->launches[history->launch_count++] = *launch;
+    struct ledger_launch_record *kept = &history->launches[history->launch_count++];
+    *kept = *launch;
+    kept->started = sane_time(launch->started);
+    kept->ended = sane_time(launch->ended);
     return STATUS_OK;
 }
 
@@ -46,8 +55,10 @@ static int collect_shard(void *context, const struct ledger_shard *shard) {
     void *block = history->shards;
     TRY(grow(&block, history->shard_count, sizeof *history->shards, reading->err));
     history->shards = block;
-    history->shards[history->shard_count++] = (struct history_shard){
-        .first_batch = shard->first_batch, .batches = shard->batches, .sealed_at = shard->sealed_at};
+    history->shards[history->shard_count++] =
+        (struct history_shard){.first_batch = shard->first_batch,
+                               .batches = shard->batches,
+                               .sealed_at = sane_time(shard->sealed_at)};
     return STATUS_OK;
 }
 
@@ -62,7 +73,7 @@ static int collect_event(void *context, int64_t at, uint64_t launch, const char 
     struct history *history = reading->history;
     struct history_event *event = &history->events[history->events_seen % HISTORY_EVENTS];
     drop_event(event);
-    event->at = at;
+    event->at = sane_time(at);
     event->launch = launch;
     TRY(memory_text(&event->kind, kind, reading->err));
     TRY(memory_text(&event->text, text, reading->err));
@@ -88,7 +99,7 @@ static int64_t last_sign(const struct history *history, size_t launch, const str
                          int64_t now) {
     const struct ledger_launch_record *record = &history->launches[launch];
     int64_t next = launch + 1 < history->launch_count ? history->launches[launch + 1].started : INT64_MAX;
-    int64_t last = progress->epoch == record->epoch ? progress->updated : record->started;
+    int64_t last = progress->epoch == record->epoch ? sane_time(progress->updated) : record->started;
     for (size_t i = 0; i < history->shard_count; i++) {
         int64_t at = history->shards[i].sealed_at;
         last = at > last && at <= next ? at : last;

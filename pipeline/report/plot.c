@@ -68,6 +68,9 @@ static double up(const struct plot *plot, double y) {
 
 // Rounds the range outward to whole steps.
 static double settle_range(struct plot *plot) {
+    const double most = 1e200; // beyond it a range has no length that a number holds
+    plot->low = fmin(fmax(plot->low, -most), most);
+    plot->high = fmin(fmax(plot->high, -most), most);
     if (!(plot->high > plot->low)) {
         double room = fmax(fabs(plot->high) * 0.1, 1e-9);
         plot->low = plot->low > 0 && plot->low < room ? 0 : plot->low - room;

@@ -93,6 +93,10 @@ static void moments_are_utc(void **state) {
     assert_string_equal(out, "2000-02-29T00:00:00Z");
     clock_text(4102444799, out);
     assert_string_equal(out, "2099-12-31T23:59:59Z");
+    clock_text(INT64_MAX, out); // its year is beyond an int
+    assert_string_equal(out, "");
+    clock_text(INT64_C(253402300800), out); // 10000
+    assert_string_equal(out, "");
     assert_true(clock_unix() > 1700000000);
     double before = clock_seconds();
     clock_sleep(-1);

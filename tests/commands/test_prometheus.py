@@ -2,6 +2,7 @@
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 
 import pytest
@@ -94,6 +95,15 @@ def test_before_and_between(tmp_path):
     assert "strata_exit_code" not in none and "strata_checkpoint_age_seconds" not in none and "strata_device_xid" not in none
     killed = metrics(make_run(tmp_path / "killed", problems=60, shards=2, end="killed"))
     assert one(killed, "checkpoint_age_seconds") >= 0 and one(killed, "tokens_per_second") == 0
+
+
+def test_times_that_are_none(tmp_path):
+    """Of a ledger that somebody else wrote: their differences are beyond 64 bits."""
+    folder = make_run(tmp_path / "run", problems=20)
+    with sqlite3.connect(folder / "ledger.sqlite") as ledger:
+        ledger.execute("UPDATE launch SET started = ?, ended = ?", (-2**63, 2**63 - 1))
+    assert one(metrics(folder), "elapsed_seconds") == pytest.approx(2.0**64)
+    assert strata("report", folder).code == OK
 
 
 def test_goes_alone(run):

@@ -227,3 +227,13 @@ def test_what_cannot_be(finished, tmp_path):
     assert "cannot" in report(finished, expect=WRITE, to=tmp_path / "no/x.html").err
     report(finished, to=tmp_path, expect=WRITE)
     assert strata("report").code == USAGE and strata("report", finished, finished, finished).code == USAGE
+
+
+def test_no_room_for_the_page(finished, tmp_path):
+    """What was there stays whole."""
+    path = tmp_path / "page.html"
+    report(finished, to=path)
+    before = path.read_bytes()
+    ended = subprocess.run(["bash", "-c", 'ulimit -f 8; exec "$@"', "-", STRATA, "report", finished, "--to", path], capture_output=True, text=True)
+    assert ended.returncode == WRITE and "page.html" in ended.stderr, ended
+    assert path.read_bytes() == before
