@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/printable.h"
+#include "checkpoints/run_folder.h"
 #include "commands/command.h"
 #include "commands/report_facts.h"
 
@@ -127,6 +128,17 @@ static int prepare(struct request *request, const struct arguments *arguments, s
                                   request->other == NULL ? "report.html" : "comparison.html", err);
 }
 
+// Until the next page is due; the end of a run is noticed within a second.
+static void wait_for_change(const struct request *request) {
+    bool held = run_folder_busy(request->folder);
+    for (int i = 0; i < REFRESH_SECONDS; i++) {
+        clock_sleep(1);
+        if (held && !run_folder_busy(request->folder)) {
+            return;
+        }
+    }
+}
+
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
     struct request request = {0};
@@ -141,7 +153,7 @@ static int run(struct command_context *context, struct error *err) {
         open_page(request.path);
     }
     while (watches && running) {
-        clock_sleep(REFRESH_SECONDS);
+        wait_for_change(&request);
         int status = write_page(&request, REFRESH_SECONDS, &running, err);
         if (status != STATUS_OK &&
             status != STATUS_STOPPED) { // the latter: a runner held the ledger for long
