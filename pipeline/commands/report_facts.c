@@ -121,7 +121,6 @@ static void take_counts(struct report_facts *facts, const struct run_snapshot *s
     facts->truncated = totals->truncated;
     facts->overflowed = totals->overflowed;
     facts->transient = snapshot->failures.transient;
-    facts->longest = snapshot->survey.longest;
     facts->disk_free = snapshot->disk_free;
     facts->has_planned = snapshot->has_planned;
     facts->planned = snapshot->planned;
@@ -184,7 +183,10 @@ static int take_part(struct report_set_source *source, size_t index, struct erro
     const struct part_snapshot *part = &source->snapshot.parts[index];
     struct report_part *out = &source->parts[index];
     TRY(part_snapshot_describe(&source->snapshot, index, &source->details[index], err));
-    *out = (struct report_part){.state = part_state_name(part->state),
+    const struct run_list_member *member = &source->snapshot.list.members[index];
+    bool readable = member->there && part->state != PART_DAMAGED;
+    *out = (struct report_part){.folder = readable ? member->folder : NULL,
+                                .state = part_state_name(part->state),
                                 .tone = tone_of(part->state),
                                 .detail = text_of(&source->details[index]),
                                 .has_total = part->has_survey,

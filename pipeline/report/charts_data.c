@@ -89,10 +89,10 @@ static void draw_histogram(struct page *page, const struct histogram *histogram)
     plot_end(page);
 }
 
-void charts_lengths(struct page *page, const struct content *content) {
-    const struct histogram tokens = {"Tokens a problem", "tokens", &content->tallies.tokens, 0};
-    const struct histogram steps = {"Steps a problem", "steps", &content->tallies.steps, 2};
-    if (content->tallies.tokens.count == 0) {
+void charts_lengths(struct page *page, const struct tallies *tallies) {
+    const struct histogram tokens = {"Tokens a problem", "tokens", &tallies->tokens, 0};
+    const struct histogram steps = {"Steps a problem", "steps", &tallies->steps, 2};
+    if (tallies->tokens.count == 0) {
         return;
     }
     page_section(page, "Problems", 1);

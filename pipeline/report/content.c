@@ -22,7 +22,9 @@ int content_read(struct content *content, struct ledger *ledger, const struct re
                  struct error *err) {
     bool found;
     TRY(history_read(&content->history, ledger, facts->now, facts->running, err));
-    TRY(tallies_read(&content->tallies, ledger, facts->longest, err));
+    TRY(tallies_begin(&content->tallies, err));
+    TRY(tallies_add(&content->tallies, ledger, err));
+    tallies_order(&content->tallies);
     TRY(ledger_identity(ledger, &content->identity, &found, err));
     return read_notes(content, ledger, err);
 }

@@ -10,8 +10,8 @@
 static void show_run(struct page *page, const struct report_facts *facts, const struct content *content) {
     summary_of_run(page, facts, content);
     charts_speed(page, facts, content);
-    tables_failures(page, facts, content);
-    charts_lengths(page, content);
+    tables_failures(page, &content->tallies);
+    charts_lengths(page, &content->tallies);
     charts_latents(page, content);
     charts_device(page, content);
     tables_run(page, facts, content);
@@ -105,11 +105,36 @@ int report_of_two(struct buffer *html, const struct report_facts facts[2], int r
     return status;
 }
 
+static int add_part(struct tallies *tallies, const char *folder, struct error *err) {
+    struct ledger *ledger = NULL;
+    int status = ledger_open_read(&ledger, folder, err);
+    status = status == STATUS_OK ? tallies_add(tallies, ledger, err) : status;
+    ledger_close(ledger);
+    return status;
+}
+
+static int read_parts(struct tallies *tallies, const struct report_set *set, struct error *err) {
+    TRY(tallies_begin(tallies, err));
+    for (uint64_t i = 0; i < set->part_count; i++) {
+        TRY(set->parts[i].folder == NULL ? STATUS_OK : add_part(tallies, set->parts[i].folder, err));
+    }
+    tallies_order(tallies);
+    return STATUS_OK;
+}
+
 int report_of_set(struct buffer *html, const struct report_set *set, int refresh_seconds, struct error *err) {
+    struct tallies tallies = {0};
     struct page page;
     page_begin(&page, err);
-    head(&page, set->folder, set->total.state, refresh_seconds);
-    parts_show(&page, set);
-    page_foot(&page, set->now);
-    return finish(&page, html, err);
+    int status = read_parts(&tallies, set, err);
+    if (status == STATUS_OK) {
+        head(&page, set->folder, set->total.state, refresh_seconds);
+        parts_show(&page, set);
+        tables_failures(&page, &tallies);
+        charts_lengths(&page, &tallies);
+        page_foot(&page, set->now);
+        status = finish(&page, html, err);
+    }
+    tallies_destroy(&tallies);
+    return status;
 }

@@ -25,7 +25,6 @@ struct report_facts {
     uint64_t batches, batches_total;
     uint64_t rows, shards, bytes, truncated, overflowed;
     uint64_t transient; // failed problems that a retry would try again
-    uint64_t longest;   // tokens of the longest text
     double elapsed;     // seconds
     bool has_eta;
     double eta;
@@ -46,7 +45,7 @@ struct report_facts {
 
 // One part of a set, or the sums of all.
 struct report_part {
-    const char *name, *state, *detail;
+    const char *folder, *state, *detail; // folder NULL: it has no ledger yet, or one that cannot be read
     enum report_tone tone;
     bool has_total;
     uint64_t done, failed, skipped, problems, tokens, tokens_total, shards, bytes;

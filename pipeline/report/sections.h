@@ -28,14 +28,14 @@ void charts_device(struct page *page, const struct content *content);
 
 // ---- charts_data.c: problems and latents ----
 
-void charts_lengths(struct page *page, const struct content *content);
+void charts_lengths(struct page *page, const struct tallies *tallies);
 void charts_latents(struct page *page, const struct content *content);
 
 // ---- tables.c ----
 
 void tables_run(struct page *page, const struct report_facts *facts, const struct content *content);
 void tables_launches(struct page *page, const struct report_facts *facts, const struct content *content);
-void tables_failures(struct page *page, const struct report_facts *facts, const struct content *content);
+void tables_failures(struct page *page, const struct tallies *tallies);
 void tables_events(struct page *page, const struct content *content);
 void tables_identity(struct page *page, const struct content *content);
 

@@ -11,9 +11,19 @@
 
 // ---- a tally ----
 
+static void double_unit(struct tally *tally) {
+    for (size_t i = 0; i < TALLY_SLOTS / 2; i++) {
+        tally->slots[i] = tally->slots[2 * i] + tally->slots[2 * i + 1];
+    }
+    memset(tally->slots + TALLY_SLOTS / 2, 0, TALLY_SLOTS / 2 * sizeof *tally->slots);
+    tally->unit *= 2;
+}
+
 void tally_add(struct tally *tally, uint64_t value) {
-    uint64_t slot = value / tally->unit;
-    tally->slots[slot < TALLY_SLOTS ? slot : TALLY_SLOTS - 1]++;
+    while (value / tally->unit >= TALLY_SLOTS) {
+        double_unit(tally);
+    }
+    tally->slots[value / tally->unit]++;
     tally->count++;
     tally->sum += (double)value;
     tally->most = value > tally->most ? value : tally->most;
@@ -25,7 +35,7 @@ uint64_t tally_quantile(const struct tally *tally, double share) {
         seen += tally->slots[i];
         if ((double)seen >= share * (double)tally->count) {
             uint64_t value = i * tally->unit + tally->unit - 1;
-            return i + 1 == TALLY_SLOTS || value > tally->most ? tally->most : value;
+            return value > tally->most ? tally->most : value;
         }
     }
     return tally->most;
@@ -58,11 +68,6 @@ void failure_shape(const char *reason, char out[FAILURE_TEXT]) {
     }
     out[at] = 0;
 }
-
-struct reading {
-    struct tallies *tallies;
-    struct error *err;
-};
 
 // An ID may have NUL bytes in it.
 static void show_id(char out[FAILURE_TEXT], const struct ledger_problem *problem) {
@@ -98,7 +103,7 @@ static struct failure_group *find_group(struct tallies *tallies, const struct le
 }
 
 static int collect(void *context, const struct ledger_problem *problem) {
-    struct tallies *tallies = ((struct reading *)context)->tallies;
+    struct tallies *tallies = context;
     if (problem->state == PROBLEM_DONE) {
         tally_add(&tallies->tokens, problem->tokens);
         tally_add(&tallies->steps, problem->steps);
@@ -122,15 +127,19 @@ static int larger_first(const void *a, const void *b) {
     return one->count < other->count ? 1 : one->count > other->count ? -1 : strcmp(one->shape, other->shape);
 }
 
-int tallies_read(struct tallies *tallies, struct ledger *ledger, uint64_t longest, struct error *err) {
-    struct reading reading = {.tallies = tallies, .err = err};
-    *tallies = (struct tallies){.tokens.unit = longest / (TALLY_SLOTS - 1) + 1, .steps.unit = 1};
+int tallies_begin(struct tallies *tallies, struct error *err) {
+    *tallies = (struct tallies){.tokens.unit = 1, .steps.unit = 1};
     TRY(memory_zeroed(&tallies->tokens.slots, TALLY_SLOTS, sizeof(uint64_t), err));
     TRY(memory_zeroed(&tallies->steps.slots, TALLY_SLOTS, sizeof(uint64_t), err));
-    TRY(memory_zeroed(&tallies->groups, FAILURE_GROUPS, sizeof *tallies->groups, err));
-    TRY(ledger_each_problem(ledger, NULL, collect, &reading, err));
+    return memory_zeroed(&tallies->groups, FAILURE_GROUPS, sizeof *tallies->groups, err);
+}
+
+int tallies_add(struct tallies *tallies, struct ledger *ledger, struct error *err) {
+    return ledger_each_problem(ledger, NULL, collect, tallies, err);
+}
+
+void tallies_order(struct tallies *tallies) {
     qsort(tallies->groups, tallies->group_count, sizeof *tallies->groups, larger_first);
-    return STATUS_OK;
 }
 
 void tallies_destroy(struct tallies *tallies) {

@@ -6,7 +6,7 @@
 
 enum { TALLY_SLOTS = 1 << 14, FAILURE_GROUPS = 30, FAILURE_IDS = 5, FAILURE_TEXT = 300 };
 
-// How many have which value. The last slot holds all that are larger.
+// How many have which value. The unit doubles where a value is beyond the slots.
 struct tally {
     uint64_t *slots; // [TALLY_SLOTS]
     uint64_t unit;   // values of one slot
@@ -35,8 +35,10 @@ struct tallies {
     uint64_t others; // in no group: too many kinds of reasons
 };
 
-// longest: tokens of the longest text, 0 when not known.
-int tallies_read(struct tallies *tallies, struct ledger *ledger, uint64_t longest, struct error *err);
+// Begin, then add the problems of a run or of each part of a set, then order the groups.
+int tallies_begin(struct tallies *tallies, struct error *err);
+int tallies_add(struct tallies *tallies, struct ledger *ledger, struct error *err);
+void tallies_order(struct tallies *tallies);
 void tallies_destroy(struct tallies *tallies); // accepts zeros; leaves zeros
 
 // What a reason has in common with others of its kind: numbers become "0", quoted text "''".

@@ -204,6 +204,7 @@ def test_a_set(tmp_path):
     made.run(1, "--stop-after", "1", expect=STOPPED)
     page = report(made.job.output)
     assert "3 parts, 1 finished, 1 stopped, 1 not begun" in page.text and "1 failed" in page.text
+    assert "byte 1 of the text is NUL p-00002" in page.text and "Tokens a problem" in page.text  # of all parts together
     assert f"strata run {made.job.file} --part 2/3" in page.text
     ended = report(made.job.output, made.part(0).output, to=tmp_path / "no.html", expect=USAGE)
     assert "two runs are compared" in ended.err

@@ -88,16 +88,21 @@ static void reasons_of_one_kind(void **state) {
 
 static void counts_lengths(void **state) {
     (void)state;
-    struct tally tally = {.slots = calloc(TALLY_SLOTS, sizeof(uint64_t)), .unit = 4};
+    struct tally tally = {.slots = calloc(TALLY_SLOTS, sizeof(uint64_t)), .unit = 1};
     assert_non_null(tally.slots);
     assert_int_equal(tally_quantile(&tally, 0.5), 0);
     for (uint64_t i = 0; i < 1000; i++) {
         tally_add(&tally, i);
     }
-    tally_add(&tally, UINT64_MAX); // more than there are slots for
+    assert_int_equal(tally_quantile(&tally, 0.5), 499);
+    tally_add(&tally, 4 * TALLY_SLOTS - 1); // needs units of four
+    assert_int_equal(tally.unit, 4);
     assert_int_equal(tally_between(&tally, 0, 8), 8);
     assert_int_equal(tally_between(&tally, 0, UINT64_MAX), 1001);
     assert_int_equal(tally_quantile(&tally, 0.5), 503);
+    assert_int_equal(tally_quantile(&tally, 1), 4 * TALLY_SLOTS - 1);
+    tally_add(&tally, UINT64_MAX);
+    assert_int_equal(tally_between(&tally, 0, UINT64_MAX), 1002);
     assert_true(tally_quantile(&tally, 1) == UINT64_MAX && tally.most == UINT64_MAX);
     free(tally.slots);
 }
