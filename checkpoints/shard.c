@@ -7,6 +7,7 @@
 
 #include "base/copy.h"
 #include "base/size.h"
+#include "checkpoints/layer.h"
 #include "checkpoints/run_folder.h"
 #include "checkpoints/shard_describe.h"
 #include "checkpoints/shard_writer.h"
@@ -29,7 +30,8 @@ static int check_layout(const struct shard_layout *layout, struct error *err) {
                          layout->layer_count, layout->hidden);
     }
     for (size_t i = 0; i < layout->layer_count; i++) {
-        if (layout->layers[i] > layout->model_layers ||
+        if ((layout->layers[i] > layout->model_layers &&
+             !layer_is_pre_norm(layout->layers[i], layout->model_layers)) ||
             (i > 0 && layout->layers[i] <= layout->layers[i - 1])) {
             return error_set(err, STATUS_INTERNAL, "layer %zu of the shard layout is out of order or range",
                              layout->layers[i]);
@@ -66,7 +68,8 @@ static int take_buffers(struct shard_writer *writer, struct error *err) {
         return error_set(err, STATUS_INTERNAL, "the buffers of a shard were counted wrong");
     }
     for (size_t i = 0; i < layout->layer_count; i++) {
-        char path[32];
+        char name[LAYER_NAME];
+        char path[64];
         double *figures = arena_take(&writer->arena, 4 * layout->hidden * sizeof(double), 64);
         if (figures == NULL) {
             return error_set(err, STATUS_INTERNAL, "the buffers of a shard were counted wrong");
@@ -75,7 +78,7 @@ static int take_buffers(struct shard_writer *writer, struct error *err) {
                                                  .sum_of_squares = figures + layout->hidden,
                                                  .minimum = figures + 2 * layout->hidden,
                                                  .maximum = figures + 3 * layout->hidden};
-        snprintf(path, sizeof path, "/latents/hs_%03zu", layout->layers[i]);
+        snprintf(path, sizeof path, "/latents/%s", layer_name(name, layout->layers[i], layout->model_layers));
         TRY(column_init(&writer->latents[i], path, writer->type, layout->hidden, chunk_rows(layout),
                         &writer->arena, err));
     }
@@ -244,8 +247,8 @@ static int write_rest(struct shard_writer *writer, struct error *err) {
         TRY(column_finish(&writer->latents[i], writer->file, err));
         TRY(shard_name_layer(writer->file, writer->latents[i].path, layout->layers[i], layout->model_layers,
                              layout->dtype, err));
-        TRY(shard_write_statistics(writer->file, &writer->figures[i], layout->layers[i], layout->hidden,
-                                   err));
+        TRY(shard_write_statistics(writer->file, &writer->figures[i], layout->layers[i], layout->model_layers,
+                                   layout->hidden, err));
     }
     TRY(write_root_attributes(writer, err));
     if (H5Fclose(writer->file) < 0) {

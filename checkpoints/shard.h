@@ -5,6 +5,9 @@
 //
 // Layout (format 1), all datasets flat, ragged by offsets:
 //   /latents/hs_035          [rows, hidden]   float32, float16, or bfloat16 (attribute dtype = "bfloat16")
+//                            The last block's output before the final norm (latents.layers: pre_norm) is
+//                            hs_036_pre_norm; in the root's `layers` one more than model_layers stands for
+//                            it.
 //   /problems/id             [bytes] uint8    UTF-8, cut by /problems/id_offset [problems + 1] uint64
 //   /problems/metadata       [bytes] uint8    one JSON object a problem, cut by /problems/metadata_offset
 //   [problems + 1] /problems/ordinal        [problems] uint64    row of the query, from 0
@@ -47,7 +50,7 @@ struct shard_attribute {
 
 // What all shards of a run share. Pointers are the caller's and outlive the writer.
 struct shard_layout {
-    const size_t *layers; // ascending transformers indices
+    const size_t *layers; // ascending transformers indices; model_layers + 1: pre_norm (layer.h)
     size_t layer_count;
     size_t model_layers; // blocks of the model: hidden_states run from 0 to model_layers
     size_t hidden;

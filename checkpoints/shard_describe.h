@@ -9,12 +9,12 @@
 int shard_set_u64(hid_t file, const char *path, const char *name, uint64_t value, struct error *err);
 
 // Names the layer of the dataset at `path` three ways: the transformers index, the block and side of the
-// final norm, and a sentence. Block 0 is the embedding.
+// final norm, and a sentence. Block 0 is the embedding; pre_norm has no index, but a flag.
 int shard_name_layer(hid_t file, const char *path, size_t layer, size_t model_layers, enum dtype dtype,
                      struct error *err);
 
 // Makes /statistics/hs_NNN; the group /statistics is there.
-int shard_write_statistics(hid_t file, const struct statistics *figures, size_t layer, size_t hidden,
-                           struct error *err);
+int shard_write_statistics(hid_t file, const struct statistics *figures, size_t layer, size_t model_layers,
+                           size_t hidden, struct error *err);
 
 #endif

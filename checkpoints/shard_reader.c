@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "checkpoints/layer.h"
 #include "checkpoints/shard_columns.h"
 #include "checkpoints/shard_writer.h"
 
@@ -122,6 +123,10 @@ static int read_layout(struct shard_reader *reader, struct error *err) {
     reader->layers = block;
     for (size_t i = 0; i < layers; i++) {
         reader->layers[i] = indices[i];
+        if (indices[i] > model_layers && !layer_is_pre_norm(indices[i], model_layers)) {
+            return error_set(err, STATUS_DATA, "hidden state %llu cannot be of %llu blocks",
+                             (unsigned long long)indices[i], (unsigned long long)model_layers);
+        }
     }
     content->layers = reader->layers;
     content->layer_count = layers;
@@ -279,9 +284,11 @@ static int read_columns(struct shard_reader *reader, struct error *err) {
 
 static int open_latents(struct shard_reader *reader, size_t layer, struct error *err) {
     const struct shard_content *content = &reader->content;
-    char path[32];
+    char name[LAYER_NAME];
+    char path[64];
     hsize_t dims[2] = {0};
-    snprintf(path, sizeof path, "/latents/hs_%03zu", content->layers[layer]);
+    snprintf(path, sizeof path, "/latents/%s",
+             layer_name(name, content->layers[layer], content->model_layers));
     hid_t dataset = H5Dopen2(reader->file, path, H5P_DEFAULT);
     if (dataset < 0) {
         return hdf5_fail(err, STATUS_DATA, "no dataset %s", path);
@@ -375,6 +382,7 @@ int shard_reader_latents(struct shard_reader *reader, size_t layer, size_t first
     if (count == 0) {
         return STATUS_OK;
     }
+    char name[LAYER_NAME];
     hdf5_quiet();
     hsize_t start[2] = {first, 0};
     hsize_t extent[2] = {count, content->hidden};
@@ -384,8 +392,8 @@ int shard_reader_latents(struct shard_reader *reader, size_t layer, size_t first
     if (space < 0 || memory < 0 ||
         H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, extent, NULL) < 0 ||
         H5Dread(reader->dataset[layer], reader->type, memory, space, H5P_DEFAULT, out) < 0) {
-        status = hdf5_fail(err, STATUS_DATA, "cannot read rows %zu to %zu of hs_%03zu", first, first + count,
-                           content->layers[layer]);
+        status = hdf5_fail(err, STATUS_DATA, "cannot read rows %zu to %zu of %s", first, first + count,
+                           layer_name(name, content->layers[layer], content->model_layers));
     }
     H5Sclose(memory);
     H5Sclose(space);
@@ -423,9 +431,11 @@ int shard_reader_statistics(struct shard_reader *reader, size_t layer, struct sh
                  {"sum_of_squares", out->sum_of_squares},
                  {"minimum", out->minimum},
                  {"maximum", out->maximum}};
-    char group[48];
+    char name[LAYER_NAME];
+    char group[64];
     hdf5_quiet();
-    snprintf(group, sizeof group, "/statistics/hs_%03zu", content->layers[layer]);
+    snprintf(group, sizeof group, "/statistics/%s",
+             layer_name(name, content->layers[layer], content->model_layers));
     TRY(hdf5_get_numbers(reader->file, group, "rows", HDF5_U64, 0, &out->rows, err));
     TRY(hdf5_get_numbers(reader->file, group, "norm_sum", HDF5_F64, 0, &out->norm_sum, err));
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {

@@ -15,7 +15,7 @@ struct shard_content {
     uint64_t number;
     enum dtype dtype;
     size_t hidden;
-    const size_t *layers; // ascending
+    const size_t *layers; // ascending (layer.h)
     size_t layer_count;
     size_t model_layers; // blocks of the model
     size_t problems;

@@ -13,6 +13,7 @@
 #include "base/printable.h"
 #include "base/size.h"
 #include "checkpoints/folder_content.h"
+#include "checkpoints/layer.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
 #include "checkpoints/shard_reader.h"
@@ -159,11 +160,12 @@ static int check_values(struct verification *check, struct shard_reader *reader,
         }
         size_t bad = first_not_finite(block, content->dtype, count);
         if (bad < count) {
+            char called[LAYER_NAME];
             size_t row = first + bad / content->hidden;
             const struct shard_problem *problem = owner(content, row);
-            verify_say(&check->to, VERIFY_FAULT,
-                       "shard %s: problem '%.*s', row %zu of hs_%03zu is not finite", name,
-                       (int)size_min(problem->id_size, 200), problem->id, row, content->layers[layer]);
+            verify_say(&check->to, VERIFY_FAULT, "shard %s: problem '%.*s', row %zu of %s is not finite",
+                       name, (int)size_min(problem->id_size, 200), problem->id, row,
+                       layer_name(called, content->layers[layer], content->model_layers));
             return STATUS_OK;
         }
     }

@@ -9,6 +9,7 @@
 #include "base/aside.h"
 #include "base/file.h"
 #include "base/size.h"
+#include "checkpoints/layer.h"
 #include "checkpoints/run_folder.h"
 #include "checkpoints/run_whole.h"
 #include "checkpoints/shard_columns.h"
@@ -256,13 +257,15 @@ static int write_layers(const struct view *view) {
     TRY(hdf5_make_group(view->file, "/latents", view->err));
     TRY(hdf5_make_group(view->file, "/statistics", view->err));
     for (size_t i = 0; i < view->layer_count; i++) {
-        char path[32];
-        snprintf(path, sizeof path, "/latents/hs_%03zu", view->layers[i]);
+        char name[LAYER_NAME];
+        char path[64];
+        snprintf(path, sizeof path, "/latents/%s", layer_name(name, view->layers[i], view->model_layers));
         const struct mapping mapping = {
             .path = path, .type = view->type, .fill = fill, .width = view->hidden};
         TRY(write_virtual(view, &mapping));
         TRY(shard_name_layer(view->file, path, view->layers[i], view->model_layers, view->dtype, view->err));
-        TRY(shard_write_statistics(view->file, &view->figures[i], view->layers[i], view->hidden, view->err));
+        TRY(shard_write_statistics(view->file, &view->figures[i], view->layers[i], view->model_layers,
+                                   view->hidden, view->err));
     }
     return STATUS_OK;
 }

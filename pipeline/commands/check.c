@@ -21,6 +21,7 @@
 #include "start/placement.h"
 #include "start/recorded.h"
 #include "start/slices.h"
+#include "start/wanted_layers.h"
 
 // One table of preconditions, in the order in which strata run meets them: each is tried when those it needs
 // have passed, and reported PASS, FAIL or not tried. The first that fails names the exit code.
@@ -329,6 +330,7 @@ static int identity_of_resume(const struct check *check, const struct identity *
                                                                                       : MODEL_HASHES_MADE};
     TRY(model_fingerprint_files(model, &options, err));
     TRY(inputs_identity(&check->inputs, model_fingerprint(model), now, err));
+    TRY(wanted_layers_adopt(&check->inputs, stored, now, err));
     TRY(recorded_carry(stored, now, err));
     return algorithms == NULL ? STATUS_OK : identity_add(now, IDENTITY_ALGORITHMS, algorithms, err);
 }

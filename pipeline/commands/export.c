@@ -12,20 +12,24 @@
 
 enum { LAYERS_MOST = 4096 };
 
-// "-2,35,0" or "all".
+// "-2,35,pre_norm" or "all".
 static int parse_layers(const char *text, int64_t layers[LAYERS_MOST], size_t *count, struct error *err) {
     *count = 0;
     if (text == NULL || strcmp(text, "all") == 0) {
         return STATUS_OK;
     }
+    static const char pre_norm[] = "pre_norm";
     for (const char *next = text;;) {
-        char *end;
+        bool is_named = strncmp(next, pre_norm, sizeof pre_norm - 1) == 0;
+        char *end = is_named ? (char *)(uintptr_t)next + sizeof pre_norm - 1 : NULL;
         errno = 0;
-        long long value = strtoll(next, &end, 10);
+        long long value = is_named ? EXPORT_PRE_NORM : strtoll(next, &end, 10);
         if (end == next || errno != 0 || next[0] == ' ' || (*end != ',' && *end != 0) ||
             *count == LAYERS_MOST) {
             return error_set(err, STATUS_USAGE,
-                             "--layers must be whole numbers separated by commas, or 'all', not '%s'", text);
+                             "--layers must be whole numbers and pre_norm separated by commas, or 'all', not "
+                             "'%s'",
+                             text);
         }
         layers[(*count)++] = value;
         if (*end == 0) {
@@ -164,7 +168,7 @@ static const struct option options[] = {
     {.name = "--layers",
      .kind = OPTION_TEXT,
      .value = "LIST",
-     .help = "hidden_states' indices with commas between: -2,35 (default: all that are stored)"},
+     .help = "hidden_states' indices and pre_norm, commas between: -2,35 (default: all that are stored)"},
     {.name = "--dtype",
      .kind = OPTION_TEXT,
      .value = "DTYPE",

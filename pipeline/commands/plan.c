@@ -51,8 +51,7 @@ static void write_plan(FILE *out, const struct inputs *inputs) {
             (totals->batches + per_shard - 1) / per_shard, per_shard);
     fprintf(out, "disk          %s\n",
             amount_text((double)inputs_planned_bytes(inputs, &inputs->survey), disk));
-    double flops = model_flops(inputs->model, inputs->layers[inputs->layer_count - 1], totals->tokens,
-                               totals->squared_lengths);
+    double flops = model_flops(inputs->model, inputs_blocks(inputs), totals->tokens, totals->squared_lengths);
     fprintf(out, "work          %.3f TFLOP (%.3f GFLOP a token)\n", flops * 1e-12,
             totals->tokens > 0 ? flops * 1e-9 / (double)totals->tokens : 0);
     fprintf(out, "problem set   %s\n", totals->problems_sha256);
@@ -170,7 +169,7 @@ static int write_job_ways(FILE *out, const struct inputs *inputs, const struct p
     inputs_model_limits(inputs, &limits);
     limits.tokens = options->tokens > 0 ? options->tokens : (size_t)job->batch_tokens;
     limits.texts = size_min(inputs->limits.problems, limits.tokens);
-    const size_t blocks = inputs->layers[inputs->layer_count - 1];
+    const size_t blocks = inputs_blocks(inputs);
     const size_t stay = size_min((size_t)job->resident_blocks, blocks);
     const struct plan_work work = {.model = inputs->model,
                                    .config = model_config_of(inputs->model),

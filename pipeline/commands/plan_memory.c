@@ -35,7 +35,7 @@ static int count_activations(struct inputs *inputs, uint64_t *bytes, struct erro
 static int count_memory(struct inputs *inputs, struct memory *memory, struct error *err) {
     const struct model_config *config = model_config_of(inputs->model);
     enum dtype dtype = inputs->job.dtype;
-    model_weight_bytes(inputs->model, inputs->layers[inputs->layer_count - 1], dtype, &memory->weights);
+    model_weight_bytes(inputs->model, inputs_blocks(inputs), dtype, &memory->weights);
     // Dimensions, batch.tokens and texts are bounded.
     uint64_t tokens = size_max((size_t)inputs->job.batch_tokens, (size_t)inputs->survey.totals.longest);
     memory->keys_and_values = tokens * config_keys_values(config) * dtype_size(dtype);

@@ -23,7 +23,7 @@ static const struct {
 // ---- making ----
 
 static int count_way(struct plan_way *way, size_t kind, const struct plan_work *work, struct error *err) {
-    size_t last = work->limits->layers[work->limits->layer_count - 1];
+    size_t last = model_blocks_wanted(work->config, work->limits);
     way->name = kinds[kind].name;
     way->way = kinds[kind].way;
     return work->model != NULL ? footprint_of_model(&way->footprint, work->model, last, work->dtype,

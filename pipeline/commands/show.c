@@ -7,6 +7,7 @@
 #include "base/printable.h"
 #include "base/size.h"
 #include "checkpoints/device_trail.h"
+#include "checkpoints/layer.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
 #include "checkpoints/run_list.h"
@@ -184,13 +185,15 @@ static int print_layer(struct view *view, size_t layer, size_t row, struct error
     const struct shard_content *content = shard_reader_content(view->reader);
     TRY(shard_reader_latents(view->reader, layer, row, 1, view->stored, err));
     dtype_convert(view->numbers, DTYPE_F32, view->stored, content->dtype, content->hidden);
+    char name[LAYER_NAME];
     double sum = 0;
     double squares = 0;
     for (size_t i = 0; i < content->hidden; i++) {
         sum += view->numbers[i];
         squares += (double)view->numbers[i] * view->numbers[i];
     }
-    fprintf(view->out, "  hs_%03zu  norm %.6g  mean %+.6g  [", content->layers[layer], sqrt(squares),
+    fprintf(view->out, "  %s  norm %.6g  mean %+.6g  [",
+            layer_name(name, content->layers[layer], content->model_layers), sqrt(squares),
             sum / (double)content->hidden);
     for (size_t i = 0; i < content->hidden && i < view->values; i++) {
         fprintf(view->out, "%s%+.5g", i == 0 ? "" : " ", (double)view->numbers[i]);

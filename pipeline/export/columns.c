@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "base/size.h"
+#include "checkpoints/layer.h"
 
 enum column_needs { ALWAYS, WITH_TOKENS, WITH_MASK, AS_SHARD };
 enum column_length { ROWS, PROBLEMS, OFFSETS, TOKENS, ID_BYTES, METADATA_BYTES };
@@ -86,8 +87,10 @@ int column_set_make(struct column_set *set, const struct export_plan *plan, cons
                     bool as_shard, struct error *err) {
     TRY(take_memory(set, plan->layer_count, err));
     for (size_t i = 0; i < plan->layer_count; i++) {
+        char layer[LAYER_NAME];
         char name[48];
-        snprintf(name, sizeof name, "%shs_%03zu", as_shard ? "latents/" : "", plan->layers[i]);
+        snprintf(name, sizeof name, "%s%s", as_shard ? "latents/" : "",
+                 layer_name(layer, plan->layers[i], plan->model_layers));
         export_layer_text(plan->layers[i], plan->model_layers, set->layers[i], sizeof set->layers[i]);
         add_spec(set, name, array_type_of(plan->dtype), split->rows, plan->hidden, set->layers[i]);
     }

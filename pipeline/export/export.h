@@ -28,6 +28,8 @@ const struct export_format *export_format_find(const char *name); // NULL when t
 const char *export_format_name(size_t index);
 const char *export_format_help(size_t index);
 
+#define EXPORT_PRE_NORM INT64_MAX // among layers: the last block's output before the final norm
+
 struct export_request {
     const char *const *runs; // a run directory, the folder of a set, or several parts of one (run_list.h)
     size_t run_count;

@@ -8,10 +8,17 @@
 #include "base/digest.h"
 #include "base/random.h"
 #include "base/size.h"
+#include "checkpoints/layer.h"
 #include "checkpoints/run_folder.h"
 #include "export/format.h"
 
 void export_layer_text(size_t layer, size_t model_layers, char *out, size_t size) {
+    if (layer_is_pre_norm(layer, model_layers)) {
+        char text[LAYER_TEXT];
+        layer_text(text, layer, model_layers);
+        snprintf(out, size, "%s", text);
+        return;
+    }
     int length = snprintf(out, size, "-%zu = hidden_states[%zu] of 0..%zu = ", model_layers + 1 - layer,
                           layer, model_layers);
     if (length < 0 || (size_t)length >= size) {
@@ -127,11 +134,26 @@ static int unknown_layer(const struct shard_content *content, int64_t wanted, st
     char list[1024] = "";
     size_t length = 0;
     for (size_t i = 0; i < content->layer_count && length < sizeof list; i++) {
-        length += (size_t)snprintf(list + length, sizeof list - length, "%s%zu", i == 0 ? "" : ", ",
-                                   content->layers[i]);
+        const char *comma = i == 0 ? "" : ", ";
+        length +=
+            layer_is_pre_norm(content->layers[i], content->model_layers)
+                ? (size_t)snprintf(list + length, sizeof list - length, "%spre_norm", comma)
+                : (size_t)snprintf(list + length, sizeof list - length, "%s%zu", comma, content->layers[i]);
+    }
+    if (wanted == EXPORT_PRE_NORM) {
+        return error_set(err, STATUS_USAGE, "--layers: pre_norm is not in this run; it has %s", list);
     }
     return error_set(err, STATUS_USAGE, "--layers: hidden_states[%" PRId64 "] is not in this run; it has %s",
                      wanted, list);
+}
+
+// The number in the shards of a layer as it was written; SIZE_MAX: there is none.
+static size_t stored_number(const struct export_plan *plan, int64_t wanted) {
+    int64_t states = (int64_t)plan->model_layers + 1;
+    if (wanted == EXPORT_PRE_NORM) {
+        return (size_t)states;
+    }
+    return wanted < -states || wanted >= states ? SIZE_MAX : (size_t)(wanted < 0 ? wanted + states : wanted);
 }
 
 static int choose_layers(struct export_plan *plan, const struct export_request *request,
@@ -143,18 +165,21 @@ static int choose_layers(struct export_plan *plan, const struct export_request *
     plan->layer_places = plan->layers + count;
     plan->layer_count = count;
     for (size_t i = 0; i < count; i++) {
-        int64_t wanted = request->layer_count == 0 ? (int64_t)content->layers[i] : request->layers[i];
-        size_t layer = wanted < 0 ? plan->model_layers + 1 - (size_t)-wanted : (size_t)wanted;
+        size_t layer =
+            request->layer_count == 0 ? content->layers[i] : stored_number(plan, request->layers[i]);
         size_t place = 0;
         while (place < content->layer_count && content->layers[place] != layer) {
             place++;
         }
         if (place == content->layer_count) {
-            return unknown_layer(content, wanted, err);
+            return unknown_layer(content, request->layers[i], err);
         }
         for (size_t k = 0; k < i; k++) {
             if (plan->layers[k] == layer) {
-                return error_set(err, STATUS_USAGE, "--layers: hidden_states[%zu] is named twice", layer);
+                return layer_is_pre_norm(layer, plan->model_layers)
+                           ? error_set(err, STATUS_USAGE, "--layers: pre_norm is named twice")
+                           : error_set(err, STATUS_USAGE, "--layers: hidden_states[%zu] is named twice",
+                                       layer);
             }
         }
         plan->layers[i] = layer;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/size.h"
+#include "checkpoints/layer.h"
 #include "export/array_store.h"
 
 enum { VECTORS = 4 }; // sum, sum of squares, minimum, maximum
@@ -97,7 +98,7 @@ done:
     return status;
 }
 
-enum { ARRAY_NAME = SPLIT_NAME + 32 };
+enum { ARRAY_NAME = SPLIT_NAME + LAYER_NAME + 16 };
 
 // The arrays of all sets, which are `a_set` each: first of everything, then of each split.
 static void name_arrays(const struct export_plan *plan, size_t count, size_t a_set, struct array_spec *specs,
@@ -105,8 +106,10 @@ static void name_arrays(const struct export_plan *plan, size_t count, size_t a_s
     static const char *const parts[VECTORS] = {"mean", "std", "minimum", "maximum"};
     for (size_t i = 0; i < count; i++) {
         const char *split = i < a_set ? "" : plan->splits[i / a_set - 1].name;
-        int length = snprintf(names[i], ARRAY_NAME, "%s%shs_%03zu.%s", split, i < a_set ? "" : ".",
-                              plan->layers[i % a_set / VECTORS], parts[i % VECTORS]);
+        char layer[LAYER_NAME];
+        int length = snprintf(names[i], ARRAY_NAME, "%s%s%s.%s", split, i < a_set ? "" : ".",
+                              layer_name(layer, plan->layers[i % a_set / VECTORS], plan->model_layers),
+                              parts[i % VECTORS]);
         specs[i] = (struct array_spec){
             .name = names[i], .name_size = (size_t)length, .type = ARRAY_F64, .rows = plan->hidden};
     }

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/digest.h"
+#include "checkpoints/layer.h"
 #include "export/format.h"
 
 static json_t *number(uint64_t value) {
@@ -42,19 +43,26 @@ static json_t *describe_counts(const struct export_plan *plan, const struct expo
 static json_t *describe_layers(const struct export_plan *plan, const struct export_figures *figures) {
     json_t *list = json_array();
     for (size_t i = 0; i < plan->layer_count; i++) {
-        char name[32];
-        char text[160];
+        char name[LAYER_NAME];
+        char hook[LAYER_NAME];
+        char text[LAYER_TEXT];
         size_t layer = plan->layers[i];
-        snprintf(name, sizeof name, "hs_%03zu", layer);
+        bool in_tuple = !layer_is_pre_norm(layer, plan->model_layers);
+        layer_name(name, layer, plan->model_layers);
+        layer_hook(hook, layer, plan->model_layers);
         export_layer_text(layer, plan->model_layers, text, sizeof text);
-        json_t *entry = json_pack("{s:s, s:o, s:s, s:o}", "name", name, "index", number(layer), "layer", text,
+        json_t *entry = json_pack("{s:s, s:o, s:s, s:o}", "name", name, "index",
+                                  in_tuple ? number(layer) : json_string("pre_norm"), "layer", text,
                                   "statistics", export_figures_json(figures, SIZE_MAX, i));
         if (entry != NULL) {
             json_object_set_new(entry, "negative_index",
-                                json_integer((json_int_t)layer - (json_int_t)plan->model_layers - 1));
-            json_object_set_new(entry, "block", number(layer));
+                                in_tuple
+                                    ? json_integer((json_int_t)layer - (json_int_t)plan->model_layers - 1)
+                                    : json_null());
+            json_object_set_new(entry, "block", number(layer_block(layer, plan->model_layers)));
             json_object_set_new(entry, "blocks", number(plan->model_layers));
             json_object_set_new(entry, "after_final_norm", json_boolean(layer == plan->model_layers));
+            json_object_set_new(entry, "hook", hook[0] == 0 ? json_null() : json_string(hook));
         }
         if (json_array_append_new(list, entry) != 0) {
             json_decref(list);
@@ -70,8 +78,8 @@ static json_t *describe_splits(const struct export_plan *plan, const struct expo
         const struct export_split *split = &plan->splits[i];
         json_t *layers = json_object();
         for (size_t k = 0; k < plan->layer_count && plan->split_count > 1; k++) {
-            char name[32];
-            snprintf(name, sizeof name, "hs_%03zu", plan->layers[k]);
+            char name[LAYER_NAME];
+            layer_name(name, plan->layers[k], plan->model_layers);
             json_object_set_new(layers, name, export_figures_json(figures, i, k));
         }
         json_t *entry =

@@ -70,7 +70,7 @@ struct job {
     bool hash_cache;          // of weight files, between launches
 
     // latents
-    int64_t *layers; // as written; NULL: all
+    char **layers; // whole numbers and names, as written; NULL: all
     size_t layer_count;
     enum pooling pooling;
     enum dtype latents_dtype;

@@ -128,7 +128,10 @@ const struct job_key job_keys[] = {
 
     {"latents", "layers", KEY_LAYERS, LIST(layers, layer_count), .minimum = -1000, .maximum = 1000,
      .standard = "-2", .identity = true,
-     .help = "indices into transformers' hidden_states (0: embeddings, -1: after the final norm), or `all`"},
+     .help =
+         "indices into transformers' hidden_states (0: embeddings, -1: after the final norm), or `all` of "
+         "these; `pre_norm`, the last block's output before the final norm; or names of modules "
+         "(`model.layers.3`, `model.norm`) and hooks (`blocks.3.hook_resid_post`)"},
     {"latents", "pooling", KEY_POOLING, FIELD(pooling), .choices = "step_mean|mean|last|tokens|last_of_step",
      .standard = "step_mean", .identity = true,
      .help =
@@ -241,7 +244,8 @@ static void print_type(FILE *out, const struct job_key *key) {
         fprintf(out, "number, %.15g to %.15g, or one for each of host, cuda:N", key->minimum, key->maximum);
         break;
     case KEY_LAYERS:
-        fprintf(out, "all, or a list of integers, %.15g to %.15g", key->minimum, key->maximum);
+        fprintf(out, "all, or a list of integers, %.15g to %.15g, `pre_norm` and names", key->minimum,
+                key->maximum);
         break;
     case KEY_TEXTS:
         fprintf(out, "list of %s", key->choices);

@@ -19,7 +19,7 @@ enum key_kind {
     KEY_POOLING, // enum pooling, one of `choices`
     KEY_CHOICE,  // int: which of `choices`
     KEY_DEVICES, // char ** and its count: auto, cpu, cuda:all, or cuda:N, of which there may be a list
-    KEY_LAYERS,  // int64_t * and its count; NULL: all
+    KEY_LAYERS,  // char ** and its count, whole numbers and names; NULL: all
     KEY_TEXTS,   // char ** and its count; NULL: not given
     KEY_MEMORY,  // memory_gb and device_memory: a number, or one for the host and for each GPU
 };

@@ -7,6 +7,8 @@
 
 static const char *const pooling_names[] = {"step_mean", "mean", "last", "tokens", "last_of_step"};
 
+enum { LAYER_NAME = 128 }; // bytes of a layer's name, with a final 0
+
 static const char *const weights_names[] = {"resident", "host", "disk"};
 
 const char *job_weights_name(enum job_weights weights) {
@@ -53,15 +55,10 @@ void job_key_clear(struct job *job, const struct job_key *key) {
         char **text = field(job, key->offset);
         free(*text);
         *text = NULL;
-    } else if (key->kind == KEY_LAYERS) {
-        int64_t **numbers = field(job, key->offset);
-        free(*numbers);
-        *numbers = NULL;
-        *(size_t *)field(job, key->count_offset) = 0;
     } else if (key->kind == KEY_MEMORY) {
         job->memory_gb = 0;
         job->device_memory_count = 0;
-    } else if (key->kind == KEY_TEXTS || key->kind == KEY_DEVICES) {
+    } else if (key->kind == KEY_TEXTS || key->kind == KEY_DEVICES || key->kind == KEY_LAYERS) {
         char ***texts = field(job, key->offset);
         size_t *count = field(job, key->count_offset);
         for (size_t i = 0; *texts != NULL && i < *count; i++) {
@@ -223,32 +220,6 @@ static int assign_text(struct job *job, const struct job_key *key, const struct 
 
 // ---- lists ----
 
-static int assign_layers(struct job *job, const struct job_key *key, const struct job_value *value,
-                         size_t *item, struct error *err) {
-    int64_t **numbers = field(job, key->offset);
-    size_t *count = field(job, key->count_offset);
-    if (!value->is_list && strcmp(value->items[0].text, "all") == 0) {
-        return STATUS_OK;
-    }
-    if (value->count == 0) {
-        return error_set(err, STATUS_JOB, "is an empty list");
-    }
-    void *block;
-    TRY(memory_zeroed(&block, value->count, sizeof **numbers, err));
-    *numbers = block;
-    for (size_t i = 0; i < value->count; i++) {
-        *item = i;
-        TRY(assign_integer(&(*numbers)[i], key, &value->items[i], err));
-        for (size_t k = 0; k < i; k++) {
-            if ((*numbers)[k] == (*numbers)[i]) {
-                return error_set(err, STATUS_JOB, "has %s twice", value->items[i].text);
-            }
-        }
-        *count = i + 1;
-    }
-    return STATUS_OK;
-}
-
 // Copies the items, each of which is there once.
 static int copy_texts(struct job *job, const struct job_key *key, const struct job_value *value, size_t *item,
                       struct error *err) {
@@ -259,7 +230,7 @@ static int copy_texts(struct job *job, const struct job_key *key, const struct j
     *texts = block;
     for (size_t i = 0; i < value->count; i++) {
         *item = i;
-        TRY(check_text(key, &value->items[i], err));
+        TRY(key->kind == KEY_LAYERS ? STATUS_OK : check_text(key, &value->items[i], err));
         for (size_t k = 0; k < i; k++) {
             if (strcmp((*texts)[k], value->items[i].text) == 0) {
                 return error_set(err, STATUS_JOB, "has '%s' twice", value->items[i].text);
@@ -269,6 +240,38 @@ static int copy_texts(struct job *job, const struct job_key *key, const struct j
         *count = i + 1;
     }
     return STATUS_OK;
+}
+
+// A whole number, or a name as modules and hooks have it: letters, digits, '_' and '.', a letter first.
+static int check_layer(const struct job_key *key, const struct job_item *item, struct error *err) {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_";
+    const char *text = item->text;
+    int64_t number;
+    size_t size = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789.");
+    if (item->plain && whole_number(text, &number)) {
+        return assign_integer(&number, key, item, err);
+    }
+    if (strcmp(text, "all") == 0) {
+        return error_set(err, STATUS_JOB, "is a list of layers: 'all' stands alone");
+    }
+    return strspn(text, letters) > 0 && size == item->size && size < LAYER_NAME
+               ? STATUS_OK
+               : error_set(err, STATUS_JOB, "must be a whole number, pre_norm or a module's name, not '%s'",
+                           text);
+}
+
+static int assign_layers(struct job *job, const struct job_key *key, const struct job_value *value,
+                         size_t *item, struct error *err) {
+    if (!value->is_list && strcmp(value->items[0].text, "all") == 0) {
+        return STATUS_OK;
+    }
+    if (value->count == 0) {
+        return error_set(err, STATUS_JOB, "is an empty list");
+    }
+    for (*item = 0; *item < value->count; *item += 1) {
+        TRY(check_layer(key, &value->items[*item], err));
+    }
+    return copy_texts(job, key, value, item, err);
 }
 
 static int assign_texts(struct job *job, const struct job_key *key, const struct job_value *value,
@@ -417,17 +420,6 @@ static int print_choice(const char *choices, int index, struct buffer *out, stru
     return buffer_printf(out, err, "%.*s", (int)strcspn(choices, "|"), choices);
 }
 
-static int print_layers(const int64_t *numbers, size_t count, struct buffer *out, struct error *err) {
-    if (numbers == NULL) {
-        return buffer_printf(out, err, "all");
-    }
-    TRY(buffer_printf(out, err, "["));
-    for (size_t i = 0; i < count; i++) {
-        TRY(buffer_printf(out, err, "%s%lld", i == 0 ? "" : ", ", (long long)numbers[i]));
-    }
-    return buffer_printf(out, err, "]");
-}
-
 static int print_texts(char *const *texts, size_t count, struct buffer *out, struct error *err) {
     if (texts == NULL) {
         return buffer_printf(out, err, "%s", "");
@@ -456,8 +448,11 @@ int job_key_print(const struct job *job, const struct job_key *key, struct buffe
     case KEY_CHOICE:
         return print_choice(key->choices, *(const int *)at, out, err);
     case KEY_LAYERS:
-        return print_layers(*(int64_t *const *)at, *(const size_t *)field_read(job, key->count_offset), out,
-                            err);
+        if (*(char **const *)at == NULL) {
+            return buffer_printf(out, err, "all");
+        }
+        return print_texts(*(char **const *)at, *(const size_t *)field_read(job, key->count_offset), out,
+                           err);
     case KEY_TEXTS:
     case KEY_DEVICES:
         return print_texts(*(char **const *)at, *(const size_t *)field_read(job, key->count_offset), out,

@@ -4,6 +4,7 @@
 #include "base/size.h"
 #include "kernels/operations.h"
 #include "model/forward.h"
+#include "model/layer_names.h"
 #include "model/stage.h"
 
 struct pooling {
@@ -50,7 +51,8 @@ static int pool_layer(const struct pass *pass, const struct stage *stage, size_t
     size_t most = state_pool_rows(limits);
     for (size_t i = 0; i * most < pass->rows; i++) {
         if (pool_rows(pass, stage, wanted, x, pass->first + i, context, err) != STATUS_OK) {
-            return error_wrap(err, "hidden_states[%zu]", layer);
+            char label[MODEL_LAYER_LABEL];
+            return error_wrap(err, "%s", model_layer_label(&pass->model->config, layer, label));
         }
     }
     return STATUS_OK;
@@ -197,6 +199,11 @@ static int check_layer(const struct pass *pass, const struct stage *stage, size_
     struct device_row_check *check = model->staging.rows;
     struct device_row_check *found = state->pool_checks[0];
     struct device_fence fence;
+    char label[MODEL_LAYER_LABEL];
+    if (layer == config_pre_norm(&model->config) &&
+        find_wanted(&model->limits, layer) == model->limits.layer_count) {
+        return STATUS_OK; // the norm of it is looked at next
+    }
     TRY(device_pool(stage->device, state->pooled[0], model->limits.stored, found, x, state->inputs[0].spans,
                     1, model->config.hidden, err));
     TRY(device_download(stage->device, check, found, sizeof *check, err));
@@ -204,9 +211,10 @@ static int check_layer(const struct pass *pass, const struct stage *stage, size_
     TRY(device_wait(stage->device, fence, NULL, err));
     if (check->not_finite > 0) {
         return error_set(err, STATUS_DATA,
-                         "hidden_states[%zu] holds %u numbers that are NaN or infinite: the weights are "
+                         "%s holds %u numbers that are NaN or infinite: the weights are "
                          "broken, or too large for this dtype%s",
-                         layer, check->not_finite, model_range_remedy(model));
+                         model_layer_label(&model->config, layer, label), check->not_finite,
+                         model_range_remedy(model));
     }
     return STATUS_OK;
 }

@@ -255,6 +255,17 @@ static inline size_t config_last_state(const struct model_config *config) {
     return config->embedding_width == 0 ? config->layers : config->layers - 1;
 }
 
+// Stands among the numbers of hidden states for the residual stream behind the last block, before the final
+// norm, which transformers' tuple does not have ("pre_norm"): one more than the tuple's last.
+static inline size_t config_pre_norm(const struct model_config *config) {
+    return config->layers + 1;
+}
+
+// Blocks that are computed for a hidden state.
+static inline size_t config_blocks_for(const struct model_config *config, size_t state) {
+    return state < config->layers ? state : config->layers;
+}
+
 // The heads of a block with attention.
 static inline struct device_heads config_heads(const struct model_config *config, size_t block) {
     bool own = config->full_head_dim > 0 && config->layer_slides[block] == 0;

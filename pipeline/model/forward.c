@@ -177,22 +177,41 @@ static int begin_stage(const struct pass *pass, const struct stage *stage, hidde
     return take_batch(pass, stage, 0, take, context, err);
 }
 
+// The last hidden state. Slices are normalised in the residual stream, which nothing reads any more once the
+// last of them is there.
+static int take_last(const struct pass *pass, const struct stage *stage, hidden_state_taker take,
+                     void *context, struct error *err) {
+    const struct model_config *config = &pass->model->config;
+    const struct model_weights *w = &stage->weights;
+    struct block_pass block = block_pass_of(pass, stage);
+    if (config->no_final_norm) {
+        return take_batch(pass, stage, config->layers, take, context, err);
+    }
+    if (!pass->is_slice) {
+        TRY(block_norm(&block, block.buffers.normed, w->final_norm, w->final_norm_bias, err));
+        return take(pass, stage, config->layers, block.buffers.normed, context, err);
+    }
+    for (size_t member = pass->first; pass->rows > 0 && member <= pass->place.member; member++) {
+        block.buffers.x = residual_of(pass, stage, member);
+        block.tokens = member < pass->place.member ? pass->model->limits.tokens : pass->tokens;
+        TRY(block_norm(&block, block.buffers.x, w->final_norm, w->final_norm_bias, err));
+    }
+    return take_batch(pass, stage, config->layers, take, context, err);
+}
+
 // One block, its weights being there.
 static int run_block(const struct pass *pass, const struct stage *stage, size_t i, hidden_state_taker take,
                      void *context, struct error *err) {
     const struct model_config *config = &pass->model->config;
     const struct model_weights *w = &stage->weights;
     const struct block_pass block = block_pass_of(pass, stage);
-    const struct block_buffers *b = &block.buffers;
     size_t layer = w->first_block + i + 1;
     TRY(block_run(&block, &w->blocks[i], layer - 1, err));
-    if (layer < config->layers || config->no_final_norm) {
+    if (layer < config->layers) {
         return take_batch(pass, stage, layer, take, context, err);
     }
-    // Nothing reads the residual stream after the last block: slices are normalised in it.
-    TRY(block_norm(&block, pass->is_slice ? b->x : b->normed, w->final_norm, w->final_norm_bias, err));
-    return pass->is_slice ? take_batch(pass, stage, layer, take, context, err)
-                          : take(pass, stage, layer, b->normed, context, err);
+    TRY(take_batch(pass, stage, config_pre_norm(config), take, context, err));
+    return take_last(pass, stage, take, context, err);
 }
 
 // The stages that are number `turn` of the passes' own.

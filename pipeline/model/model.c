@@ -105,45 +105,6 @@ int model_fingerprint_files(struct model *model, const struct model_load_options
     return load_files(model, false, options == NULL ? &none : options, err);
 }
 
-static int compare_sizes(const void *left, const void *right) {
-    size_t a = *(const size_t *)left;
-    size_t b = *(const size_t *)right;
-    return (a > b) - (a < b);
-}
-
-int model_check_layer(const struct model_config *config, size_t layer, struct error *err) {
-    return layer <= config_last_state(config)
-               ? STATUS_OK
-               : error_set(err, STATUS_JOB,
-                           "hidden_states[%zu] has %zu numbers ('word_embed_proj_dim') and the others %zu, "
-                           "which no shard holds together: this model's layers are 0 to %zu",
-                           layer, config->embedding_width, config->hidden, config_last_state(config));
-}
-
-int model_resolve_layers(const struct model_config *config, const int64_t *wanted, size_t count, size_t *out,
-                         size_t *out_count, struct error *err) {
-    int64_t states = (int64_t)config->layers + 1;
-    for (size_t i = 0; i < count; i++) {
-        if (wanted[i] < -states || wanted[i] >= states) {
-            return error_set(
-                err, STATUS_JOB,
-                "layer %lld does not exist: the model has hidden states 0 to %lld, or %lld to -1",
-                (long long)wanted[i], (long long)states - 1, (long long)-states);
-        }
-        out[i] = (size_t)(wanted[i] < 0 ? wanted[i] + states : wanted[i]);
-        TRY(model_check_layer(config, out[i], err));
-    }
-    qsort(out, count, sizeof out[0], compare_sizes);
-    size_t kept = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (kept == 0 || out[kept - 1] != out[i]) {
-            out[kept++] = out[i];
-        }
-    }
-    *out_count = kept;
-    return STATUS_OK;
-}
-
 double model_flops(const struct model *model, size_t blocks, size_t tokens, double squared_lengths) {
     double sum = 0;
     for (size_t block = 0; block < blocks; block++) {

@@ -20,7 +20,8 @@
 //
 // Hidden states are numbered as transformers numbers them: hidden_states[0] is the embedding output,
 // hidden_states[i] (1 <= i < layers) the residual stream after block i (counting from 1),
-// hidden_states[layers] the last block's output after the final norm.
+// hidden_states[layers] the last block's output after the final norm. config_pre_norm stands for that output
+// before the final norm.
 #ifndef STRATA_MODEL_MODEL_H
 #define STRATA_MODEL_MODEL_H
 
@@ -94,14 +95,6 @@ struct model_weight_bytes { // of all weights up to hidden state `last`, as they
 
 void model_weight_bytes(const struct model *model, size_t last, enum dtype dtype,
                         struct model_weight_bytes *out);
-
-// STATUS_JOB where that hidden state has another width than the others, of which no run has any.
-int model_check_layer(const struct model_config *config, size_t layer, struct error *err);
-
-// Resolves layers as a user writes them (negative counts from the end) to ascending transformers indices
-// without duplicates. wanted[count] -> out[*out_count], room for count. STATUS_JOB when one is outside.
-int model_resolve_layers(const struct model_config *config, const int64_t *wanted, size_t count, size_t *out,
-                         size_t *out_count, struct error *err);
 
 // ---- devices ----
 
@@ -191,7 +184,7 @@ size_t model_streamed(const struct model *model, size_t last);
 // ---- memory ----
 
 struct model_limits {
-    const size_t *layers; // ascending transformers indices wanted
+    const size_t *layers; // ascending transformers indices wanted; config_pre_norm: before the final norm
     size_t layer_count;
     size_t tokens;     // most tokens that are computed at once: of a batch, and of a slice of a longer text
     size_t texts;      // most texts in a batch
@@ -202,6 +195,12 @@ struct model_limits {
     size_t group;      // batches of a sweep, each with its residual stream, on a device; 0: one
     size_t members;    // residual streams, at least `group`; 0: as many
 };
+
+// Blocks that are computed for the wanted hidden states.
+static inline size_t model_blocks_wanted(const struct model_config *config,
+                                         const struct model_limits *limits) {
+    return config_blocks_for(config, limits->layers[limits->layer_count - 1]);
+}
 
 // A text of more than limits.tokens is a batch of its own, which runs in slices of limits.tokens. Each is a
 // member of the sweep, with a residual stream. A block computes one slice after the other, over the keys and

@@ -27,10 +27,6 @@ size_t model_streamed(const struct model *model, size_t last) {
                : last - placement->resident;
 }
 
-static size_t last_of(const struct model_limits *limits) {
-    return limits->layers[limits->layer_count - 1];
-}
-
 int model_plan_weights(const struct model *model, size_t last, struct model_plan *plan, struct error *err) {
     *plan = (struct model_plan){0};
     TRY(shares_choose(model, last, NULL, plan->first_block, err));
@@ -45,10 +41,11 @@ int model_plan(const struct model *model, const struct model_limits *limits, str
                struct error *err) {
     *plan = (struct model_plan){0};
     TRY(state_check_limits(&model->config, limits, err));
-    TRY(shares_choose(model, last_of(limits), limits, plan->first_block, err));
+    TRY(shares_choose(model, model_blocks_wanted(&model->config, limits), limits, plan->first_block, err));
     for (size_t i = 0; i < model->stage_count; i++) {
         plan->devices[i].tokens = limits->tokens;
-        TRY(stage_plan_weights(model, i, last_of(limits), plan->first_block, &plan->devices[i], err));
+        TRY(stage_plan_weights(model, i, model_blocks_wanted(&model->config, limits), plan->first_block,
+                               &plan->devices[i], err));
         TRY(stage_plan_state(model, i, limits, plan->first_block, &plan->devices[i], err));
     }
     return STATUS_OK;
@@ -159,7 +156,8 @@ static int keep_limits(struct model *model, const struct model_limits *limits, s
 
 int model_set_limits(struct model *model, const struct model_limits *limits, struct error *err) {
     TRY(state_check_limits(&model->config, limits, err));
-    if (!model->is_loaded || model->layers != NULL || last_of(limits) != model->last) {
+    if (!model->is_loaded || model->layers != NULL ||
+        model_blocks_wanted(&model->config, limits) != model->last) {
         return error_set(err, STATUS_INTERNAL, "%s",
                          model->layers != NULL ? "the model has its limits already"
                                                : "the weights of other blocks are loaded, or none");
@@ -183,6 +181,6 @@ int model_set_limits(struct model *model, const struct model_limits *limits, str
 int model_load(struct model *model, const struct model_limits *limits,
                const struct model_load_options *options, struct error *err) {
     TRY(state_check_limits(&model->config, limits, err));
-    TRY(model_load_weights(model, last_of(limits), options, err));
+    TRY(model_load_weights(model, model_blocks_wanted(&model->config, limits), options, err));
     return model_set_limits(model, limits, err);
 }

@@ -161,7 +161,7 @@ static int check_matmuls(const struct model_config *config, size_t block, struct
 // Of all blocks that are computed: which stage takes which is not asked, since the devices are of one kind.
 int model_check_matmuls(struct model *model, const struct model_limits *limits, struct error *err) {
     const struct model_config *config = &model->config;
-    size_t blocks = limits->layers[limits->layer_count - 1]; // 0: embeddings alone
+    size_t blocks = model_blocks_wanted(config, limits); // 0: embeddings alone
     for (size_t i = 0; i < model->stage_count; i++) {
         if (config->embedding_width > 0) {
             TRY(device_check_matmul(model->stages[i].device, limits->tokens, config->hidden,

@@ -52,7 +52,7 @@ int stage_plan_state(const struct model *model, size_t index, const struct model
     struct model_state state = {0};
     struct model_staging staging = {0};
     struct layout layout = layout_planning(model->stages[index].device, plan);
-    size_t last = limits->layers[limits->layer_count - 1];
+    size_t last = model_blocks_wanted(&model->config, limits);
     int status;
     TRY(stage_share(&weights, model, last, first_block, index, err));
     TRY_TO(done, status = state_prepare(&state, limits, stages_chain(model), err));

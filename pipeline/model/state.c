@@ -88,9 +88,10 @@ int state_check_limits(const struct model_config *config, const struct model_lim
         return error_set(err, STATUS_INTERNAL, "no layer is wanted");
     }
     for (size_t i = 0; i < limits->layer_count; i++) {
-        if (limits->layers[i] > config->layers || (i > 0 && limits->layers[i] <= limits->layers[i - 1])) {
+        if (limits->layers[i] > config_pre_norm(config) ||
+            (i > 0 && limits->layers[i] <= limits->layers[i - 1])) {
             return error_set(err, STATUS_INTERNAL, "layer %zu is out of order or above %zu",
-                             limits->layers[i], config->layers);
+                             limits->layers[i], config_pre_norm(config));
         }
     }
     return STATUS_OK;

@@ -70,7 +70,7 @@ static void test_defaults(void **state) {
     assert_true(job.load_timeout == 600);
     assert_true(job.hash_cache);
     assert_int_equal(job.layer_count, 1);
-    assert_int_equal(job.layers[0], -2);
+    assert_string_equal(job.layers[0], "-2");
     assert_int_equal(job.pooling, POOLING_STEP_MEAN);
     assert_int_equal(job.latents_dtype, DTYPE_F16);
     assert_false(job.token_ids);
@@ -153,7 +153,7 @@ static void test_values(void **state) {
 
     job = accepted(REQUIRED "latents: {layers: 7}\n");
     assert_int_equal(job.layer_count, 1);
-    assert_int_equal(job.layers[0], 7);
+    assert_string_equal(job.layers[0], "7");
     job_destroy(&job);
     job = accepted("problems: {database: p, id: i, metadata: []}\nmodel: {path: m}\nrun: {output: o}\n");
     assert_non_null(job.metadata); // none at all, not the default
@@ -281,8 +281,11 @@ static void test_wrong_values(void **state) {
         {"latents: {pooling: steps}\n",
          "job.yaml:1:20: latents.pooling must be one of step_mean|mean|last|tokens|last_of_step, not "
          "'steps'"},
-        {"latents: {layers: [-2, x]}\n", "job.yaml:1:24: latents.layers must be a whole number, not 'x'"},
-        {"latents: {layers: [-2, 3, -2]}\n", "job.yaml:1:27: latents.layers has -2 twice"},
+        {"latents: {layers: [-2, 0x]}\n",
+         "job.yaml:1:24: latents.layers must be a whole number, pre_norm or a module's name, not '0x'"},
+        {"latents: {layers: [-2, all]}\n",
+         "job.yaml:1:24: latents.layers is a list of layers: 'all' stands alone"},
+        {"latents: {layers: [-2, 3, -2]}\n", "job.yaml:1:27: latents.layers has '-2' twice"},
         {"latents: {layers: []}\n", "job.yaml:1:19: latents.layers is an empty list"},
         {"latents: {layers: 2000}\n", "job.yaml:1:19: latents.layers '2000' is out of bounds: -1000 to 1000"},
     };

@@ -83,7 +83,7 @@ static inline void load_weights_first(struct model *model, const struct model_li
     struct error err = {0};
     struct model_plan weights;
     struct model_plan plan;
-    size_t last = limits->layers[limits->layer_count - 1];
+    size_t last = model_blocks_wanted(model_config_of(model), limits);
     must(model_plan_weights(model, last, &weights, &err), &err);
     must(model_reserve_weights(model, &weights, &err), &err);
     assert_int_equal(model_set_limits(model, limits, &err), STATUS_INTERNAL); // there are no weights

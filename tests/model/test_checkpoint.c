@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "golden.h"
+#include "model/layer_names.h"
 #include "model/model.h"
 
 static void must(int status, const struct error *err) {
@@ -338,21 +339,22 @@ static void layers_resolve_as_transformers_counts_them(void **state) {
     (void)state;
     struct model_config config = {.layers = 36};
     struct error err = {0};
-    const int64_t wanted[] = {-2, 0, 35, -1, 36, -37, 7};
+    const char *const wanted[] = {"-2", "0", "35", "-1", "36", "-37", "7"};
     size_t layers[7];
     size_t count;
     must(model_resolve_layers(&config, wanted, 7, layers, &count, &err), &err);
     const size_t expected[] = {0, 7, 35, 36};
     assert_int_equal(count, 4);
     assert_memory_equal(layers, expected, sizeof expected);
-    const int64_t outside[] = {37, -38, INT64_MAX, INT64_MIN};
+    const char *const outside[] = {"37", "-38", "9223372036854775807", "-9223372036854775808"};
     for (size_t i = 0; i < 4; i++) {
         assert_int_equal(model_resolve_layers(&config, &outside[i], 1, layers, &count, &err), STATUS_JOB);
     }
     const struct model_config projected = {.layers = 24, .hidden = 1024, .embedding_width = 512};
-    must(model_resolve_layers(&projected, &(int64_t){-2}, 1, layers, &count, &err), &err);
+    must(model_resolve_layers(&projected, &(const char *){"-2"}, 1, layers, &count, &err), &err);
     assert_int_equal(layers[0], 23);
-    assert_int_equal(model_resolve_layers(&projected, &(int64_t){-1}, 1, layers, &count, &err), STATUS_JOB);
+    assert_int_equal(model_resolve_layers(&projected, &(const char *){"-1"}, 1, layers, &count, &err),
+                     STATUS_JOB);
     assert_non_null(strstr(err.message, "hidden_states[24] has 512 numbers"));
 }
 

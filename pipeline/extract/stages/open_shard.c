@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "checkpoints/run_folder.h"
+#include "model/layer_names.h"
 
 static struct ledger_problem describe(const struct window *window, const struct window_problem *problem) {
     return (struct ledger_problem){
@@ -47,9 +48,10 @@ static bool find_not_finite(const struct open_shard *open, const struct model_ou
         for (size_t r = row; r < row + rows; r++) {
             uint32_t count = output->checks[l][r].not_finite;
             if (count > 0) {
-                snprintf(reason, size,
-                         "hidden_states[%zu] has %" PRIu32 " values that are NaN or infinite in row %zu%s",
-                         layout->layers[l], count, r - row, model_range_remedy(open->model));
+                char label[MODEL_LAYER_LABEL];
+                snprintf(reason, size, "%s has %" PRIu32 " values that are NaN or infinite in row %zu%s",
+                         model_layer_label(model_config_of(open->model), layout->layers[l], label), count,
+                         r - row, model_range_remedy(open->model));
                 return true;
             }
         }

@@ -23,7 +23,7 @@ struct choices {
 };
 
 static size_t last_of(const struct choices *c) {
-    return c->limits->layers[c->limits->layer_count - 1];
+    return inputs_blocks(c->inputs);
 }
 
 // ---- the table ----

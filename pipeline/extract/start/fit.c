@@ -69,10 +69,9 @@ static const char *keeper_of(const struct inputs *inputs) {
                                        : "a limit of the control group keeps";
 }
 
-static int advise_weights(struct buffer *out, const struct inputs *inputs, const struct model_limits *limits,
-                          struct error *err) {
+static int advise_weights(struct buffer *out, const struct inputs *inputs, struct error *err) {
     const char *dtype = inputs->job.dtype == DTYPE_F32 ? "; model.dtype: bfloat16 needs half" : "";
-    size_t blocks = limits->layers[limits->layer_count - 1];
+    size_t blocks = inputs_blocks(inputs);
     if (model_streamed(inputs->model, blocks) > 0) {
         return buffer_printf(
             out, err,
@@ -90,7 +89,7 @@ static int advise_weights(struct buffer *out, const struct inputs *inputs, const
 // What takes too much, when that is no matter of the batch alone, and what to change.
 static int advise(struct buffer *out, const struct inputs *inputs, const struct model_limits *limits,
                   const struct model_plan *plan, struct error *err) {
-    size_t blocks = limits->layers[limits->layer_count - 1];
+    size_t blocks = inputs_blocks(inputs);
     if (!model_host_fits(inputs->model, plan) && model_placed_at(inputs->model) == MODEL_WEIGHTS_HOST) {
         return buffer_printf(out, err,
                              "; %zu of %zu blocks, which would come from the host's memory, do not fit there",
@@ -108,7 +107,7 @@ static int advise(struct buffer *out, const struct inputs *inputs, const struct 
             out, err, "; not even without a model: other programs use the memory, or %s too much of it",
             keeper_of(inputs));
     }
-    return fits_part(inputs, plan, true, false) ? STATUS_OK : advise_weights(out, inputs, limits, err);
+    return fits_part(inputs, plan, true, false) ? STATUS_OK : advise_weights(out, inputs, err);
 }
 
 // What would fit with the weights in 4 bits.
@@ -185,7 +184,7 @@ static int advise_streaming(struct buffer *out, const struct inputs *inputs,
                 out, err,
                 "; model.weights: %s would run: %zu of %zu blocks stay, the others come from %s "
                 "for every group of batches",
-                ways[i].name, found.resident, limits->layers[limits->layer_count - 1], ways[i].from));
+                ways[i].name, found.resident, inputs_blocks(inputs), ways[i].from));
         }
     }
     return STATUS_OK;

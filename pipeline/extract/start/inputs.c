@@ -15,6 +15,7 @@
 #include "start/batching.h"
 #include "start/device_choice.h"
 #include "start/tokenizer_open.h"
+#include "start/wanted_layers.h"
 
 // The command line's paths are relative to the working folder, the job file's to the job file.
 static int override_output(struct job *job, const char *output, struct error *err) {
@@ -101,25 +102,6 @@ static int open_tokenizer(struct inputs *inputs, struct error *err) {
     TRY(model_folder_check_tokenizer(job->tokenizer_path, err));
     TRY(tokenizer_open(&inputs->tokenizer, job->tokenizer_path, err));
     return tokenizer_notes(inputs->tokenizer, &inputs->notes, err);
-}
-
-static int resolve_layers(struct inputs *inputs, struct error *err) {
-    const struct model_config *config = model_config_of(inputs->model);
-    size_t room = config->layers + 1 > inputs->job.layer_count ? config->layers + 1 : inputs->job.layer_count;
-    void *layers;
-    TRY(memory_zeroed(&layers, room, sizeof *inputs->layers, err));
-    inputs->layers = layers;
-    if (inputs->job.layers == NULL) {
-        for (size_t i = 0; i <= config->layers; i++) {
-            inputs->layers[i] = i;
-        }
-        inputs->layer_count = config->layers + 1;
-    }
-    int status = inputs->job.layers == NULL
-                     ? model_check_layer(config, config->layers, err)
-                     : model_resolve_layers(config, inputs->job.layers, inputs->job.layer_count,
-                                            inputs->layers, &inputs->layer_count, err);
-    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "latents.layers");
 }
 
 // Markup of a chat in the template, like <|im_start|>, that this tokenizer reads as plain text.
@@ -239,7 +221,7 @@ static int open_model(struct inputs *inputs, struct error *err) {
     TRY(note_dtype(inputs, err));
     TRY(add_warnings(inputs, err));
     TRY(check_positions(inputs, err));
-    return resolve_layers(inputs, err);
+    return wanted_layers_resolve(inputs, err);
 }
 
 static int bind_template(struct inputs *inputs, struct error *err) {
@@ -349,6 +331,10 @@ size_t inputs_shape_tokens(size_t unit, size_t tokens, size_t longest) {
 static size_t shape_of_parts(const struct inputs *inputs) {
     size_t longest = size_max((size_t)inputs->job.max_tokens, 1);
     return inputs_shape_tokens(inputs_token_unit(inputs), inputs->limits.tokens, longest);
+}
+
+size_t inputs_blocks(const struct inputs *inputs) {
+    return config_blocks_for(model_config_of(inputs->model), inputs->layers[inputs->layer_count - 1]);
 }
 
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {

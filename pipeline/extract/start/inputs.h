@@ -57,7 +57,7 @@ struct inputs {
     struct buffer notes;   // what else people may want to know; a line each, as in warnings; data may be NULL
     struct buffer weights; // how packed matrices are held (model_weight_formats); data NULL: none is packed
     struct buffer adapter; // what model.adapter is ("LoRA of rank 8 on 14 matrices, SHA-256 ..."); likewise
-    size_t *layers;        // ascending transformers indices
+    size_t *layers;        // ascending transformers indices; config_pre_norm: before the final norm
     size_t layer_count;
     struct plan_limits limits;
     struct survey survey; // filled by the caller, as the rest
@@ -101,6 +101,9 @@ void inputs_close(struct inputs *inputs); // accepts zeros
 
 // After the survey: the largest shapes the run will meet.
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits);
+
+// Blocks that are computed for the wanted layers.
+size_t inputs_blocks(const struct inputs *inputs);
 
 // The same for sweeps of so many batches: group, slots, and members enough for the longest text.
 void inputs_set_group(const struct inputs *inputs, struct model_limits *limits, size_t group);

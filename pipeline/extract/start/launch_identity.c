@@ -6,6 +6,7 @@
 #include "start/algorithms.h"
 #include "start/device_choice.h"
 #include "start/launch_steps.h"
+#include "start/wanted_layers.h"
 
 // What may be done when nothing but the rows has changed.
 static const char *mending_hint(const struct launch *launch, const struct identity *stored,
@@ -87,6 +88,9 @@ static int check_identity(struct launch *launch, enum known known, struct identi
     TRY_TO(done, status = ledger_identity(launch->journal.ledger, &stored, &found, err));
     if (!found) {
         TRY_TO(done, status = launch_part_stored(launch, now, &stored, &found, err));
+    }
+    if (found) {
+        TRY_TO(done, status = wanted_layers_adopt(&launch->inputs, &stored, now, err));
     }
     if (found && launch->retry.mended) {
         problems = identity_get(now, IDENTITY_PROBLEMS);

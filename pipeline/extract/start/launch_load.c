@@ -71,16 +71,12 @@ int launch_compare_model(struct launch *launch, struct error *err) {
     return end_reading(launch, model_fingerprint_files(launch->inputs.model, &options, err), err);
 }
 
-static size_t last_layer(const struct inputs *inputs) {
-    return inputs->layers[inputs->layer_count - 1];
-}
-
 static int read_weights(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     const struct model_load_options options = load_options(launch);
     launch->loads = true;
     launch_begin_phase(launch, GUARD_DEVICE, "loading the weights");
-    int status = model_load_weights(inputs->model, last_layer(inputs), &options, err);
+    int status = model_load_weights(inputs->model, inputs_blocks(inputs), &options, err);
     guard_batch_ends(&launch->guard);
     return end_reading(launch, status, err);
 }
@@ -90,7 +86,7 @@ static int read_weights(struct launch *launch, struct error *err) {
 static int look_at_weights(struct launch *launch, struct model_plan *plan, struct error *refusal) {
     struct inputs *inputs = &launch->inputs;
     TRY(launch_check_identity(launch, KNOWN_BEFORE_PROBLEMS, refusal));
-    TRY(model_plan_weights(inputs->model, last_layer(inputs), plan, refusal));
+    TRY(model_plan_weights(inputs->model, inputs_blocks(inputs), plan, refusal));
     return model_check_fits(inputs->model, plan, refusal);
 }
 

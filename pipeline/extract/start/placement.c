@@ -28,10 +28,6 @@ bool placement_streams(const struct inputs *inputs) {
     return may_stream(inputs, (enum job_weights)inputs->job.weights);
 }
 
-static size_t last_of(const struct model_limits *limits) {
-    return limits->layers[limits->layer_count - 1];
-}
-
 static size_t wanted_group(const struct inputs *inputs, const struct model_limits *limits) {
     const struct survey *survey = inputs->retries ? &inputs->retry : &inputs->survey;
     size_t tokens = placement_tokens(inputs->device.host_staging);
@@ -48,7 +44,8 @@ static size_t wanted_group(const struct inputs *inputs, const struct model_limit
 static int try_placement(struct way *way, size_t resident, size_t group, struct model_plan *plan,
                          struct error *err) {
     const struct model_placement placement = {
-        .at = resident >= last_of(&way->limits) ? MODEL_WEIGHTS_RESIDENT : way->at, .resident = resident};
+        .at = resident >= inputs_blocks(way->inputs) ? MODEL_WEIGHTS_RESIDENT : way->at,
+        .resident = resident};
     model_set_placement(way->inputs->model, &placement);
     way->resident = resident;
     inputs_set_group(way->inputs, &way->limits, group);
@@ -58,13 +55,13 @@ static int try_placement(struct way *way, size_t resident, size_t group, struct 
 
 // At least one streams.
 static size_t most_resident(const struct way *way) {
-    return size_min((size_t)way->inputs->job.resident_blocks, last_of(&way->limits) - 1);
+    return size_min((size_t)way->inputs->job.resident_blocks, inputs_blocks(way->inputs) - 1);
 }
 
 // An even number of streamed blocks where there are two slots: the first one then comes into another slot
 // than the last one computes from.
 static bool turns_evenly(const struct way *way, size_t resident) {
-    return !way->inputs->device.queues || resident == 0 || (last_of(&way->limits) - resident) % 2 == 0;
+    return !way->inputs->device.queues || resident == 0 || (inputs_blocks(way->inputs) - resident) % 2 == 0;
 }
 
 // The most resident blocks that fit with the group and that the job allows. Not by halving: the more blocks
@@ -98,7 +95,7 @@ static struct way way_of(const struct inputs *inputs, const struct model_limits 
 
 int placement_choose(const struct inputs *inputs, struct model_limits *limits, struct model_plan *plan,
                      struct error *err) {
-    size_t last = last_of(limits);
+    size_t last = inputs_blocks(inputs);
     struct way way = way_of(inputs, limits, (enum job_weights)inputs->job.weights);
     bool streams = placement_streams(inputs) && last > 0;
     int status = STATUS_DEVICE;
@@ -117,7 +114,7 @@ int placement_foresee(const struct inputs *inputs, const struct model_limits *li
     struct model_plan plan;
     struct way way = way_of(inputs, limits, weights);
     bool chain = model_split_of(inputs->model) == MODEL_SPLIT_LAYERS; // whose blocks are resident
-    if (!may_stream(inputs, weights) || last_of(limits) == 0 || chain) {
+    if (!may_stream(inputs, weights) || inputs_blocks(inputs) == 0 || chain) {
         return error_set(err, STATUS_DEVICE, "nothing can stream");
     }
     int status = stream(&way, &plan, err);
@@ -127,7 +124,7 @@ int placement_foresee(const struct inputs *inputs, const struct model_limits *li
 
 int placement_describe(const struct inputs *inputs, const struct model_limits *limits, struct buffer *text,
                        struct error *err) {
-    size_t blocks = last_of(limits);
+    size_t blocks = inputs_blocks(inputs);
     size_t streamed = model_streamed(inputs->model, blocks);
     if (streamed == 0) {
         return STATUS_OK;

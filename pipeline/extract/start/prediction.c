@@ -40,7 +40,7 @@ static int coming_seconds(const struct prediction_basis *basis, size_t streamed,
                           double *seconds, struct error *err) {
     const struct inputs *inputs = basis->inputs;
     const struct device_description *device = &inputs->device;
-    size_t last = basis->limits->layers[basis->limits->layer_count - 1];
+    size_t last = inputs_blocks(basis->inputs);
     struct footprint footprint;
     const struct card *card = card_find(device->name);
     double link = card_link(card != NULL ? card : card_of_memory(device->memory));
@@ -62,7 +62,7 @@ static int coming_seconds(const struct prediction_basis *basis, size_t streamed,
 // beside what it computes: they are the limit where they take as long as the sweep.
 static int find_limit(struct prediction *out, const struct prediction_basis *basis, double sweeps,
                       double loading, struct error *err) {
-    size_t blocks = basis->limits->layers[basis->limits->layer_count - 1];
+    size_t blocks = inputs_blocks(basis->inputs);
     size_t streamed = model_streamed(basis->inputs->model, blocks);
     enum forecast_bound bound = FORECAST_COMPUTE;
     if (streamed > 0 && !basis->inputs->device.queues) {
@@ -118,7 +118,7 @@ static double count_sweeps(const struct prediction_basis *basis, const struct le
 int prediction_make(struct prediction *out, const struct prediction_basis *basis, struct error *err) {
     const struct left left = count_left(basis);
     size_t group = size_max(model_sweep_batches(basis->inputs->model), 1);
-    size_t blocks = basis->limits->layers[basis->limits->layer_count - 1];
+    size_t blocks = inputs_blocks(basis->inputs);
     bool streams = model_streamed(basis->inputs->model, blocks) > 0;
     double sweeps = count_sweeps(basis, &left);
     *out = (struct prediction){

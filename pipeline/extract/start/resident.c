@@ -13,7 +13,7 @@ static json_t *purposes_json(const uint64_t bytes[DEVICE_PURPOSES]) {
 }
 
 static json_t *streaming_json(const struct inputs *inputs, const struct model_limits *limits) {
-    size_t blocks = limits->layers[limits->layer_count - 1];
+    size_t blocks = inputs_blocks(inputs);
     return json_pack("{s:I, s:I, s:b, s:I}", "streamed", (json_int_t)model_streamed(inputs->model, blocks),
                      "blocks", (json_int_t)blocks, "host", inputs->job.weights == JOB_WEIGHTS_HOST, "batches",
                      (json_int_t)limits->group);
@@ -150,7 +150,7 @@ int resident_check(struct inputs *inputs, const struct model_limits *limits, str
         name_device(where, device.kind, &device);
     }
     log_report(log, &device, where, &resident, &report);
-    bool streams = model_streamed(inputs->model, limits->layers[limits->layer_count - 1]) > 0;
+    bool streams = model_streamed(inputs->model, inputs_blocks(inputs)) > 0;
     return note_report(note, inputs->model, &device, &resident, &report,
                        streams ? streaming_json(inputs, limits) : NULL, err);
 }

@@ -48,7 +48,7 @@ int canary_create(struct canary *canary, struct model *model, size_t lane, const
     *canary = (struct canary){.model = model, .lane = lane, .limits = *limits};
     model_describe(model, &device);
     canary->on_host = !device.queues;
-    canary->streams = model_streamed(model, limits->layers[limits->layer_count - 1]) > 0;
+    canary->streams = model_streamed(model, model_blocks_wanted(model_config_of(model), limits)) > 0;
     canary->vocabulary = model_config_of(model)->vocabulary;
     void *block;
     TRY(memory_zeroed(&block, copies(canary), sizeof *canary->copies, err));
@@ -174,8 +174,8 @@ static int hash_outputs(struct canary *canary, const struct model_batch *batch, 
 }
 
 static double flops(const struct canary *canary, size_t tokens, double squared_lengths) {
-    const struct model_limits *limits = &canary->limits;
-    return model_flops(canary->model, limits->layers[limits->layer_count - 1], tokens, squared_lengths);
+    size_t blocks = model_blocks_wanted(model_config_of(canary->model), &canary->limits);
+    return model_flops(canary->model, blocks, tokens, squared_lengths);
 }
 
 // On a CPU time grows evenly, so an eighth of the budget tells enough; a GPU is timed at the sizes it will

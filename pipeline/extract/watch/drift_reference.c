@@ -146,7 +146,8 @@ static int calibration_key(const struct canary *canary, const char *device, char
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         TRY_TO(done, status = digest_number(digest, numbers[i], err));
     }
-    size_t streamed = model_streamed(canary->model, limits->layers[limits->layer_count - 1]);
+    size_t streamed =
+        model_streamed(canary->model, model_blocks_wanted(model_config_of(canary->model), limits));
     if (streamed > 0) {
         TRY_TO(done, status = digest_number(digest, streamed, err));
         TRY_TO(done, status = digest_number(digest, limits->group, err));

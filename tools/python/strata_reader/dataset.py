@@ -4,13 +4,14 @@ import numpy as np
 import torch
 
 from .run import Run
+from .shard import layer_label
 
 
 class StrataDataset(torch.utils.data.Dataset):
     """One item a problem: {"id", "latents": tensor [rows, hidden], "step": tensor [rows], "metadata"}.
 
     path      a run directory, a set, or a list of its parts (see Run)
-    layer     transformers' hidden_states index; a list gives {"latents": {layer: tensor}}; None: all that are stored
+    layer     transformers' hidden_states index, or "pre_norm"; a list gives {"latents": {layer: tensor}}; None: all that are stored
     dtype     of the tensors (default torch.float32)
     where     keeps the problems whose metadata dict satisfies it (looked at once, here)
     ids       keeps these problems, in this order (instead of `where`)
@@ -24,11 +25,11 @@ class StrataDataset(torch.utils.data.Dataset):
         if where is not None and ids is not None:
             raise ValueError("give `where` or `ids`, not both")
         self.run = Run(path)
-        self.single = isinstance(layer, int)
+        self.single = isinstance(layer, (int, str))
         self.layers = [layer] if self.single else list(layer) if layer is not None else self.run.layers
         for wanted in self.layers:
             if wanted not in self.run.layers:
-                raise KeyError(f"{path} has no hidden_states[{wanted}]; it has {self.run.layers}")
+                raise KeyError(f"{path} has no {layer_label(wanted)}; it has {self.run.layers}")
         self.dtype = dtype
         if ids is not None:
             self.positions = self.run.positions(list(ids))

@@ -9,7 +9,7 @@ import numpy as np
 from .ledger import text
 from .opened import Opened
 from .parts import open_parts
-from .shard import Shard
+from .shard import Shard, layer_label
 
 OPEN_SHARDS = 32  # kept open at once, with their small arrays in memory: more than a window of the plan fills by default
 OPEN_LEDGERS = 32
@@ -175,7 +175,7 @@ class Run:
         The whole matrix is in memory: for more than that, iterate, or export to .npy and memory-map it.
         """
         if layer not in self.layers:
-            raise KeyError(f"{self.path} has no hidden_states[{layer}]; it has {self.layers}")
+            raise KeyError(f"{self.path} has no {layer_label(layer)}; it has {self.layers}")
         offset = self.row_offset
         out = np.empty((int(offset[-1]), self.hidden), dtype)
         for part, first in enumerate(self._positions[:-1]):

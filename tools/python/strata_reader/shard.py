@@ -29,6 +29,10 @@ def read_latents(dataset, first, last, dtype, are_bfloat16):
     return values if dtype is None else values.astype(dtype, copy=False)
 
 
+def layer_label(layer):
+    return layer if isinstance(layer, str) else f"hidden_states[{layer}]"
+
+
 def _is_bfloat16(dataset):
     name = dataset.attrs.get("dtype", b"")
     return (name.decode() if isinstance(name, bytes) else str(name)) == "bfloat16"
@@ -36,6 +40,15 @@ def _is_bfloat16(dataset):
 
 def _text(value):
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _order(name):
+    """Of a dataset of latents, "hs_035" or "hs_036_pre_norm"."""
+    return name.endswith("_pre_norm"), int(name[3:].split("_")[0])
+
+
+def _layer(name):
+    return "pre_norm" if name.endswith("_pre_norm") else int(name[3:])
 
 
 def _refuse_outside(group, path):
@@ -57,7 +70,7 @@ class Shard:
 
     `problems` counts them; `ids`, `ordinal` (row of the query), `row_offset` [problems + 1], `token_count`, `truncated`,
     `step_count` have one entry each; `rows` maps "step", "token_start", "token_end", "byte_start", "byte_end" to arrays
-    over all rows. `layers` are transformers' hidden_states indices.
+    over all rows. `layers` are transformers' hidden_states indices, and last "pre_norm" where the run has it.
     """
 
     def __init__(self, path):
@@ -76,9 +89,9 @@ class Shard:
         _refuse_outside(file, self.path)
         problems = file["problems"]
         self.attributes = {name: _text(value) for name, value in file.attrs.items()}
-        self.layers = sorted(int(name[3:]) for name in file["latents"])
-        # Looked up once: a name and an attribute take longer than a problem's rows.
-        self._latents = {layer: file[f"latents/hs_{layer:03d}"] for layer in self.layers}
+        # Looked up once: a name and an attribute take longer than a problem's rows. pre_norm is the last one.
+        self._latents = {_layer(name): file["latents"][name] for name in sorted(file["latents"], key=_order)}
+        self.layers = list(self._latents)
         self._are_bfloat16 = _is_bfloat16(self._latents[self.layers[0]])
         self.hidden = self._latents[self.layers[0]].shape[1]
         self.ordinal = problems["ordinal"][()].astype(np.int64)
@@ -109,9 +122,9 @@ class Shard:
         return _text(self._latents[layer].attrs["layer"])
 
     def latents(self, layer, first=0, last=None, dtype=np.float32):
-        """Rows [first, last) of hidden_states[layer]: [rows, hidden]."""
+        """Rows [first, last) of hidden_states[layer], or of the layer "pre_norm": [rows, hidden]."""
         if layer not in self.layers:
-            raise KeyError(f"{self.path} has no hidden_states[{layer}]; it has {self.layers}")
+            raise KeyError(f"{self.path} has no {layer_label(layer)}; it has {self.layers}")
         last = int(self.row_offset[-1]) if last is None else last
         return read_latents(self._latents[layer], int(first), int(last), dtype, self._are_bfloat16)
 
