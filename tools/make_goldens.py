@@ -133,16 +133,32 @@ def load(folder, dtype):
     return model.eval()
 
 
-def hidden_states(folder, texts, dtype="float32", routes=None):
+def find_module(model, name):
+    """The module that has this name in the class with a head: the base model's own lacks the first part, or the first two."""
+    modules = dict(model.named_modules())
+    return modules[next(part for part in (name, *(name.split(".", count)[-1] for count in (1, 2))) if part in modules)]
+
+
+def hidden_states(folder, texts, dtype="float32", routes=None, outputs=None):
     """[layers + 1, tokens, hidden] float32 of the texts one after another, each as a fresh call to the base model. `routes` collects
-    what the routers of mixtures answer, call after call: how near they are to another choice, and chosen experts."""
+    what the routers of mixtures answer, call after call: how near they are to another choice, and chosen experts. `outputs` has
+    modules' names as keys, and gets what these give: [tokens, hidden] float32."""
     import torch
 
     def hook(module, inputs, outputs):
         routes.append([margin_of(module, inputs, outputs), routes_of(module, outputs)[1]])
 
+    def take(name):
+        def hook(module, inputs, out):
+            given[name].append((out[0] if isinstance(out, tuple) else out)[0].float().numpy())
+        return hook
+
+    given = {name: [] for name in outputs or ()}
+
     def start():
         model = load(folder, dtype)
+        for name in given:
+            find_module(model, name).register_forward_hook(take(name))
         for module in model.modules() if routes is not None else ():
             if type(module).__name__.lower().endswith(ROUTERS):
                 module.register_forward_hook(hook)
@@ -158,6 +174,8 @@ def hidden_states(folder, texts, dtype="float32", routes=None):
             # The last one of OPT-350m has another width: no run has it.
             wide = [state[0].float() for state in out.hidden_states if state.shape == out.hidden_states[0].shape]
             states.append(torch.stack(wide).numpy())
+    for name, parts in given.items():
+        outputs[name] = np.concatenate(parts)
     return np.concatenate(states, axis=1)
 
 

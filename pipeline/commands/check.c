@@ -52,6 +52,19 @@ static int check_tokenizer(struct check *check, struct error *err) {
     return STATUS_OK;
 }
 
+// To the detail, which the model's has.
+static int add_layers(struct check *check, struct error *err) {
+    enum { MOST = 3 };
+    size_t used = strlen(check->detail);
+    struct buffer text = {0};
+    int status = wanted_layers_text(&check->inputs, MOST, ", ", &text, err);
+    if (status == STATUS_OK) {
+        snprintf(check->detail + used, sizeof check->detail - used, "; latents: %s", text.data);
+    }
+    buffer_destroy(&text);
+    return status;
+}
+
 static int check_model(struct check *check, struct error *err) {
     TRY(inputs_open(&check->inputs, INPUTS_MODEL, NULL, err));
     const struct model_config *config = model_config_of(check->inputs.model);
@@ -68,7 +81,7 @@ static int check_model(struct check *check, struct error *err) {
              (double)model_parameters(check->inputs.model) * 1e-9, active, weights->size > 0 ? " in " : "",
              weights->size > 0 ? weights->data : "", adapter->size > 0 ? "; " : "",
              adapter->size > 0 ? adapter->data : "");
-    return STATUS_OK;
+    return add_layers(check, err);
 }
 
 static int check_template(struct check *check, struct error *err) {

@@ -15,6 +15,7 @@
 #include "start/fill.h"
 #include "start/inputs.h"
 #include "start/slices.h"
+#include "start/wanted_layers.h"
 
 // Of the batches but those that are one long text, which are full by themselves.
 static double share_full(const struct inputs *inputs) {
@@ -196,12 +197,24 @@ static int write_job_ways(FILE *out, const struct inputs *inputs, const struct p
     return write_ways(out, &work, options, &subject, err);
 }
 
+static int write_layers(FILE *out, const struct inputs *inputs, struct error *err) {
+    enum { MOST = 8 };
+    struct buffer text = {0};
+    int status = wanted_layers_text(inputs, MOST, "\n              ", &text, err);
+    if (status == STATUS_OK) {
+        fprintf(out, "layers        %s\n", text.data);
+    }
+    buffer_destroy(&text);
+    return status;
+}
+
 static int write_job(FILE *out, struct inputs *inputs, const struct plan_options *options,
                      struct error *err) {
     if (options->json) {
         return write_job_ways(out, inputs, options, err);
     }
     write_plan(out, inputs);
+    TRY(write_layers(out, inputs, err));
     TRY(write_slices(out, inputs, options, err));
     TRY(write_fill(out, inputs, err));
     TRY(plan_memory_write(out, inputs, err));

@@ -1,6 +1,10 @@
 // The families with mixtures of experts.
 #include "model/family_rows.h"
 
+// A class around the one with a head.
+static const char *const llama4_prefixes[] = {
+    "language_model.model.", "model.language_model.", "language_model.", "model.", "", NULL};
+
 static const struct family_experts qwen3_experts = {
     .count_key = "num_experts",
     .other_count_key = "num_local_experts",
@@ -389,7 +393,7 @@ static const struct family_row rows[] = {
      .experts = &gpt_oss_experts},
     {.model_type = "llama4_text",
      .weights = &weight_table_llama4,
-     .prefixes = family_text_prefixes,
+     .prefixes = llama4_prefixes,
      .keys = {.intermediate = "intermediate_size_mlp", .window = "attention_chunk_size"},
      .defaults = {48, 5120, 16384, 40, 8, 128, 202048, 4096 * 32, 8192, 1e-5, 5e5, 0, false},
      .qkv_bias = ATTENTION_BIAS,

@@ -1,4 +1,4 @@
-"""Every variant of tools/make_goldens.py, live: hidden states of all layers from the tool against transformers."""
+"""Every variant of tools/make_goldens.py, live: hidden states of all layers from the tool against transformers, by name."""
 import json
 import os
 import subprocess
@@ -26,14 +26,28 @@ SPARED = ("float16", "bfloat16")  # on the emulated GPU, variants of further fam
 COSINES = {"bfloat16": 0.9995, "float16": 0.99998}  # the least of a token, in halves
 
 
-def tool_states(folder, work, texts, dtype, threads, device="cpu", tokens=None):
+def tool_states(folder, work, texts, dtype, threads, device="cpu", tokens=None, modules=None):
+    """`modules`, a list, gets the name of the module whose output each state is; the last state is then pre_norm."""
     layout = [len(texts), *map(len, texts), *(token for text in texts for token in text)]
     np.array(layout, dtype=np.int32).tofile(work / "texts.i32")
-    subprocess.run([DEVICES[device], str(folder), dtype, str(threads), str(work / "texts.i32"), str(work / "out.f32"),
-                    *([] if tokens is None else [str(tokens)])], check=True, env={**os.environ, "STRATA_TEST_DEVICE": device})
+    environment = {**os.environ, "STRATA_TEST_DEVICE": device, **({} if modules is None else {"STRATA_TEST_PRE_NORM": "1"})}
+    done = subprocess.run([DEVICES[device], str(folder), dtype, str(threads), str(work / "texts.i32"), str(work / "out.f32"),
+                           *([] if tokens is None else [str(tokens)])], check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    if modules is not None:
+        modules[:] = done.stdout.splitlines()
     with open(os.path.join(folder, "config.json")) as file:
         hidden = make_goldens.family_tensors.hidden_size(json.load(file))
     return np.fromfile(work / "out.f32", dtype=np.float32).reshape(-1, sum(map(len, texts)), hidden)
+
+
+def states_by_name(folder, texts, modules, dtype="float32"):
+    """Of transformers: the tuple's, which are what the modules of these names give, and behind them the last one's output."""
+    outputs = dict.fromkeys(filter(None, modules))
+    states = make_goldens.hidden_states(str(folder), texts, dtype, outputs=outputs)
+    assert len(states) == len(modules) - 1
+    for state, name in zip(states, modules):
+        assert not name or np.array_equal(state, outputs[name]), name
+    return np.concatenate([states, outputs[modules[-1]][None]])
 
 
 def token_errors(states, reference):
@@ -68,11 +82,12 @@ def live_texts(name, folder, config):
 def test_all_layers(name, tmp_path):
     folder = tmp_path / "model"
     texts = live_texts(name, folder, make_goldens.write_variant(str(folder), name))
-    reference = make_goldens.hidden_states(str(folder), texts)
-    halves = {dtype: make_goldens.hidden_states(str(folder), texts, dtype) for dtype in COSINES}
+    modules = []
+    states = {device: tool_states(folder, tmp_path, texts, "float32", 1, device, modules=modules) for device in DEVICES}
+    reference = states_by_name(folder, texts, modules)
+    halves = {dtype: states_by_name(folder, texts, modules, dtype) for dtype in COSINES}
 
-    for device in DEVICES:
-        exact = tool_states(folder, tmp_path, texts, "float32", 1, device)
+    for device, exact in states.items():
         assert np.isfinite(exact).all()
         errors = token_errors(exact, reference)
         assert errors.max() <= 1e-5, (device, errors.max(axis=1))
@@ -80,7 +95,7 @@ def test_all_layers(name, tmp_path):
         for dtype, own in halves.items():
             if device != "cpu" and name in FURTHER and dtype == SPARED[NAMES.index(name) % 2]:
                 continue
-            rounded = tool_states(folder, tmp_path, texts, dtype, 2, device)
+            rounded = tool_states(folder, tmp_path, texts, dtype, 2, device, modules=modules)
             assert np.isfinite(rounded).all()
             cosines = token_cosines(rounded, reference)
             least = least_cosine(dtype, own, reference)
@@ -97,13 +112,14 @@ def test_a_text_in_slices(name, tmp_path):
     folder = tmp_path / "model"
     config = make_goldens.write_variant(str(folder), name)
     texts = make_goldens.make_ids("long " + name, [609], config["vocab_size"])
-    reference = make_goldens.hidden_states(str(folder), texts)
-    exact = tool_states(folder, tmp_path, texts, "float32", 2, tokens=192)
+    modules = []
+    exact = tool_states(folder, tmp_path, texts, "float32", 2, tokens=192, modules=modules)
+    reference = states_by_name(folder, texts, modules)
     assert np.isfinite(exact).all()
     errors = token_errors(exact, reference)
     assert errors.max() <= 1e-5, errors.max(axis=1)
-    own = make_goldens.hidden_states(str(folder), texts, "bfloat16")
-    rounded = tool_states(folder, tmp_path, texts, "bfloat16", 2, tokens=192)
+    own = states_by_name(folder, texts, modules, "bfloat16")
+    rounded = tool_states(folder, tmp_path, texts, "bfloat16", 2, tokens=192, modules=modules)
     cosines = token_cosines(rounded, reference)
     assert cosines.min() >= least_cosine("bfloat16", own, reference), cosines.min(axis=1)
     ratios = make_goldens.layer_errors(rounded, reference) / np.maximum(make_goldens.layer_errors(own, reference), 1e-12)

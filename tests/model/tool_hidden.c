@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "kernels/device.h"
+#include "model/layer_names.h"
 #include "model/model.h"
 
 struct texts {
@@ -55,7 +56,7 @@ static int load(struct model *model, const struct model_limits *limits, struct e
     return status == STATUS_OK ? model_tune(model, NULL, NULL, err) : status;
 }
 
-static int write_states(struct model *model, const struct texts *texts, size_t layers, const char *path,
+static int write_states(struct model *model, const struct texts *texts, size_t count, const char *path,
                         struct error *err) {
     struct model_output out;
     struct device_span *spans = calloc(texts->tokens, sizeof spans[0]);
@@ -80,11 +81,19 @@ static int write_states(struct model *model, const struct texts *texts, size_t l
     size_t numbers = texts->tokens * model_config_of(model)->hidden;
     FILE *file = fopen(path, "wb");
     bool written = file != NULL;
-    for (size_t layer = 0; layer <= layers && written; layer++) {
+    for (size_t layer = 0; layer < count && written; layer++) {
         written = fwrite(out.rows[layer], sizeof(float), numbers, file) == numbers;
     }
     written = file != NULL && fclose(file) == 0 && written;
     return written ? STATUS_OK : error_set_errno(err, STATUS_WRITE, "cannot write %s", path);
+}
+
+static void print_modules(const struct model_config *config, const size_t *layers, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        char name[MODEL_LAYER_NAME];
+        model_layer_module(config, layers[i], name);
+        printf("%s\n", name);
+    }
 }
 
 static int run(char **arguments, struct error *err) {
@@ -115,13 +124,18 @@ static int run(char **arguments, struct error *err) {
     if (status != STATUS_OK) {
         goto done;
     }
-    size_t layers = config_last_state(model_config_of(model));
+    const struct model_config *config = model_config_of(model);
+    size_t layers = config_last_state(config) + 1;
     wanted = calloc(layers + 1, sizeof wanted[0]);
-    for (size_t i = 0; i <= layers; i++) {
+    for (size_t i = 0; i < layers; i++) {
         wanted[i] = i;
     }
+    if (getenv("STRATA_TEST_PRE_NORM") != NULL) {
+        wanted[layers++] = config_pre_norm(config);
+        print_modules(config, wanted, layers);
+    }
     struct model_limits limits = {.layers = wanted,
-                                  .layer_count = layers + 1,
+                                  .layer_count = layers,
                                   .tokens = texts.tokens,
                                   .texts = texts.count,
                                   .rows = texts.tokens,

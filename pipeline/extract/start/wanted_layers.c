@@ -78,6 +78,17 @@ int wanted_layers_resolve(struct inputs *inputs, struct error *err) {
     return status == STATUS_OK ? note_pre_norm(inputs, err) : add_nearest(inputs, err);
 }
 
+int wanted_layers_text(const struct inputs *inputs, size_t most, const char *between, struct buffer *out,
+                       struct error *err) {
+    for (size_t i = 0; i < inputs->layer_count && i < most; i++) {
+        TRY(buffer_printf(out, err, "%s", i == 0 ? "" : between));
+        TRY(model_layer_text(model_config_of(inputs->model), inputs->layers[i], out, err));
+    }
+    return inputs->layer_count <= most
+               ? STATUS_OK
+               : buffer_printf(out, err, "%sand %zu more", between, inputs->layer_count - most);
+}
+
 // Of "[-2, pre_norm]" or "all", as a job's key is printed. Cuts the text up; *count 0: it is none.
 static int resolve_text(const struct model_config *config, char *text, size_t **layers, size_t *count,
                         struct error *err) {
