@@ -60,18 +60,18 @@ struct rig {
     struct golden golden;
     struct model *model;
     struct model_limits limits;
-    size_t layers[MOST_LAYERS + 1];
+    size_t layers[MOST_LAYERS + 2]; // and pre_norm
 };
 
 static inline void open_waiting(struct rig *rig, const char *golden) {
     struct error err = {0};
     golden_open(&rig->golden, golden);
     assert_true(rig->golden.layers <= MOST_LAYERS && rig->golden.texts > 2);
-    for (size_t i = 0; i <= rig->golden.layers; i++) {
+    for (size_t i = 0; i <= rig->golden.layers + 1; i++) {
         rig->layers[i] = i;
     }
     rig->limits = (struct model_limits){.layers = rig->layers,
-                                        .layer_count = rig->golden.layers + 1,
+                                        .layer_count = rig->golden.layers + 2,
                                         .tokens = rig->golden.tokens,
                                         .texts = rig->golden.texts,
                                         .rows = rig->golden.tokens,

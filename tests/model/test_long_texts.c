@@ -32,10 +32,10 @@ static void must(int status, const struct error *err) {
 
 static const size_t all_layers[MOST_LAYERS] = {0, 1, 2, 3, 4, 5, 6, 7};
 
-// All layers of a model, for texts of up to `longest` tokens in batches of `tokens`.
+// All layers of a model and pre_norm, for texts of up to `longest` tokens in batches of `tokens`.
 static struct model_limits limits_of(const struct golden *golden, size_t tokens, size_t longest) {
     return (struct model_limits){.layers = all_layers,
-                                 .layer_count = golden->layers + 1,
+                                 .layer_count = golden->layers + 2,
                                  .tokens = tokens,
                                  .texts = 3,
                                  .rows = longest,
@@ -148,7 +148,7 @@ static void same_rows(const struct golden *golden, const struct model *whole, si
     struct model_output found;
     model_outputs(whole, whole_slot, &wanted);
     model_outputs(sliced, batch->slot, &found);
-    for (size_t layer = 0; layer <= golden->layers; layer++) {
+    for (size_t layer = 0; layer <= golden->layers + 1; layer++) {
         for (size_t r = 0; r < batch->rows; r++) {
             size_t at = r * golden->hidden;
             if (memcmp((const float *)found.rows[layer] + at, (const float *)wanted.rows[layer] + at,

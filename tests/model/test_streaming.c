@@ -49,7 +49,7 @@ static void must(int status, const struct error *err) {
 struct rig {
     struct golden golden;
     struct model *model;
-    size_t layers[MOST_LAYERS + 1];
+    size_t layers[MOST_LAYERS + 2]; // and pre_norm
 };
 
 // A model of which the first `resident` blocks stay, for groups of one batch a text.
@@ -64,11 +64,11 @@ static void open_waiting(struct rig *rig, const char *folder, enum model_weights
     struct device *device;
     struct model_plan plan;
     struct model_resident pieces;
-    for (size_t i = 0; i <= golden->layers; i++) {
+    for (size_t i = 0; i <= golden->layers + 1; i++) {
         rig->layers[i] = i;
     }
     const struct model_limits limits = {.layers = rig->layers,
-                                        .layer_count = golden->layers + 1,
+                                        .layer_count = golden->layers + 2,
                                         .tokens = golden->tokens,
                                         .texts = golden->texts,
                                         .rows = golden->tokens,
@@ -129,7 +129,7 @@ static void same_outputs(struct rig *rig, struct rig *other, size_t first, size_
         size_t tokens = (size_t)(golden->starts[text + 1] - golden->starts[text]);
         model_outputs(rig->model, text, &found);
         model_outputs(other->model, text, &wanted);
-        for (size_t layer = 0; layer <= golden->layers; layer++) {
+        for (size_t layer = 0; layer <= golden->layers + 1; layer++) {
             assert_memory_equal(found.rows[layer], wanted.rows[layer],
                                 tokens * golden->hidden * sizeof(float));
         }
