@@ -358,6 +358,74 @@ static void layers_resolve_as_transformers_counts_them(void **state) {
     assert_non_null(strstr(err.message, "hidden_states[24] has 512 numbers"));
 }
 
+// The hidden state of a name in the model of a golden; -1: it is refused, with `words` in the message.
+static void resolves(const char *golden_name, const char *name, int64_t layer, const char *words) {
+    struct golden golden;
+    struct model_config config = {0};
+    struct buffer text = {0};
+    struct error err = {0};
+    size_t found;
+    size_t count;
+    golden_open(&golden, golden_name);
+    must(model_config_read(&config, &text, golden.folder, &err), &err);
+    int status = model_resolve_layers(&config, &name, 1, &found, &count, &err);
+    if (layer < 0) {
+        assert_int_equal(status, STATUS_JOB);
+        assert_non_null(strstr(err.message, words));
+    } else {
+        must(status, &err);
+        assert_int_equal(found, layer);
+    }
+    model_config_destroy(&config);
+    buffer_destroy(&text);
+    golden_close(&golden);
+}
+
+// test_parity.py holds the names that are printed to transformers' modules.
+static void layers_have_the_names_of_their_modules(void **state) {
+    (void)state;
+    const struct {
+        const char *golden;
+        const char *name;
+        int64_t layer;
+        const char *words;
+    } cases[] = {
+        {"qwen3", "model.layers.0", 1, NULL},
+        {"qwen3", "layers.1", 2, NULL},
+        {"qwen3", "model.layers.2", 4, NULL}, // the last one: pre_norm
+        {"qwen3", "pre_norm", 4, NULL},
+        {"qwen3", "model.norm", 3, NULL},
+        {"qwen3", "model.embed_tokens", 0, NULL},
+        {"qwen3", "blocks.0.hook_resid_pre", 0, NULL},
+        {"qwen3", "blocks.2.hook_resid_pre", 2, NULL},
+        {"qwen3", "blocks.1.hook_resid_post", 2, NULL},
+        {"qwen3", "blocks.2.hook_resid_post", 4, NULL},
+        {"qwen3", "model.layers.3", -1, "blocks model.layers.0 to model.layers.2"},
+        {"qwen3", "model.layers.00", -1, "does not exist"},
+        {"qwen3", "model.layers.", -1, "does not exist"},
+        {"qwen3", "model.layers.99999999999999999999", -1, "does not exist"},
+        {"qwen3", "model.layers.1.self_attn", -1, "is a part of a block"},
+        {"qwen3", "blocks.3.hook_resid_pre", -1, "does not exist"},
+        {"qwen3", "blocks.x", -1, "names no block"},
+        {"qwen3", "blocks.1", -1, "hook_resid_pre and hook_resid_post"},
+        {"qwen3", "model.norm.weight", -1, "names no hidden state"},
+        {"qwen3", "", -1, "names no hidden state"},
+        {"gpt2", "transformer.h.0", 1, NULL},
+        {"gpt2", "transformer.ln_f", 3, NULL},
+        {"gpt2", "model.layers.0", -1, "blocks transformer.h.0 to transformer.h.2"},
+        {"gpt2", "transformer.wte", -1, "learned positions are added"},
+        {"gemma", "model.embed_tokens", -1, "multiplied by a scale"},
+        {"bloom", "transformer.word_embeddings", -1, "a norm comes behind it"},
+        {"gpt_neox", "gpt_neox.layers.1", 2, NULL},
+        {"gpt_neox", "gpt_neox.final_layer_norm", 3, NULL},
+        {"opt", "model.decoder.layers.0", 1, NULL},
+        {"opt", "decoder.final_layer_norm", 3, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        resolves(cases[i].golden, cases[i].name, cases[i].layer, cases[i].words);
+    }
+}
+
 // A fingerprint made without loading; one byte of weights or of config.json changes it.
 static void fingerprints_name_the_bytes(void **state) {
     (void)state;
@@ -407,6 +475,7 @@ int main(void) {
         cmocka_unit_test(a_tied_embedding_may_be_the_heads),
         cmocka_unit_test(an_index_may_differ_beside_the_blocks),
         cmocka_unit_test(layers_resolve_as_transformers_counts_them),
+        cmocka_unit_test(layers_have_the_names_of_their_modules),
         cmocka_unit_test(fingerprints_name_the_bytes),
         cmocka_unit_test(operations_are_counted_by_hand),
     };
