@@ -41,10 +41,14 @@ static size_t wanted_group(const struct inputs *inputs, const struct model_limit
                     size_min(size_min(group, IN_FLIGHT_GROUP / devices), (batches + devices - 1) / devices));
 }
 
+static size_t blocks_of(const struct inputs *inputs, const struct model_limits *limits) {
+    return model_blocks_wanted(model_config_of(inputs->model), limits);
+}
+
 static int try_placement(struct way *way, size_t resident, size_t group, struct model_plan *plan,
                          struct error *err) {
     const struct model_placement placement = {
-        .at = resident >= inputs_blocks(way->inputs) ? MODEL_WEIGHTS_RESIDENT : way->at,
+        .at = resident >= blocks_of(way->inputs, &way->limits) ? MODEL_WEIGHTS_RESIDENT : way->at,
         .resident = resident};
     model_set_placement(way->inputs->model, &placement);
     way->resident = resident;
@@ -55,13 +59,14 @@ static int try_placement(struct way *way, size_t resident, size_t group, struct 
 
 // At least one streams.
 static size_t most_resident(const struct way *way) {
-    return size_min((size_t)way->inputs->job.resident_blocks, inputs_blocks(way->inputs) - 1);
+    return size_min((size_t)way->inputs->job.resident_blocks, blocks_of(way->inputs, &way->limits) - 1);
 }
 
 // An even number of streamed blocks where there are two slots: the first one then comes into another slot
 // than the last one computes from.
 static bool turns_evenly(const struct way *way, size_t resident) {
-    return !way->inputs->device.queues || resident == 0 || (inputs_blocks(way->inputs) - resident) % 2 == 0;
+    return !way->inputs->device.queues || resident == 0 ||
+           (blocks_of(way->inputs, &way->limits) - resident) % 2 == 0;
 }
 
 // The most resident blocks that fit with the group and that the job allows. Not by halving: the more blocks
@@ -95,7 +100,7 @@ static struct way way_of(const struct inputs *inputs, const struct model_limits 
 
 int placement_choose(const struct inputs *inputs, struct model_limits *limits, struct model_plan *plan,
                      struct error *err) {
-    size_t last = inputs_blocks(inputs);
+    size_t last = blocks_of(inputs, limits);
     struct way way = way_of(inputs, limits, (enum job_weights)inputs->job.weights);
     bool streams = placement_streams(inputs) && last > 0;
     int status = STATUS_DEVICE;
@@ -114,7 +119,7 @@ int placement_foresee(const struct inputs *inputs, const struct model_limits *li
     struct model_plan plan;
     struct way way = way_of(inputs, limits, weights);
     bool chain = model_split_of(inputs->model) == MODEL_SPLIT_LAYERS; // whose blocks are resident
-    if (!may_stream(inputs, weights) || inputs_blocks(inputs) == 0 || chain) {
+    if (!may_stream(inputs, weights) || blocks_of(inputs, limits) == 0 || chain) {
         return error_set(err, STATUS_DEVICE, "nothing can stream");
     }
     int status = stream(&way, &plan, err);
@@ -124,7 +129,7 @@ int placement_foresee(const struct inputs *inputs, const struct model_limits *li
 
 int placement_describe(const struct inputs *inputs, const struct model_limits *limits, struct buffer *text,
                        struct error *err) {
-    size_t blocks = inputs_blocks(inputs);
+    size_t blocks = blocks_of(inputs, limits);
     size_t streamed = model_streamed(inputs->model, blocks);
     if (streamed == 0) {
         return STATUS_OK;
