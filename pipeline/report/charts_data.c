@@ -107,7 +107,6 @@ static void draw_norms(struct page *page, const struct sample *sample) {
     enum { LABELS = 8 };
     char summary[128];
     char tooltip[160];
-    char name[32];
     snprintf(summary, sizeof summary, "mean and standard deviation, of %zu shard%s", sample->shards,
              sample->shards == 1 ? "" : "s");
     struct plot plot = {.title = "Norms of the latents",
@@ -128,7 +127,7 @@ static void draw_norms(struct page *page, const struct sample *sample) {
         char a[32];
         char b[32];
         char c[32];
-        snprintf(tooltip, sizeof tooltip, "hs_%03zu: %s mean, %s deviation, largest number %s", layer->layer,
+        snprintf(tooltip, sizeof tooltip, "%s: %s mean, %s deviation, largest number %s", layer->name,
                  plot_plain(mean, a), plot_plain(spread, b), plot_plain(layer->largest, c));
         plot_segment(page, &plot, (double)i, fmax(mean - spread, plot.low), mean + spread, 0, tooltip);
     }
@@ -140,8 +139,7 @@ static void draw_norms(struct page *page, const struct sample *sample) {
     plot_drawn(page);
     size_t every = (sample->layer_count + LABELS - 1) / LABELS;
     for (size_t i = 0; i < sample->layer_count; i += every) {
-        snprintf(name, sizeof name, "hs_%03zu", sample->layers[i].layer);
-        plot_x_label(page, &plot, (double)i, name);
+        plot_x_label(page, &plot, (double)i, sample->layers[i].name);
     }
     plot_end(page);
 }
@@ -164,7 +162,7 @@ static void draw_places(struct page *page, const struct content *content) {
     char title[64];
     char summary[160];
     char rows[READABLE_TEXT];
-    snprintf(title, sizeof title, "Principal components of hs_%03zu", sample->layers[0].layer);
+    snprintf(title, sizeof title, "Principal components of %s", sample->layers[0].name);
     snprintf(summary, sizeof summary, "%s latents; %.1f %% and %.1f %% of the variance%s%s",
              readable_count(sample->rows, rows), 100 * pca->share[0], 100 * pca->share[1],
              sample->key == NULL ? "" : ", by ", sample->key == NULL ? "" : sample->key);
@@ -217,7 +215,7 @@ static void list_norms(struct page *page, const struct sample *sample) {
     page_table(page, "Norms in numbers", "Layer|#Latents|#Mean norm|#Standard deviation|#Largest number");
     for (size_t i = 0; i < sample->layer_count; i++) {
         const struct sample_layer *layer = &sample->layers[i];
-        page_format(page, "<tr><td>hs_%03zu</td><td class=n>%s</td><td class=n>%s</td>", layer->layer,
+        page_format(page, "<tr><td>%s</td><td class=n>%s</td><td class=n>%s</td>", layer->name,
                     readable_count(layer->rows, rows), plot_plain(sample_layer_mean(layer), a));
         page_format(page, "<td class=n>%s</td><td class=n>%s</td></tr>\n",
                     plot_plain(sample_layer_spread(layer), b), plot_plain(layer->largest, c));

@@ -134,13 +134,13 @@ static void norms(struct page *page, const struct report_facts facts[2], const s
     size_t both = 0;
     for (size_t i = 0; i < a->layer_count; i++) {
         for (size_t j = 0; j < b->layer_count; j++) {
-            if (a->layers[i].layer == b->layers[j].layer) {
+            if (strcmp(a->layers[i].name, b->layers[j].name) == 0) {
                 const double values[] = {sample_layer_mean(&a->layers[i]), sample_layer_mean(&b->layers[j])};
                 const double spreads[] = {sample_layer_spread(&a->layers[i]),
                                           sample_layer_spread(&b->layers[j])};
-                snprintf(what, sizeof what, "hs_%03zu, mean", a->layers[i].layer);
+                snprintf(what, sizeof what, "%s, mean", a->layers[i].name);
                 row(page, what, values, plot_plain);
-                snprintf(what, sizeof what, "hs_%03zu, deviation", a->layers[i].layer);
+                snprintf(what, sizeof what, "%s, deviation", a->layers[i].name);
                 row(page, what, spreads, plot_plain);
                 both++;
             }

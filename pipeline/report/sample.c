@@ -132,6 +132,7 @@ static int begin(struct sampling *sampling, const struct shard_reader *reader, s
     sample->layer_count = content->layer_count;
     for (size_t i = 0; i < content->layer_count; i++) {
         sample->layers[i].layer = content->layers[i];
+        layer_name(sample->layers[i].name, content->layers[i], content->model_layers);
     }
     TRY(memory_zeroed(&sample->vectors, sampling->most, content->hidden * sizeof(float), err));
     TRY(memory_zeroed(&sampling->stored, content->hidden, sizeof(float), err));

@@ -5,6 +5,7 @@
 #define STRATA_REPORT_SAMPLE_H
 
 #include "base/memory.h"
+#include "checkpoints/layer.h"
 #include "report/history.h"
 
 enum {
@@ -16,7 +17,8 @@ enum {
 };
 
 struct sample_layer {
-    size_t layer;
+    size_t layer; // layer.h
+    char name[LAYER_NAME];
     uint64_t rows;
     double norms, squares; // sums over rows of the norm and of its square
     double largest;        // absolute value of a number

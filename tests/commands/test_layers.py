@@ -88,6 +88,8 @@ def test_what_readers_see(base, tmp_path):
         run.latents(4)
     assert f"  {PRE_NORM}  norm" in strata("show", base.output, run.ids[0]).out
     assert strata("verify", base.output).code == OK
+    assert strata("report", base.output, "--to", tmp_path / "page.html").code == OK
+    assert all(f"<td>{name}</td>" in (tmp_path / "page.html").read_text() for name in STORED)
 
 
 def test_exports(base, tmp_path):
