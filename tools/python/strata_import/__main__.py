@@ -1,0 +1,109 @@
+"""strata-import: problems and chats from data sets into an SQLite database."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
+
+from . import __version__, ids
+from .errors import DATA, USAGE, Failure
+from .importing import Import, Options, Report
+from .sources import find_sources
+from .table import Table
+
+PROGRAM = "strata-import"
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{PROGRAM}: {message}\nsee '{PROGRAM} --help'\n")
+
+
+def pair(text: str) -> Tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name or not value:
+        raise argparse.ArgumentTypeError(f"wants NAME=VALUE, not '{text}'")
+    return name, value
+
+
+def count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"wants a number from 1 on, not '{text}'")
+    return int(text)
+
+
+def parser() -> Parser:
+    made = Parser(prog=PROGRAM, allow_abbrev=False, usage="%(prog)s SOURCE... PROBLEMS.db [options]",
+                  description="Imports problems and chats into an SQLite database. Either everything is imported or nothing.")
+    made.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    made.add_argument("source", metavar="SOURCE", nargs="+",
+                      help="Parquet, Arrow, Feather, CSV, TSV, JSON lines or a JSON array (text also as .gz, .zst, .bz2, .xz; - reads standard "
+                           "input), a folder that datasets saved, a folder of such files, or a data set on the hub (openai/gsm8k)")
+    made.add_argument("database", metavar="PROBLEMS.db", help="the SQLite database; created if it does not exist")
+    rows = made.add_argument_group("rows and columns")
+    rows.add_argument("--table", default="problems", help="the table to create (default: problems)")
+    rows.add_argument("--append", action="store_true", help="append to an existing table")
+    rows.add_argument("--id", metavar="COLUMN", help="the column with the problem's ID, unique and in every row (default: problem_id, or "
+                                                     "another common name that fits)")
+    rows.add_argument("--id-from", choices=["row"], help="number the rows: problem_id becomes NAME-000000, NAME the first source's")
+    rows.add_argument("--column", metavar="SOURCE=NAME", type=pair, action="append", default=[], help="rename a column (repeatable)")
+    rows.add_argument("--keep", metavar="COLUMN,...", action="append", default=[], help="import these columns only")
+    rows.add_argument("--drop", metavar="COLUMN,...", action="append", default=[], help="leave these columns out")
+    rows.add_argument("--limit", metavar="N", type=count, help="read the first N rows only")
+    rows.add_argument("--skip-broken", action="store_true", help="skip broken rows and list them (default: import nothing if one is broken)")
+    rows.add_argument("--split", help="the split of a data set or a folder")
+    rows.add_argument("--config", help="the configuration of a data set on the hub")
+    rows.add_argument("--revision", help="the revision of a data set on the hub (default: the newest, which is recorded)")
+    return made
+
+
+def names(given: List[str]) -> List[str]:
+    return [name for words in given for name in words.split(",") if name]
+
+
+def say(report: Report, given: Any) -> None:
+    print(f"{given.database}: {report.rows} rows, {report.columns} columns in table {given.table}")
+    if report.numbered:
+        print(f"rows are numbered: the id is '{ids.STANDARD}'")
+    elif given.id is None and report.id != ids.STANDARD:
+        print(f"there is no '{ids.STANDARD}': the id is '{report.id}' (problems.id of the job)")
+    if report.faults:
+        print(f"{report.faults} broken {'row was' if report.faults == 1 else 'rows were'} left out")
+
+
+def run(given: Any) -> None:
+    options = Options(table=given.table, id=given.id, number_rows=given.id_from is not None, append=given.append,
+                      skip_broken=given.skip_broken, limit=given.limit, renamed=dict(given.column), keep=set(names(given.keep)),
+                      drop=set(names(given.drop)))
+    if given.id is not None and given.id_from is not None:
+        raise Failure(USAGE, "--id and --id-from: one of them")
+    sources = find_sources(given.source, given.config, given.split, given.revision)
+    table = Table(given.database, given.table, given.append)
+    try:
+        report = Import(sources, table, options, None).run(lambda: {})
+    finally:
+        table.close()
+    say(report, given)
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    given = parser().parse_args(arguments)
+    sys.setrecursionlimit(20000)  # objects within each other, as deep as strata import takes them
+    try:
+        run(given)
+        sys.stdout.flush()
+    except Failure as failure:
+        print(f"{PROGRAM}: {failure}", file=sys.stderr)
+        return failure.code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print(f"\n{PROGRAM}: interrupted; nothing was imported", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
