@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
 import os
 import sys
 from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
 from . import __version__, ids
-from .errors import DATA, USAGE, Failure
+from .errors import USAGE, Failure
 from .importing import Import, Options, Report
+from .rendering import ROLES, TEXT, Rendering
 from .sources import find_sources
 from .table import Table
+from .templates import Template
 
 PROGRAM = "strata-import"
 
@@ -32,6 +36,21 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"wants a number from 1 on, not '{text}'")
     return int(text)
+
+
+def day(text: str) -> datetime.date:
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"wants a date like 2026-11-29, not '{text}'") from None
+
+
+def argument(text: str) -> Tuple[str, Any]:
+    name, value = pair(text)
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"wants NAME=JSON, not '{text}' (a text is '{name}=\"...\"')") from None
 
 
 def parser() -> Parser:
@@ -56,7 +75,41 @@ def parser() -> Parser:
     rows.add_argument("--split", help="the split of a data set or a folder")
     rows.add_argument("--config", help="the configuration of a data set on the hub")
     rows.add_argument("--revision", help="the revision of a data set on the hub (default: the newest, which is recorded)")
+    chats = made.add_argument_group("chats", "With --model or --chat-template the messages of each row are rendered: the columns "
+                                             f"{TEXT} and {ROLES} hold the text and whose each part of it is.")
+    chats.add_argument("--model", metavar="DIR", help="the model folder whose chat template and special tokens are used")
+    chats.add_argument("--chat-template", metavar="FILE", help="a Jinja template in place of the model's")
+    chats.add_argument("--template-name", metavar="NAME", help="the one of a model's several templates")
+    chats.add_argument("--messages", metavar="COLUMN", help="the column with the messages (default: messages or conversations)")
+    chats.add_argument("--tools", metavar="COLUMN", help="the column with a list of tools")
+    chats.add_argument("--documents", metavar="COLUMN", help="the column with a list of documents")
+    chats.add_argument("--add-generation-prompt", action="store_true", help="end each text with the beginning of an assistant's turn")
+    thinking = chats.add_mutually_exclusive_group()
+    thinking.add_argument("--enable-thinking", dest="thinking", action="store_true", default=None, help="enable_thinking=true for the template")
+    thinking.add_argument("--no-enable-thinking", dest="thinking", action="store_false", help="enable_thinking=false for the template")
+    chats.add_argument("--template-arg", metavar="NAME=JSON", type=argument, action="append", default=[],
+                       help="a value for the template (repeatable)")
+    chats.add_argument("--date", metavar="YYYY-MM-DD", type=day, help="the date for templates that ask for it (default: today, which is recorded)")
+    chats.add_argument("--span-end", choices=["include", "exclude"], default="include",
+                       help="whether the marker that ends an assistant's turn belongs to its span (default: include)")
     return made
+
+
+def rendering(given: Any) -> Optional[Rendering]:
+    """None without a template."""
+    if given.model is None and given.chat_template is None:
+        for option in ("template_name", "messages", "tools", "documents", "add_generation_prompt", "template_arg", "date"):
+            if getattr(given, option):
+                raise Failure(USAGE, f"--{option.replace('_', '-')} needs the template: --model DIR or --chat-template FILE")
+        if given.thinking is not None or given.span_end != "include":
+            raise Failure(USAGE, "rendering needs the template: --model DIR or --chat-template FILE")
+        return None
+    arguments = dict(given.template_arg)
+    if given.thinking is not None:
+        arguments["enable_thinking"] = given.thinking
+    template = Template(given.model, given.chat_template, given.template_name, given.date or datetime.date.today(), arguments,
+                        given.add_generation_prompt)
+    return Rendering(template, given.messages, given.tools, given.documents, given.span_end == "include")
 
 
 def names(given: List[str]) -> List[str]:
@@ -73,6 +126,17 @@ def say(report: Report, given: Any) -> None:
         print(f"{report.faults} broken {'row was' if report.faults == 1 else 'rows were'} left out")
 
 
+def say_rendered(made: Rendering, report: Report, given: Any) -> None:
+    """The piece of a job file that reads what was rendered."""
+    if made.without_turns:
+        print(f"{made.without_turns} of {made.rendered} chats have no turn of an assistant in their text")
+    bos = "the texts begin with the BOS token: " if made.with_bos else "the template has the special tokens: "
+    query = "" if given.table == "problems" else f"  query: 'SELECT * FROM \"{given.table}\"'\n"
+    print(f"a job reads them so ({bos}special_tokens: false):\n\nproblems:\n  database: {json.dumps(given.database, ensure_ascii=False)}\n"
+          f"{query}  id: {json.dumps(report.id, ensure_ascii=False)}\n  text: \"{{{TEXT}}}\"\n  special_tokens: false\n"
+          f"  steps: {{spans: {ROLES}, roles: [assistant]}}")
+
+
 def run(given: Any) -> None:
     options = Options(table=given.table, id=given.id, number_rows=given.id_from is not None, append=given.append,
                       skip_broken=given.skip_broken, limit=given.limit, renamed=dict(given.column), keep=set(names(given.keep)),
@@ -80,12 +144,15 @@ def run(given: Any) -> None:
     if given.id is not None and given.id_from is not None:
         raise Failure(USAGE, "--id and --id-from: one of them")
     sources = find_sources(given.source, given.config, given.split, given.revision)
+    made = rendering(given)
     table = Table(given.database, given.table, given.append)
     try:
-        report = Import(sources, table, options, None).run(lambda: {})
+        report = Import(sources, table, options, made).run(made.record if made is not None else dict)
     finally:
         table.close()
     say(report, given)
+    if made is not None:
+        say_rendered(made, report, given)
 
 
 def main(arguments: Optional[List[str]] = None) -> int:

@@ -27,7 +27,6 @@ class Options:
         self.renamed: Dict[str, str] = {}  # a source's column -> the table's
         self.keep: Set[str] = set()  # empty: all
         self.drop: Set[str] = set()
-        self.needed: Set[str] = set()  # read for rendering, whether kept or not
         self.__dict__.update(given)
 
 
@@ -170,6 +169,7 @@ class Import:
                     yield row.get(name)
 
     def run(self, recorded: Callable[[], Dict[str, Any]]) -> Report:
+        """recorded(), at the end: what is kept of the rendering."""
         self._choose_id()
         report, number = self.report, 0
         for source, place, row in self._rows():
