@@ -7,6 +7,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers: everything compared here lies on this machine
 
+import pyarrow  # noqa: F401,E402
 import pyarrow.parquet as parquet  # noqa: F401,E402
 import safetensors.torch  # noqa: F401,E402
 import tokenizers  # noqa: F401,E402

@@ -157,11 +157,19 @@ def _datasets(purpose: str) -> Any:
     return datasets
 
 
+def _cannot_read(name: str, error: Exception) -> Failure:
+    text = str(error).strip().splitlines()
+    return Failure(DATA, f"cannot read {name}: {text[0] if text else type(error).__name__}")
+
+
 def _of_datasets(found: Any, name: str, version: str = "", once: bool = False) -> Source:
     def rows(columns: Optional[List[str]]) -> Iterator[Row]:
         chosen = found if columns is None else found.select_columns([one for one in columns if one in (found.column_names or [])])
         tables = chosen.with_format("arrow").iter(batch_size=read_arrow.ROWS)
-        return read_arrow.batch_rows((batch for table in tables for batch in table.to_batches()), columns)
+        try:
+            yield from read_arrow.batch_rows((batch for table in tables for batch in table.to_batches()), columns)
+        except Exception as error:  # the network, or a file of it
+            raise _cannot_read(name, error) from None
 
     return Source(name, "data set", rows, once, version=version)
 
@@ -171,7 +179,7 @@ def saved_source(folder: str, split: Optional[str]) -> Source:
     try:
         found = datasets.load_from_disk(folder, keep_in_memory=False)
     except Exception as error:  # whatever lies in the folder
-        raise Failure(DATA, f"{folder}: {error}") from None
+        raise _cannot_read(folder, error) from None
     if isinstance(found, datasets.DatasetDict):
         found = found[_split(list(found), split, folder)]
     elif split is not None:
@@ -227,8 +235,7 @@ def hub_source(name: str, config: Optional[str], split: Optional[str], revision:
     except Failure:
         raise
     except Exception as error:  # whatever the network or the hub says
-        text = str(error).strip().splitlines()
-        raise Failure(DATA, f"{name} is no file or folder here, and cannot be had from the hub: {text[0] if text else type(error).__name__}") from None
+        raise _cannot_read(f"{name} (no file or folder here) from the hub", error) from None
     return _of_datasets(found, name, f"{version} {config or 'default'} {chosen}", once=True)
 
 

@@ -34,6 +34,7 @@ class Row:
         self._template, self._tools, self._documents = template, tools, documents
         self._include_end = include_end
         self._messages = messages
+        self._prompt = ""  # the generation prompt, once it was seen
         self.text = template.render(messages, tools, documents)
         spare = Spare(messages, tools, documents, template.arguments, template.text(tools), self.text)
         self._probe = spare.probe()
@@ -111,22 +112,31 @@ class Row:
     def _begin(self, i: int, own: List[Tuple[int, Any]]) -> Tuple[int, str]:
         """Where the turn begins, and the generation prompt before it."""
         before = self._marking.messages[:i]
-        prompted, bare = self._tail(before, True), self._tail(before, False)
         limit = own[0][0] if own else None
+        prompted = self._tail(before, True)
+        if prompted is not None and self._prompt and prompted[1].endswith(self._prompt) and self._stands(prompted, limit):
+            return prompted[0] + len(prompted[1]), self._prompt
+        bare = self._tail(before, False)
         prompt = ""
         if prompted is not None and bare is not None and prompted[0] == bare[0] and prompted[1].startswith(bare[1]):
             prompt = prompted[1][len(bare[1]):]
         if prompted is not None and prompt:
+            self._prompt = prompt
             base, tail = prompted
-            if self.text.startswith(tail, base) and (limit is None or base + len(tail) <= limit):
+            if self._stands(prompted, limit):
                 return base + len(tail), prompt
             if limit is not None and base + common(self.text[base:], tail) >= limit:
                 return limit, prompt  # the prompt goes on where this turn has something else: reasoning that is switched off, say
         if bare is not None:
-            for base, heading in self._headings(i, bare):
-                if self.text.startswith(heading, base) and (limit is None or base + len(heading) <= limit):
-                    return base + len(heading), prompt
+            for heading in self._headings(i, bare):
+                if self._stands(heading, limit):
+                    return heading[0] + len(heading[1]), prompt
         raise Fault(f"message {i}: where the assistant's turn begins in the rendered text cannot be told")
+
+    def _stands(self, tail: Tuple[int, str], limit: Optional[int]) -> bool:
+        """Whether it is what the text has there, before any of the turn's own words."""
+        base, words = tail
+        return self.text.startswith(words, base) and (limit is None or base + len(words) <= limit)
 
     def _headings(self, i: int, bare: Tuple[int, str]) -> List[Tuple[int, str]]:
         """What stands before a plain reply at this place, from the last mark before it on. A blank at its end is of the reply's first
@@ -156,8 +166,11 @@ class Row:
         return found
 
     def _end(self, i: int, own: List[Tuple[int, Any]], start: int, prompt: str) -> int:
-        ends = []
+        ends: List[int] = []
+        closed = own[-1][0] if own and own[-1][1].last else None
         for prompted in (False, True):
+            if prompted and closed is not None and ends and ends[0] > closed:
+                break  # the marker was found
             found = self._tail(self._marking.messages[:i + 1], prompted)
             if found is None:
                 continue
@@ -167,7 +180,6 @@ class Row:
             tail = (tail[:-len(prompt)] if prompted else tail).rstrip()
             if self.text.startswith(tail, base):
                 ends.append(base + len(tail))
-        closed = own[-1][0] if own and own[-1][1].last else None
         if not ends and (closed is not None or not own):  # a chat that ends here is refused, or ends otherwise
             at = closed if closed is not None else start
             at += len(self.text[at:]) - len(self.text[at:].lstrip())
@@ -214,16 +226,18 @@ class Row:
         return found
 
     def _check_whole(self, blocks: List[Tuple[int, int]]) -> None:
-        """A {% generation %} within a macro is told at the wrong place: it cuts through what somebody said."""
-        at = self._marking.at
+        """A {% generation %} within a macro may be told at the wrong place: it cuts through what somebody said, or has nothing of it."""
         by_field: Dict[Field, List[int]] = {}
         for sign, mark in self._marking.marks.items():
-            if mark.field.role == "assistant" and (mark.first or mark.last):
-                by_field.setdefault(mark.field, []).extend(at.get(sign, []))
-        for field, places in by_field.items():
-            for start, end in blocks:
-                if places and any(min(places) < bound < max(places) for bound in (start, end)):
-                    raise Fault(f"message {field.message}: the template's {{% generation %}} cuts through its {field.kind}")
+            if mark.field.role == "assistant":
+                by_field.setdefault(mark.field, []).extend(self._marking.at.get(sign, []))
+        heard = {field.message for field, places in by_field.items() if places}
+        silent = any(message["role"] == "assistant" and i not in heard for i, message in enumerate(self._messages))
+        for start, end in blocks:
+            if any(min(places) < bound < max(places) for places in by_field.values() if places for bound in (start, end)):
+                raise Fault("the template's {% generation %} cuts through what the assistant said")
+            if not silent and not any(start <= place <= end for places in by_field.values() for place in places):
+                raise Fault("the template's {% generation %} has nothing of what the assistant said")
 
 
 def byte_spans(text: str, spans: List[Span]) -> List[Dict[str, Any]]:
