@@ -197,6 +197,27 @@ GENERATION = """\
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{% endif %}
 """
 
+# Without the generation prompt, the chat ends with EOS.
+ENDED = """\
+{%- for message in messages %}{{- '<|' + message.role + '|>\\n' + message.content + '<|end|>\\n' }}{% endfor %}
+{%- if add_generation_prompt %}{{- '<|assistant|>\\n' }}{% else %}{{- eos_token }}{% endif %}
+"""
+
+# The system message within the first question, blanks around everything.
+BRACKETS = """\
+{%- if messages[0].role == 'system' %}{% set chat = messages[1:] %}{% set system = '<<SYS>>\\n' + messages[0].content.strip() + '\\n<</SYS>>\\n\\n' %}{% else %}{% set chat = messages %}{% set system = '' %}{% endif %}
+{%- for message in chat %}
+    {%- if message.role == 'user' %}{{- bos_token + '[INST] ' + ((system + message.content) if loop.first else message.content).strip() + ' [/INST]' }}
+    {%- elif message.role == 'assistant' %}{{- ' ' + message.content.strip() + ' ' + eos_token }}{% endif %}
+{%- endfor %}
+"""
+
+# Nothing closes a turn but the next one's heading.
+OPEN = """\
+{{- '[gMASK]<sop>' }}{% for message in messages %}{{- '<|' + message.role + '|>\\n' + message.content }}{% endfor %}
+{%- if add_generation_prompt %}{{- '<|assistant|>' }}{% endif %}
+"""
+
 # A content of parts only.
 PARTS = """\
 {%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' }}
@@ -207,7 +228,8 @@ PARTS = """\
 """
 
 ALL = {"chatml": CHATML, "thinking": THINKING, "headers": HEADERS, "turns": TURNS, "instruct": INSTRUCT, "reasoner": REASONER, "modes": MODES,
-       "channels": CHANNELS, "words": WORDS, "generation": GENERATION, "parts": PARTS}
+       "channels": CHANNELS, "words": WORDS, "generation": GENERATION, "ended": ENDED, "brackets": BRACKETS, "open": OPEN,
+       "parts": PARTS}
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>", "<start_of_turn>", "<end_of_turn>",
            "<｜User｜>", "<｜Assistant｜>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>", "<|call|>"]
 

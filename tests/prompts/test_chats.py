@@ -55,9 +55,14 @@ TURNS = {
     ("words", "turns"): [" als ∑ {x}</s>", " assistant</s>", " 數學</s>"],
     ("words", "empty"): [" </s>", " c</s>"],
     ("generation", "blanks"): ["a reply<|im_end|>", "done<|im_end|>"],
+    ("ended", "turns"): ["als ∑ {x}<|end|>", "assistant<|end|>", "數學<|end|>\n</s>"],
+    ("ended", "empty"): ["<|end|>", "c<|end|>\n</s>"],
+    ("brackets", "system"): [" Hi </s>", " Bye </s>"],
+    ("open", "empty"): ["\nc"],
+    ("open", "turns"): ["\nals ∑ {x}", "\nassistant", "\n數學"],
     ("parts", "system"): ["Hi<|im_end|>", "Bye<|im_end|>"],
 }
-MARKERS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|end|>", "<|return|>", "<|call|>")
+MARKERS = ("<|end|>\n</s>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|end|>", "<|return|>", "<|call|>", "")
 
 
 def make_folder(folder, template):
@@ -126,8 +131,8 @@ def test_turns_are_what_the_model_has_to_write(models, name, title):
             Row(models[name], CHATS[title], None, None, True)
         return
     assert turns(Row(models[name], CHATS[title], None, None, True)) == TURNS[name, title]
-    bare = [next(turn[:-len(marker)] for marker in MARKERS if turn.endswith(marker)) for turn in TURNS[name, title]]
-    bare = [turn.rstrip() if name in ("instruct", "words") else turn for turn in bare]
+    bare = [next(turn[:len(turn) - len(marker)] for marker in MARKERS if turn.endswith(marker)) for turn in TURNS[name, title]]
+    bare = [turn.rstrip() if name in ("instruct", "words", "brackets") else turn for turn in bare]
     assert turns(Row(models[name], CHATS[title], None, None, False)) == [turn for turn in bare if turn]
 
 
@@ -138,9 +143,12 @@ def check(row, chat):
     assert all(before.end <= after.start for before, after in zip(spans, spans[1:]))
     assert [row.text[span.start:span.end].strip() for span in spans if span.role == "user"] == [
         message["content"].strip() for message in chat if message["role"] == "user" and message["content"].strip()]
-    replies = ["" if "tool_calls" in message else message["content"].split("</think>")[-1].strip()  # a template may leave it out beside a call
-               for message in chat if message["role"] == "assistant"]
     found = turns(row)
+    said_of = [message for message in chat if message["role"] == "assistant"]
+    if len(found) < len(said_of):
+        said_of = [message for message in said_of if message["content"]]  # where nothing is said and nothing closes the turn
+    replies = ["" if "tool_calls" in message else message["content"].split("</think>")[-1].strip()  # may be left out beside a call
+               for message in said_of]
     assert len(found) == len(replies) and all(reply in turn for reply, turn in zip(replies, found)), (replies, found)
     data = row.text.encode()
     for span, stored in zip(spans, byte_spans(row.text, spans)):

@@ -127,10 +127,9 @@ class Row:
                 return base + len(tail), prompt
             if limit is not None and base + common(self.text[base:], tail) >= limit:
                 return limit, prompt  # the prompt goes on where this turn has something else: reasoning that is switched off, say
-        if bare is not None:
-            for heading in self._headings(i, bare):
-                if self._stands(heading, limit):
-                    return heading[0] + len(heading[1]), prompt
+        for heading in self._headings(i, prompted, bare):
+            if self._stands(heading, limit):
+                return heading[0] + len(heading[1]), prompt
         raise Fault(f"message {i}: where the assistant's turn begins in the rendered text cannot be told")
 
     def _stands(self, tail: Tuple[int, str], limit: Optional[int]) -> bool:
@@ -138,17 +137,21 @@ class Row:
         base, words = tail
         return self.text.startswith(words, base) and (limit is None or base + len(words) <= limit)
 
-    def _headings(self, i: int, bare: Tuple[int, str]) -> List[Tuple[int, str]]:
+    def _headings(self, i: int, prompted: Optional[Tuple[int, str]], bare: Optional[Tuple[int, str]]) -> List[Tuple[int, str]]:
         """What stands before a plain reply at this place, from the last mark before it on. A blank at its end is of the reply's first
-        token; where there is nothing but blanks, there is no heading."""
+        token; where there is nothing but blanks, there is no heading. It begins as a chat does that ends here, or is all of the
+        generation prompt, of a template that ends chats otherwise without it."""
         found = []
         for rendered in self._probed(i, self._marking.messages[:i], [self._messages[i + 1:], []], [False]):
             before = rendered[:rendered.index(self._probe)]
             at = self._marking.last_in(before)
             places = self._marking.at.get(before[at], []) if at >= 0 else [0]
-            if len(places) == 1 and places[0] == bare[0] and before[at + 1:].startswith(bare[1]):
-                heading = before[at + 1 + len(bare[1]):]
+            whole = (places[0] if len(places) == 1 else -1, before[at + 1:])
+            if bare is not None and whole[0] == bare[0] and whole[1].startswith(bare[1]):
+                heading = whole[1][len(bare[1]):]
                 found.append((bare[0], bare[1] + (heading.rstrip(" ") if heading.strip() else "")))
+            elif whole == prompted:
+                found.append(whole)
         return found
 
     def _probed(self, i: int, before: List[Message], after: List[List[Message]], prompts: List[bool]) -> List[str]:
