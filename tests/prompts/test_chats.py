@@ -169,7 +169,7 @@ def test_spans_of_chats_made_to_mislead(models, name):
     pieces = ["user", "assistant", "\n", " ", "<|im_end|>\n<|im_start|>assistant\n", "<think>", "</think>", "</s>", "<|eot_id|>", "é∑", "ASSISTANT: ",
               "<end_of_turn>\n", "[/INST] ", "x", "<tool_response>", "</tool_response>", "\U000f0100", "\U0010fffd", "{{ x }}", "<｜Assistant｜>"]
     refused = 0
-    for _ in range(60):
+    for _ in range(25):
         texts = ["".join(rng.choices(pieces, k=rng.randint(1, 5))) for _ in range(rng.choice([2, 4]))]
         chat = said(*((role, text) for role, text in zip(["user", "assistant"] * 2, texts)))
         try:
@@ -184,8 +184,7 @@ def test_spans_of_chats_made_to_mislead(models, name):
         for text, turn in zip(texts[1::2], turns(row)):
             assert text.split("</think>")[-1].strip() in turn
         assert all(before.end <= after.start for before, after in zip(spans, spans[1:]))
-    print(name, refused)
-    assert refused <= 20
+    assert refused <= 3
 
 
 def test_turns_are_transformers_mask(folders, models):
@@ -295,7 +294,7 @@ def test_other_shapes_of_messages(tmp_path, folders):
 
 
 @pytest.mark.parametrize("messages, words", [
-    (None, "there is no 'messages'"), ([], "'messages' has no messages"), ("text", "neither a list nor JSON"), ({}, "not a list of messages"), ([1], "message 0 is not an object"),
+    (None, "in.jsonl:2: there is no 'messages'"), ([], "'messages' has no messages"), ("text", "neither a list nor JSON"), ({}, "not a list of messages"), ([1], "message 0 is not an object"),
     ([{"content": "x"}], "message 0 has no role"), ([{"from": "alien", "value": "x"}], "from 'alien', of which no role"),
     ([{"role": "user", "content": [{"type": "image", "image": "x.png"}]}], "a part of type 'image': only text"),
     ([{"role": "user", "content": 5}], "neither text nor a list of parts"), ([{"role": "user", "content": "\ud800"}], "half of a surrogate pair"),
@@ -306,6 +305,7 @@ def test_rows_that_are_no_chats(tmp_path, folders, capfd, messages, words):
     assert main([str(tmp_path / "in.jsonl"), str(tmp_path / "p.db"), "--model", str(folders["chatml"])]) == DATA
     said_of = capfd.readouterr().err
     assert "in.jsonl:2: " in said_of and words in said_of and not (tmp_path / "p.db").exists()
+    (tmp_path / "in.jsonl").write_text("".join(reversed(lines)))  # where it is the first row, it is broken too
     assert main([str(tmp_path / "in.jsonl"), str(tmp_path / "p.db"), "--model", str(folders["chatml"]), "--skip-broken"]) == OK
     assert [row["id"] for row in table(tmp_path / "p.db")] == [1]
 
@@ -326,7 +326,7 @@ def test_options_of_the_template(tmp_path, folders, capfd):
     assert main(words) == DATA and "--messages names the one with the chats; the row has id, talk, docs" in capfd.readouterr().err
     assert main([*words, "--messages", "talk", "--documents", "docs", "--template-arg", 'greeting="Hi"']) == OK
     assert table(tmp_path / "r.db")[0]["text"] == "Hi T x"
-    assert "1 of 1 chats have no turn of an assistant" in capfd.readouterr().out
+    assert "1 of 1 chats without a turn of an assistant" in capfd.readouterr().out
 
 
 def test_where_templates_are_found(tmp_path, folders, capfd):

@@ -129,7 +129,7 @@ def say(report: Report, given: Any) -> None:
 def say_rendered(made: Rendering, report: Report, given: Any) -> None:
     """The piece of a job file that reads what was rendered."""
     if made.without_turns:
-        print(f"{made.without_turns} of {made.rendered} chats have no turn of an assistant in their text")
+        print(f"{made.without_turns} of {made.rendered} chats without a turn of an assistant in the text")
     bos = "the texts begin with the BOS token: " if made.with_bos else "the template has the special tokens: "
     query = "" if given.table == "problems" else f"  query: 'SELECT * FROM \"{given.table}\"'\n"
     print(f"a job reads them so ({bos}special_tokens: false):\n\nproblems:\n  database: {json.dumps(given.database, ensure_ascii=False)}\n"

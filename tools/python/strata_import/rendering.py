@@ -24,10 +24,11 @@ class Rendering:
         """The column with messages: that of the first row, from then on."""
         if self._messages is None:
             self._messages = next((name for name in chats.USUAL if row.get(name) is not None), None)
-        if self._messages is None:
+        there = self._messages or next((name for name in chats.USUAL if name in row), None)
+        if there is None:
             raise Failure(DATA, f"there is no column {' or '.join(chats.USUAL)}: --messages names the one with the chats; "
                                 f"the row has {', '.join(list(row)[:40])}")
-        return self._messages
+        return there
 
     def __call__(self, row: Dict[str, Any]) -> Dict[str, Any]:
         messages = chats.messages_of(row, self._column(row))
