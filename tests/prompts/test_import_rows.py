@@ -177,6 +177,10 @@ def test_append_and_table(tmp_path, capfd, monkeypatch):
     assert names == ['odd "name:source.0', 'odd "name:source.1', "source.0", "source.1"]
     assert json.loads(rows("p.db", "SELECT value FROM prompts_origin WHERE key = 'source.0'")[0][0])["bytes"] == os.path.getsize("a.jsonl")
     assert main(["a.jsonl", "p.db", "--append", "--table", "none"]) == DATA
+    for place in range(4):  # of the options among the files
+        words = ["a.jsonl", "b.jsonl", "p.db"]
+        words[place:place] = ["--table", f"t{place}", "--id=idx"]
+        assert main(words) == OK and rows("p.db", f"SELECT count(*) FROM t{place}") == [(2,)]
 
 
 # ---- kinds of files ----
@@ -316,6 +320,9 @@ def test_usage(tmp_path, capfd, monkeypatch):
     write_lines("a", [{"id": 1}])
     for words in (["--messages", "m"], ["--tools", "t"], ["--enable-thinking"], ["--date", "2026-01-01"], ["--span-end", "exclude"]):
         assert main(["a", "b", *words]) == USAGE and "--model DIR or --chat-template FILE" in capfd.readouterr().err
+    write_lines("--a", [{"id": 1}])
+    assert main(["--table", "t", "--", "--a", "p.db"]) == OK and rows("p.db", "SELECT * FROM t") == [(1,)]
+    capfd.readouterr()
     assert main(["nope.jsonl", "b"]) == DATA
     assert capfd.readouterr().err == "strata-import: cannot open nope.jsonl: No such file or directory\n"
 

@@ -7,7 +7,7 @@ import datetime
 import json
 import os
 import sys
-from typing import Any, Dict, List, NoReturn, Optional, Tuple
+from typing import Any, List, NoReturn, Optional, Tuple
 
 from . import __version__, ids
 from .errors import USAGE, Failure
@@ -156,7 +156,9 @@ def run(given: Any) -> None:
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
-    given = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    taken = parser()
+    given = taken.parse_args(words) if "--" in words else taken.parse_intermixed_args(words)  # options may stand between the sources
     sys.setrecursionlimit(20000)  # objects within each other, as deep as strata import takes them
     try:
         run(given)

@@ -60,7 +60,7 @@ def unpacked(stream: BinaryIO, head: bytes) -> BinaryIO:
     """The text of a file, decompressed when its first bytes say so."""
     for magic, opener in OPENERS:
         if head.startswith(magic):
-            return io.BufferedReader(opener(stream), BUFFER)  # type: ignore[arg-type]
+            return io.BufferedReader(opener(stream), BUFFER)  # type: ignore[type-var]
     return stream
 
 
