@@ -261,8 +261,7 @@ def test_killed(tmp_path, there):
     line = b'{"problem_id": "%d", "text": "' + b"x" * 1000 + b'"}\n'
     process.stdin.write(b"".join(line % i for i in range(20000)))
     process.stdin.flush()
-    grown = tmp_path / ("p.db" if there else "p.db.tmp")
-    wait_for(lambda: grown.exists() and grown.stat().st_size >= 1 << 20)
+    wait_for(lambda: any(path.stat().st_size >= 1 << 20 for path in tmp_path.glob("p.db" if there else "p.db.*.tmp")))
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdin.close()
@@ -271,26 +270,26 @@ def test_killed(tmp_path, there):
     assert again.communicate(b'{"problem_id": "second"}')[0].decode().endswith(
         "p.db: 1 rows, 1 columns in table problems\n") and again.returncode == 0
     assert rows(tmp_path / "p.db", "SELECT problem_id FROM problems") == ([("first",)] if there else []) + [("second",)]
-    assert not (tmp_path / "p.db.tmp").exists()
+    assert sorted(os.listdir(tmp_path)) == (["first.jsonl"] if there else []) + ["p.db"]
 
 
-def test_two_at_once(tmp_path):
-    """The second one does not take the first one's file from it."""
-    first = program("-", tmp_path / "p.db", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+def test_two_at_once(tmp_path, capfd):
+    """The first to be whole takes the name; the other one's rows are nowhere, and it says so."""
+    first = program("-", tmp_path / "p.db", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     first.stdin.write(b'{"problem_id": "first"}\n')
     first.stdin.flush()
-    wait_for((tmp_path / "p.db.tmp").exists)
+    wait_for(lambda: list(tmp_path.glob("p.db.*.tmp")))
     write_lines(tmp_path / "in.jsonl", [{"problem_id": "second"}])
-    assert main([str(tmp_path / "in.jsonl"), str(tmp_path / "p.db")]) == WRITE
-    first.stdin.close()
-    assert first.wait() == 0 and rows(tmp_path / "p.db") == [("first",)]
+    assert main([str(tmp_path / "in.jsonl"), str(tmp_path / "p.db")]) == OK
+    assert b"was created by another program meanwhile; nothing was imported" in first.communicate()[1] and first.returncode == WRITE
+    assert rows(tmp_path / "p.db") == [("second",)] and sorted(os.listdir(tmp_path)) == ["in.jsonl", "p.db"]
 
 
 def test_cannot_write(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_lines("in.jsonl", [{"problem_id": i, "text": "x" * 2000} for i in range(2000)])
     assert main(["in.jsonl", "none/p.db"]) == WRITE
-    assert capfd.readouterr().err == "strata-import: none/p.db.tmp: cannot open the database: No such file or directory\n"
+    assert capfd.readouterr().err == "strata-import: none/p.db: cannot make the database: No such file or directory\n"
     assert main(["in.jsonl", "in.jsonl"]) == DATA
     full = subprocess.run(["bash", "-c", f"ulimit -f 1000; trap '' XFSZ; exec {sys.executable} -m strata_import in.jsonl p.db"], capture_output=True,
                           env=ENVIRONMENT)

@@ -1,13 +1,15 @@
 """The table that an import writes: one transaction, columns added as they turn up, as pipeline/problems/table.c does it.
 
-A database that is new is built aside, under the name that `strata import` uses too, and renamed when it is whole; one that is there
-changes in one transaction."""
+A database that is new is built aside and gets its name when it is whole; one that is there changes in one transaction."""
 
 from __future__ import annotations
 
-import fcntl
 import os
+import re
+import secrets
+import socket
 import sqlite3
+import time
 from typing import Any, Dict, List, Optional
 
 from .errors import BUSY, DATA, WRITE, Failure, Fault
@@ -33,9 +35,8 @@ class Table:
         self.columns: List[str] = []
         self.known: Dict[str, str] = {}  # folded name -> the column's own
         self._insert: Dict[int, str] = {}
-        self._aside = database + ".tmp"
+        self._aside = ""
         self._connection: Optional[sqlite3.Connection] = None
-        self._lock: Optional[int] = None
         if self.is_new and append:
             raise Failure(DATA, f"{database} does not exist: there is nothing to append to")
         if not self.is_new:
@@ -53,22 +54,27 @@ class Table:
         if head and head != MAGIC:
             raise Failure(DATA, f"{self.path} is there and is no SQLite database")
 
-    def _take_aside(self) -> None:
-        """Removes what a killed import left, unless another one is at it."""
+    def _make_aside(self) -> None:
+        """Under a name of its own, so that imports at once do not meet; what killed ones left is removed."""
+        host = socket.gethostname()
+        folder, name = os.path.split(os.path.abspath(self.path))
+        left = re.compile(re.escape(name) + r"\.(.+)\.(\d+)\.[0-9a-f]{16}\.tmp")
         try:
-            self._lock = os.open(self._aside, os.O_RDWR | os.O_CREAT, 0o666)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(self._lock, 0)
-        except BlockingIOError:
-            os.close(self._lock)  # type: ignore[arg-type]
-            self._lock = None
-            raise Failure(WRITE, f"{self._aside} is being written by another import") from None
+            for one in os.listdir(folder):
+                found = left.fullmatch(one)
+                if found is not None and (not _is_running(int(found[2])) if found[1] == host else _is_old(os.path.join(folder, one))):
+                    os.unlink(os.path.join(folder, one))
+        except OSError:
+            pass  # is not in the way
+        self._aside = f"{self.path}.{host}.{os.getpid()}.{secrets.token_hex(8)}.tmp"
+        try:
+            os.close(os.open(self._aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
         except OSError as error:
-            raise Failure(WRITE, f"{self._aside}: cannot open the database: {error.strerror}") from None
+            raise Failure(WRITE, f"{self.path}: cannot make the database: {error.strerror}") from None
 
     def _open(self) -> None:
         if self.is_new:
-            self._take_aside()
+            self._make_aside()
         try:
             self._connection = sqlite3.connect(self._aside if self.is_new else self.path, timeout=WAIT, isolation_level=None)
             if self.is_new:
@@ -185,32 +191,56 @@ class Table:
         self._run("COMMIT", "cannot write to the database")
         self._connection.close()  # type: ignore[union-attr]
         self._connection = None
-        if not self.is_new:
-            return
-        if os.path.exists(self.path):
-            raise Failure(WRITE, f"{self.path} was created by another program meanwhile; nothing was imported")
+        if self.is_new:
+            self._publish()
+
+    def _publish(self) -> None:
         try:
-            os.fsync(self._lock)  # type: ignore[arg-type]
-            os.rename(self._aside, self.path)
-            folder = os.open(os.path.dirname(os.path.abspath(self.path)), os.O_RDONLY)
+            _sync(self._aside)
             try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+                os.link(self._aside, self.path)  # which takes no other's place; close() removes the first name
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without hard links
+                if os.path.exists(self.path):
+                    raise FileExistsError from None
+                os.rename(self._aside, self.path)
+            _sync(os.path.dirname(os.path.abspath(self.path)))
+        except FileExistsError:
+            raise Failure(WRITE, f"{self.path} was created by another program meanwhile; nothing was imported") from None
         except OSError as error:
             raise Failure(WRITE, f"{self.path}: cannot write the database: {error.strerror}") from None
-        os.close(self._lock)  # type: ignore[arg-type]
-        self._lock = None
 
     def close(self) -> None:
         """Without a commit nothing stays."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        if self._lock is not None:
+        if self.is_new:
             try:
                 os.unlink(self._aside)
             except OSError:
                 pass
-            os.close(self._lock)
-            self._lock = None
+
+
+def _sync(path: str) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _is_old(path: str) -> bool:
+    """Of another host, whose processes are not known: nobody has written to it for a day."""
+    return os.stat(path).st_mtime < time.time() - 24 * 3600
