@@ -99,6 +99,7 @@ int cublaslt_places(struct buffer *out, const char *built_with, struct error *er
     } places[] = {
         {program, "/lib"},
         {above, "/lib"},
+        {above, WHEELS},
         {built_with, ""},
         {getenv("CUDA_HOME"), "/lib*"},
         {getenv("CUDA_PATH"), "/lib*"},

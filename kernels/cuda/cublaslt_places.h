@@ -10,6 +10,7 @@
 // Appends the folders to look into, best first and each once, as patterns of glob(3), a line feed behind
 // each:
 // - lib beside the program, and beside its folder;
+// - PyPI's wheels in the environment that the program itself was installed in (its bin's lib/python3*);
 // - `built_with`, where the build found the library (NULL: nowhere);
 // - the toolkit: CUDA_HOME, CUDA_PATH, CONDA_PREFIX, /usr/local/cuda*, /opt/cuda;
 // - PyPI's wheels: in the site-packages of VIRTUAL_ENV, CONDA_PREFIX, the first python3 on PATH, the user

@@ -1,5 +1,7 @@
 """Which cuBLASLt a command takes, and what it says when there is none (the emulation's GPU; the places themselves:
 tests/cuda_emulation/test_cublaslt.c)."""
+import shutil
+
 import pytest
 
 import support
@@ -59,3 +61,18 @@ def test_the_file_is_said_and_its_version_binds_the_run(job, tmp_path):
     assert "cublasLt 120405" in done.err and "cublasLt 120901" in done.err
     job.run(environment={**nowhere(tmp_path), "CUDA_HOME": str(tmp_path / "again")})  # the same version elsewhere
     assert f"cuBLASLt 12.4.5 of {again}" in (job.output / "run.log").read_text()
+
+
+@pytest.mark.parametrize("wheels", ["lib/python3.12/site-packages/nvidia/cu13", "lib/python3.9/site-packages/nvidia/cublas"])
+def test_the_environment_that_the_program_is_installed_in(job, tmp_path, wheels):
+    """`pip install strata-latents[cuda]` puts the program into an environment's bin, and cuBLASLt into its site-packages; nobody has to
+    activate it. It comes before a toolkit's, and a link to the program (pipx) leads there too."""
+    own = library(tmp_path / "venv" / wheels / "lib/libcublasLt.so.12", "12.4.5")
+    library(tmp_path / "cuda/lib64/libcublasLt.so.12", "12.9.1")
+    program = tmp_path / "venv/bin/strata"
+    program.parent.mkdir()
+    shutil.copy(support.EMULATED, program)
+    (tmp_path / "strata").symlink_to(program)
+    for started in (program, tmp_path / "strata"):
+        done = support.strata("check", job.file, environment={**nowhere(tmp_path), "CUDA_HOME": str(tmp_path / "cuda")}, program=started)
+        assert f"cuBLASLt 12.4.5 of {own}" in done.out, done
