@@ -31,7 +31,7 @@ size_t utf8_decode(const char *text, size_t size, uint32_t *code) {
     return 0;
 }
 
-size_t utf8_encode(uint32_t code, char out[4]) {
+size_t utf8_write(uint32_t code, char out[4]) {
     if (code < 0x80) {
         out[0] = (char)code;
         return 1;

@@ -10,7 +10,8 @@
 size_t utf8_decode(const char *text, size_t size, uint32_t *code);
 
 // Writes a code point (not a surrogate, at most U+10FFFF); returns 1 to 4 bytes.
-size_t utf8_encode(uint32_t code, char out[4]);
+// (jansson has a utf8_encode of its own, which a program with all libraries in it would meet.)
+size_t utf8_write(uint32_t code, char out[4]);
 
 // True when all of it is valid; otherwise *offset is the first bad byte.
 bool utf8_valid(const char *text, size_t size, size_t *offset);

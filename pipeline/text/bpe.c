@@ -112,7 +112,7 @@ done:
 int bpe_finish(struct bpe *bpe, struct error *err) {
     for (int byte = 0; byte < 256; byte++) {
         char text[8];
-        size_t size = utf8_encode(bpe_byte_character((unsigned char)byte), text);
+        size_t size = utf8_write(bpe_byte_character((unsigned char)byte), text);
         bpe->byte_ids[byte] = vocabulary_find(&bpe->vocabulary, text, size);
         snprintf(text, sizeof(text), "<0x%02X>", (unsigned)byte);
         bpe->fallback[byte] = vocabulary_find(&bpe->vocabulary, text, 6);

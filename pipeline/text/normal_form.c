@@ -202,7 +202,7 @@ static int write_marks(const struct normal_mark *marks, size_t count, const stru
             }
         }
         char bytes[4];
-        size_t size = utf8_encode(marks[i].code, bytes);
+        size_t size = utf8_write(marks[i].code, bytes);
         int status = aligned_append(out, bytes, size, span, err);
         if (status != STATUS_OK) {
             return status;

@@ -149,7 +149,7 @@ static int apply_lowercase(const struct piece *piece, struct aligned_text *out, 
         size_t count = unicode_lower(code, lower);
         for (size_t i = 0; i < count; i++) {
             char bytes[4];
-            size_t size = utf8_encode(lower[i], bytes);
+            size_t size = utf8_write(lower[i], bytes);
             TRY(aligned_append(out, bytes, size, piece_span(piece, at, at + step), err));
         }
         at += step;

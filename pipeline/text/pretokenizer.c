@@ -188,7 +188,7 @@ static int spell_bytes(const struct piece *piece, struct aligned_text *out, stru
     TRY(aligned_reserve(out, piece->size, err));
     for (size_t at = 0; at < piece->size; at++) {
         char bytes[4];
-        size_t size = utf8_encode(bpe_byte_character((unsigned char)piece->bytes[at]), bytes);
+        size_t size = utf8_write(bpe_byte_character((unsigned char)piece->bytes[at]), bytes);
         TRY(aligned_append(out, bytes, size, piece_span(piece, at, at + 1), err));
     }
     return STATUS_OK;

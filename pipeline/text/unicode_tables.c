@@ -72,7 +72,7 @@ size_t unicode_substitute(char *text, size_t size) {
     uint32_t code = 0;
     size_t step = utf8_decode(text, size, &code);
     const struct code_substitute *substitute = find_substitute(code);
-    return substitute == NULL ? step : utf8_encode(substitute->third, text);
+    return substitute == NULL ? step : utf8_write(substitute->third, text);
 }
 
 bool unicode_range_splits(uint32_t first, uint32_t last) {

@@ -17,7 +17,7 @@ static void every_code_point_goes_there_and_back(void **state) {
         if (code >= 0xD800 && code <= 0xDFFF) {
             continue;
         }
-        size_t length = utf8_encode(code, bytes);
+        size_t length = utf8_write(code, bytes);
         if (length != (code < 0x80      ? 1u
                        : code < 0x800   ? 2u
                        : code < 0x10000 ? 3u
