@@ -1,13 +1,11 @@
 #include <string.h>
 
 #include "commands/command.h"
+#include "commands/help_pages.h"
 #include "commands/readable.h"
 #include "job/job.h"
 
-static const struct {
-    int code;
-    const char *meaning;
-} exit_codes[] = {
+const struct help_exit_code help_exit_codes[] = {
     {0,
      "success: every problem is accounted for (failed ones are listed), or the command did what was asked"},
     {64, "wrong usage: an unknown command, option or value"},
@@ -22,7 +20,9 @@ static const struct {
     {80, "stopped because batch times drifted"},
 };
 
-enum { COLUMN_WIDTH = 26, FULL_LINE = 80 };
+const size_t help_exit_code_count = sizeof help_exit_codes / sizeof help_exit_codes[0];
+
+enum { COLUMN_WIDTH = 26 };
 
 // Where the help is printed, and how wide its lines may be.
 struct page {
@@ -61,9 +61,9 @@ static void print_overview(const struct page *page) {
 
 static void print_exit_codes(const struct page *page) {
     fputs("exit codes:\n", page->out);
-    for (size_t i = 0; i < sizeof exit_codes / sizeof exit_codes[0]; i++) {
-        fprintf(page->out, "  %2d  ", exit_codes[i].code);
-        readable_wrap(page->out, exit_codes[i].meaning, 6, 6, page->width);
+    for (size_t i = 0; i < help_exit_code_count; i++) {
+        fprintf(page->out, "  %2d  ", help_exit_codes[i].code);
+        readable_wrap(page->out, help_exit_codes[i].meaning, 6, 6, page->width);
     }
 }
 
@@ -121,13 +121,13 @@ static int print_details(const struct page *page, const struct command *command,
     }
     fputs(command->operand_count + command->option_count > 0 ? "\n" : "", page->out);
     if (command->details != NULL) {
-        readable_lines(page->out, command->details, 0, FULL_LINE, columns);
+        readable_lines(page->out, command->details, 0, HELP_FULL_LINE, columns);
         return STATUS_OK;
     }
     struct readable_page details;
     TRY(readable_page_open(&details, "the help", err));
     command->print_details(details.out);
-    return readable_page_print(&details, page->out, 0, FULL_LINE, columns, err);
+    return readable_page_print(&details, page->out, 0, HELP_FULL_LINE, columns, err);
 }
 
 static int print_command(const struct page *page, const struct command *command, struct error *err) {
@@ -165,9 +165,39 @@ static int print_job(FILE *out, bool markdown, int columns, struct error *err) {
     return readable_page_print(&page, out, 4, 0, columns, err);
 }
 
+// What other programs show in place of a terminal.
+static int print_manual(FILE *out, const char *topic, struct error *err) {
+    if (topic == NULL) {
+        manual_print_overview(out);
+    } else if (strcmp(topic, "job") == 0) {
+        return manual_print_job(out, err);
+    } else if (strcmp(topic, "exit-codes") == 0) {
+        return error_set(err, STATUS_USAGE, "the exit codes are in strata(1), which --man alone prints");
+    } else if (command_find(topic) == NULL) {
+        return unknown_topic(topic, err);
+    } else {
+        return manual_print_command(out, command_find(topic), err);
+    }
+    return STATUS_OK;
+}
+
 static int run(struct command_context *context, struct error *err) {
     const char *topic = argument_text(context->arguments, "TOPIC", NULL);
+    const char *shell = argument_text(context->arguments, "--completion", NULL);
     bool markdown = argument_given(context->arguments, "--markdown");
+    bool manual = argument_given(context->arguments, "--man");
+    if ((shell != NULL && (topic != NULL || manual)) || (markdown && (shell != NULL || manual))) {
+        return error_set(
+            err, STATUS_USAGE,
+            "--markdown, --man and --completion exclude each other, and the last takes no topic");
+    }
+    if (shell != NULL) {
+        (strcmp(shell, "zsh") == 0 ? completion_print_zsh : completion_print_bash)(context->out);
+        return STATUS_OK;
+    }
+    if (manual) {
+        return print_manual(context->out, topic, err);
+    }
     if (markdown && (topic == NULL || strcmp(topic, "job") != 0)) {
         return error_set(err, STATUS_USAGE, "--markdown is for the topic 'job'");
     }
@@ -193,6 +223,14 @@ static const struct operand operands[] = {
 
 static const struct option options[] = {
     {.name = "--markdown", .kind = OPTION_FLAG, .help = "the topic 'job' as the tables of configs/README.md"},
+    {.name = "--man",
+     .kind = OPTION_FLAG,
+     .help = "the manual page of a command, of 'job', or without a topic strata(1), as man reads it"},
+    {.name = "--completion",
+     .kind = OPTION_TEXT,
+     .value = "SHELL",
+     .help = "the completion of bash or zsh, as the shell reads it",
+     .choices = "bash|zsh"},
 };
 
 const struct command command_help = {
