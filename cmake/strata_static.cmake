@@ -43,13 +43,16 @@ target_include_directories(strata_static PRIVATE $<TARGET_PROPERTY:strata,INCLUD
 target_link_libraries(strata_static PRIVATE strata_flags)
 if(TARGET strata_cuda_kernels)
   list(APPEND rooms strata_cuda_kernels)
-  target_link_libraries(strata_static PRIVATE CUDA::cudart_static)
+  list(APPEND static_libraries CUDA::cudart_static)
+  # nvcc's code has C++'s guards in it. Its unwinder stays libgcc_s's, which is the machine's: gcc 12's own asks for glibc 2.35.
   set_target_properties(strata_static PROPERTIES LINKER_LANGUAGE CUDA)
   target_link_options(strata_static PRIVATE -static-libstdc++)
+else()
+  target_link_options(strata_static PRIVATE -static-libgcc)
 endif()
 add_dependencies(strata_static ${rooms})
 list(TRANSFORM rooms REPLACE "(.+)" "$<TARGET_FILE:\\1>" OUTPUT_VARIABLE archives)
 target_link_libraries(strata_static PRIVATE -Wl,--start-group ${archives} -Wl,--end-group ${static_libraries} Threads::Threads
   ${CMAKE_DL_LIBS} m)
-target_link_options(strata_static PRIVATE -static-libgcc -Wl,-s)
+target_link_options(strata_static PRIVATE -Wl,-s)
 set_target_properties(strata_static PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR} LINK_DEPENDS "${archives}")

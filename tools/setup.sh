@@ -25,7 +25,7 @@ if [ -n "$nvcc" ]; then
 fi
 if [ -n "$tests" ]; then
   packages+=(g++ git libcmocka-dev libboost-context-dev clang-14 libclang-rt-14-dev clang-format-14 strace faketime
-    e2fsprogs mount xfsprogs patchelf xz-utils util-linux munge slurmctld slurmd slurm-client chromium)
+    e2fsprogs mount xfsprogs patchelf xz-utils util-linux munge slurmctld slurmd slurm-client zsh groff-base dpkg-dev file chromium)
 fi
 missing=()
 for package in "${packages[@]}"; do

@@ -17,7 +17,7 @@ from support import BUILD, SOURCE
 
 PACKAGE = SOURCE / "tools/python"
 PACKAGES = [name for name in ("strata_reader", "strata_import", "strata_export") if (PACKAGE / name).exists()]
-SYSTEM = re.compile(r"(ld-linux[^/]*|lib(c|m|dl|pthread|rt))\.so\.\d+")
+SYSTEM = re.compile(r"(ld-linux[^/]*|lib(c|m|dl|pthread|rt|gcc_s))\.so\.\d+")
 
 
 def quiet(*command, **more):
