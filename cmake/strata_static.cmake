@@ -37,7 +37,7 @@ endif()
 
 get_property(rooms GLOBAL PROPERTY STRATA_ROOMS)
 list(TRANSFORM rooms PREPEND strata_)
-list(APPEND rooms strata_cuda)
+list(APPEND rooms strata_commit strata_cuda)
 add_executable(strata_static EXCLUDE_FROM_ALL pipeline/main.c pipeline/allocation.c)
 target_include_directories(strata_static PRIVATE $<TARGET_PROPERTY:strata,INCLUDE_DIRECTORIES>)
 target_link_libraries(strata_static PRIVATE strata_flags)

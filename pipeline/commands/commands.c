@@ -9,6 +9,7 @@
 #include "base/process.h"
 #include "base/version.h"
 #include "checkpoints/shard.h"
+#include "commands/commit.h"
 #include "job/job.h"
 #include "kernels/device.h"
 #include "problems/source.h"
@@ -119,13 +120,14 @@ static int run_command(const struct command *command, int argc, char **argv) {
     return error_exit_code(status);
 }
 
-// The program's version in a line of its own; then what it was built for, and the libraries that it runs
-// with.
+// The program's version in a line of its own; then what it was built from and for, and the libraries that it
+// runs with.
 static bool print_version(void) {
     char hdf5[32];
     char tokenizer[TOKENIZER_LIBRARY];
-    return printf("strata %s\nCUDA %s\nHDF5 %s; SQLite %s; %s\n", STRATA_VERSION, device_cuda_build(),
-                  shard_library(hdf5), source_library(), tokenizer_library(tokenizer)) > 0 &&
+    return printf("strata %s\ncommit %s\nCUDA %s\nHDF5 %s; SQLite %s; %s\n", STRATA_VERSION,
+                  commit_built_from, device_cuda_build(), shard_library(hdf5), source_library(),
+                  tokenizer_library(tokenizer)) > 0 &&
            fflush(stdout) == 0;
 }
 

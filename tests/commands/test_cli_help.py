@@ -21,7 +21,8 @@ def commands():
 def test_version():
     version = re.search(r"project\(strata VERSION (\S+)", open(os.path.join(SOURCE, "CMakeLists.txt")).read())[1]
     code, said, err = strata("--version")
-    first, cuda, libraries = said.splitlines()
+    first, commit, cuda, libraries = said.splitlines()
+    assert re.fullmatch(r"commit (unknown|[A-Za-z0-9._+/-]+?(-dirty)?)", commit), commit
     assert (code, first, err) == (0, f"strata {version}", "")
     commands = open(os.path.join(os.environ["STRATA_BUILD"], "compile_commands.json")).read()
     built = r"\d+\.\d+\.\d+ for .+; loads cuBLASLt \d+ with a GPU" if "strata_cuda.dir/kernels/cuda/cuda_device.c" in commands else \
