@@ -118,7 +118,7 @@ def choose_model(check):
 
 def look_at_machine(check):
     version = machine.program_version(check.strata, check.environment)
-    for line in version.splitlines()[:2]:  # "strata 1.2.3", "CUDA 13.0 for ..."
+    for line in version.splitlines()[:3]:  # "strata 1.2.3", "commit 3a2f5971c0de", "CUDA 13.0 for ..."
         name, _, word = line.partition(" ")
         check.versions[name] = word.split(";")[0][:80]  # which file cuBLASLt is comes after it
     missing = machine.missing_libraries(check.strata)
