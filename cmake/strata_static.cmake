@@ -47,6 +47,13 @@ if(TARGET strata_cuda_kernels)
   # nvcc's code has C++'s guards in it. Its unwinder stays libgcc_s's, which is the machine's: gcc 12's own asks for glibc 2.35.
   set_target_properties(strata_static PROPERTIES LINKER_LANGUAGE CUDA)
   target_link_options(strata_static PRIVATE -static-libstdc++)
+  # Without the folder that this build has cuBLASLt in, which is its own machine's: this object comes before the archive's.
+  add_library(strata_static_cublaslt OBJECT EXCLUDE_FROM_ALL kernels/cuda/cublaslt.c)
+  target_include_directories(strata_static_cublaslt PRIVATE ${CMAKE_BINARY_DIR}/include/kernels ${CMAKE_BINARY_DIR}/include/base)
+  target_include_directories(strata_static_cublaslt SYSTEM PRIVATE ${STRATA_CUDA_HEADERS})
+  target_compile_definitions(strata_static_cublaslt PRIVATE STRATA_CUBLAS_MAJOR="${CUDAToolkit_VERSION_MAJOR}")
+  target_link_libraries(strata_static_cublaslt PRIVATE strata_flags)
+  target_sources(strata_static PRIVATE $<TARGET_OBJECTS:strata_static_cublaslt>)
 else()
   target_link_options(strata_static PRIVATE -static-libgcc)
 endif()

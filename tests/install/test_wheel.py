@@ -33,6 +33,7 @@ def pip(*words):
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     to = tmp_path_factory.mktemp("a wheel")
+    (to / "strata_latents-0.0.1-py3-none-any.whl").touch()  # an earlier one does not stay
     quiet(SOURCE / "tools/wheel.sh", to, env={**os.environ, "STRATA_BUILD": str(BUILD), "STRATA_PYTHON": sys.executable})
     made, = to.iterdir()
     return made
@@ -138,6 +139,8 @@ def test_without_the_programs_sources_a_wheel_is_refused(tmp_path):
 
 def test_a_wheel_needs_its_tools_and_a_build_for_any_processor(tmp_path):
     """Said before anything is built."""
+    done = subprocess.run([SOURCE / "tools/wheel.sh", "--help"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 64 and done.stderr.startswith("usage: tools/wheel.sh [TO]") and not list(tmp_path.iterdir())
     python = tmp_path / "bin/python"
     python.parent.mkdir()
     python.write_text("#!/bin/sh\nexit 1\n")
