@@ -97,6 +97,13 @@ def test_the_demo_builds_for_a_gpu_as_the_tests_do_and_says_so(tree):
         [f"cmake --preset release -DSTRATA_TESTS=OFF -DSTRATA_PYTHON={tree}/build/venv/bin/python"]
 
 
+def test_the_demo_is_not_stopped_by_a_busy_machine():
+    """A first try, perhaps while something else is built: batches of milliseconds drift there."""
+    job = (support.SOURCE / "configs/demo.yaml").read_text()
+    assert "drift_stop: false" in job and "device: cpu" in job
+    assert "strata run configs/demo.yaml" in (support.SOURCE / "tools/demo.sh").read_text()
+
+
 def test_a_bare_nvcc_gets_what_it_lacks(tree):
     """A C++ compiler and cuBLAS's headers, for the demo too: without them cmake would leave the CUDA back end out."""
     for file in [support.SOURCE / "tools/setup.sh", *(support.SOURCE / "tools").glob("requirements*.txt")]:
