@@ -6,7 +6,11 @@ endif()
 include(GNUInstallDirs)
 install(TARGETS strata RUNTIME)
 # What the program says of itself is asked of it when it is installed: nothing in the build can be behind it.
-install(CODE "set(strata_program \"$<TARGET_FILE:strata>\")\nset(strata_source \"${CMAKE_SOURCE_DIR}\")\nset(strata_made \"${CMAKE_BINARY_DIR}/pages\")")
+install(CODE "set(strata_program \"$<TARGET_FILE:strata>\")
+set(strata_source \"${CMAKE_SOURCE_DIR}\")
+set(strata_made \"${CMAKE_BINARY_DIR}/pages\")
+set(strata_prefix \"\${CMAKE_INSTALL_PREFIX}\")
+set(strata_unit ON)")
 install(SCRIPT ${CMAKE_SOURCE_DIR}/cmake/strata_pages.cmake)
 # The pages keep their places, so that the links between them do.
 set(doc ${CMAKE_INSTALL_DATADIR}/doc/strata-latents)

@@ -1,5 +1,6 @@
-# A part of cmake --install (strata_install.cmake): asks strata_program for its manual pages and completions, makes them in strata_made,
-# and puts them and the systemd unit where the prefix's own programs look for such.
+# A part of cmake --install, of the program (strata_install.cmake) and of its wheel (tools/python): asks strata_program for its manual
+# pages and completions, makes them in strata_made, and puts them where the programs of strata_prefix look for such; with strata_unit
+# the one for systemd, too.
 function(strata_says file)
   execute_process(COMMAND ${strata_program} help ${ARGN} OUTPUT_FILE ${strata_made}/${file} RESULT_VARIABLE result)
   if(NOT result EQUAL 0)
@@ -20,17 +21,18 @@ foreach(command IN LISTS commands)
   string(STRIP "${command}" command)
   strata_says(man1/strata-${command}.1 ${command} --man)
 endforeach()
-file(READ ${strata_source}/configs/strata@.service unit)
-string(REPLACE /usr/local/bin/strata "${CMAKE_INSTALL_PREFIX}/bin/strata" unit "${unit}")
-file(WRITE ${strata_made}/strata@.service "${unit}")
-
-set(share ${CMAKE_INSTALL_PREFIX}/share)
+set(share ${strata_prefix}/share)
 set(zsh ${share}/zsh/site-functions)
-if(CMAKE_INSTALL_PREFIX STREQUAL /usr AND EXISTS /etc/debian_version)
+if(strata_prefix STREQUAL /usr AND EXISTS /etc/debian_version)
   set(zsh ${share}/zsh/vendor-completions) # where Debian's zsh looks for those of packages
   file(INSTALL ${strata_source}/LICENSE DESTINATION ${share}/doc/strata-latents RENAME copyright)
 endif()
 file(INSTALL ${strata_made}/man1 ${strata_made}/man5 DESTINATION ${share}/man)
 file(INSTALL ${strata_made}/bash/strata DESTINATION ${share}/bash-completion/completions)
 file(INSTALL ${strata_made}/zsh/_strata DESTINATION ${zsh})
-file(INSTALL ${strata_made}/strata@.service DESTINATION ${CMAKE_INSTALL_PREFIX}/lib/systemd/system)
+if(strata_unit)
+  file(READ ${strata_source}/configs/strata@.service unit)
+  string(REPLACE /usr/local/bin/strata "${strata_prefix}/bin/strata" unit "${unit}")
+  file(WRITE ${strata_made}/strata@.service "${unit}")
+  file(INSTALL ${strata_made}/strata@.service DESTINATION ${strata_prefix}/lib/systemd/system)
+endif()

@@ -110,6 +110,13 @@ def test_a_job_in_a_new_environment(environment, tmp_path):
         assert shard.read_bytes() == (tmp_path / "run/shards" / shard.name).read_bytes(), shard.name
 
 
+def test_pages_and_completion_come_with_it(environment):
+    share = environment / "share"
+    assert (share / "man/man1/strata-run.1").exists() and (share / "man/man5/strata-job.5").exists()
+    assert (share / "bash-completion/completions/strata").read_text() == quiet(BUILD / "strata", "help", "--completion", "bash")
+    assert not (environment / "lib/systemd").exists()
+
+
 def test_the_programs_beside_it(environment):
     for name in PACKAGES:
         if name != "strata_reader":
