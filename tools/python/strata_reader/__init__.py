@@ -29,7 +29,12 @@ Training (torch is needed for this part alone):
     data = StrataDataset("runs/qwen3-8b", layer=35, where=lambda meta: meta["split"] == "train")
     loader = DataLoader(data, batch_size=32, shuffle=True, num_workers=4, collate_fn=collate)
 
-Each worker opens the shards it needs by itself: no HDF5 handle crosses a fork.
+Each worker opens the shards it needs by itself: no HDF5 handle crosses a fork. A run that goes on is followed, problem by problem as
+its shards are sealed, over all workers and processes:
+
+    stream = StrataStream("runs/qwen3-8b", layer=35, follow=True, shuffle=1000)
+
+`run.to_datasets()` gives a `datasets.Dataset`; the program strata-export writes training layouts.
 
 `python -m strata_reader --help` lists the command line (Parquet tables of metadata, R-JEPA's shards).
 """
@@ -38,7 +43,7 @@ from .parquet import rjepa_parquet, to_parquet
 from .run import Run
 from .shard import Shard
 
-__all__ = ["Run", "Shard", "StrataDataset", "collate", "to_parquet", "rjepa_parquet"]
+__all__ = ["Run", "Shard", "StrataDataset", "StrataStream", "collate", "to_parquet", "rjepa_parquet"]
 __version__ = "0.1.0"
 
 
@@ -48,4 +53,8 @@ def __getattr__(name):
         from . import dataset
 
         return getattr(dataset, name)
+    if name == "StrataStream":
+        from .stream import StrataStream
+
+        return StrataStream
     raise AttributeError(f"module 'strata_reader' has no attribute '{name}'")

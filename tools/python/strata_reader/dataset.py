@@ -7,11 +7,44 @@ from .run import Run
 from .shard import layer_label
 
 
+class Items:
+    """What an item of a data set is made of: which layers, as which numbers.
+
+    layer     transformers' hidden_states index or "pre_norm"; a list gives {"latents": {layer: tensor}}; None: all that are stored
+    dtype     of the tensors
+    """
+
+    def __init__(self, layer, dtype):
+        self.single = isinstance(layer, (int, str))
+        self.layers = [layer] if self.single else list(layer) if layer is not None else None
+        self.dtype = dtype
+
+    def check(self, run):
+        """Once a run has a shard, it is known which layers it has."""
+        self.layers = run.layers if self.layers is None else self.layers
+        for wanted in self.layers:
+            if wanted not in run.layers:
+                raise KeyError(f"{run.path} has no hidden_states[{wanted}]; it has {run.layers}")
+
+    def make(self, problem):
+        """{"id", "latents": tensor [rows, hidden], "step": tensor [rows], "metadata"}; "tokens" and "loss_mask" where they were kept."""
+        latents = {layer: torch.as_tensor(problem["latents"][layer]).to(self.dtype) for layer in self.layers}
+        item = {
+            "id": problem["id"],
+            "latents": latents[self.layers[0]] if self.single else latents,
+            "step": torch.from_numpy(np.array(problem["rows"]["step"])),
+            "metadata": problem["metadata"],
+        }
+        item.update({name: torch.from_numpy(problem[name]) for name in ("tokens", "loss_mask") if problem[name] is not None})
+        return item
+
+
 class StrataDataset(torch.utils.data.Dataset):
-    """One item a problem: {"id", "latents": tensor [rows, hidden], "step": tensor [rows], "metadata"}.
+    """One item a problem: {"id", "latents": tensor [rows, hidden], "step": tensor [rows], "metadata"}, and "tokens" and "loss_mask"
+    (tensors [tokens]) of a run that keeps them.
 
     path      a run directory, a set, or a list of its parts (see Run)
-    layer     transformers' hidden_states index, or "pre_norm"; a list gives {"latents": {layer: tensor}}; None: all that are stored
+    layer     transformers' hidden_states index or "pre_norm"; a list gives {"latents": {layer: tensor}}; None: all that are stored
     dtype     of the tensors (default torch.float32)
     where     keeps the problems whose metadata dict satisfies it (looked at once, here)
     ids       keeps these problems, in this order (instead of `where`)
@@ -24,13 +57,9 @@ class StrataDataset(torch.utils.data.Dataset):
     def __init__(self, path, layer=None, dtype=torch.float32, where=None, ids=None):
         if where is not None and ids is not None:
             raise ValueError("give `where` or `ids`, not both")
-        self.run = Run(path)
-        self.single = isinstance(layer, (int, str))
-        self.layers = [layer] if self.single else list(layer) if layer is not None else self.run.layers
-        for wanted in self.layers:
-            if wanted not in self.run.layers:
-                raise KeyError(f"{path} has no {layer_label(wanted)}; it has {self.run.layers}")
-        self.dtype = dtype
+        self.run = Run(path, bfloat16="torch")
+        self.items = Items(layer, dtype)
+        self.items.check(self.run)
         if ids is not None:
             self.positions = self.run.positions(list(ids))
         else:
@@ -41,20 +70,14 @@ class StrataDataset(torch.utils.data.Dataset):
         return len(self.positions)
 
     def __getitem__(self, index):
-        problem = self.run.get(self.positions[index], self.layers)
-        latents = {layer: torch.from_numpy(values).to(self.dtype) for layer, values in problem["latents"].items()}
-        return {
-            "id": problem["id"],
-            "latents": latents[self.layers[0]] if self.single else latents,
-            "step": torch.from_numpy(np.array(problem["rows"]["step"])),
-            "metadata": problem["metadata"],
-        }
+        return self.items.make(self.run.get(self.positions[index], self.items.layers))
 
 
 def collate(items):
     """Pads the rows of a batch: latents [batch, most rows, hidden] (zeros beyond), mask [batch, most rows] True where a row
-    is real, step [batch, most rows] (-1 beyond), and the lists id and metadata."""
-    return {
+    is real, step [batch, most rows] (-1 beyond), and the lists id and metadata; of a run that keeps them tokens [batch, most tokens]
+    (-1 beyond) and loss_mask (0 beyond)."""
+    batch = {
         "id": [item["id"] for item in items],
         "metadata": [item["metadata"] for item in items],
         "latents": _pad_latents([item["latents"] for item in items]),
@@ -63,6 +86,10 @@ def collate(items):
             [torch.ones(len(item["step"]), dtype=torch.bool) for item in items], batch_first=True
         ),
     }
+    for name, beyond in (("tokens", -1), ("loss_mask", 0)):
+        if name in items[0]:
+            batch[name] = torch.nn.utils.rnn.pad_sequence([item[name] for item in items], batch_first=True, padding_value=beyond)
+    return batch
 
 
 def _pad_latents(latents):

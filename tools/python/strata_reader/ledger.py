@@ -163,6 +163,11 @@ class Ledger:
             raise ValueError(f"{self.path} is damaged: it has no shard {number}")
         return self.folder / "shards" / name[0]
 
+    def shards(self):
+        """The numbers of the acknowledged shards, ascending."""
+        return [number for number, in self._rows("SELECT number FROM shard WHERE +checkpoint <= :until ORDER BY number",
+                                                 until=self.until)]
+
     def first_shard(self):
         """Its number, or None."""
         first = self._one("SELECT min(number) FROM shard WHERE +checkpoint <= :until", until=self.until)

@@ -2,31 +2,16 @@
 
 import json
 import os
+import re
 
 import h5py
 import numpy as np
 
+from .numbers import UNSAID, read_latents
+
 ROW_FIELDS = ("step", "token_start", "token_end", "byte_start", "byte_end")
-
-
-def read_latents(dataset, first, last, dtype, are_bfloat16):
-    """Rows [first, last) of a latents dataset as `dtype`; `dtype=None` keeps float16 and float32 as they are stored.
-
-    numpy has no bfloat16. h5py would convert number by number through HDF5, slowly; here the 16 bits are read as they
-    are and become the upper half of a float32, which is exact.
-    """
-    if first >= last:
-        return np.zeros((0, dataset.shape[1]), np.float32 if dtype is None else dtype)
-    if are_bfloat16:
-        bits = np.empty((last - first, dataset.shape[1]), np.uint16)
-        source = dataset.id.get_space()
-        source.select_hyperslab((first, 0), bits.shape)
-        memory = h5py.h5s.create_simple(bits.shape)
-        dataset.id.read(memory, source, bits, mtype=dataset.id.get_type())
-        values = (bits.astype(np.uint32) << 16).view(np.float32)
-    else:
-        values = dataset[first:last]
-    return values if dtype is None else values.astype(dtype, copy=False)
+PRE_NORM = "pre_norm"
+_DATASET = re.compile(r"hs_(\d{3,})(_pre_norm)?")
 
 
 def layer_label(layer):
@@ -36,6 +21,14 @@ def layer_label(layer):
 def _is_bfloat16(dataset):
     name = dataset.attrs.get("dtype", b"")
     return (name.decode() if isinstance(name, bytes) else str(name)) == "bfloat16"
+
+
+def _layers(group):
+    """{layer: name of its dataset}, by hidden_states' index, and "pre_norm" behind them."""
+    found = {name: _DATASET.fullmatch(name) for name in group}
+    indices = {int(match[1]): name for name, match in found.items() if match and not match[2]}
+    before_norm = {PRE_NORM: name for name, match in found.items() if match and match[2]}
+    return {**{layer: indices[layer] for layer in sorted(indices)}, **before_norm}
 
 
 def _text(value):
@@ -70,11 +63,13 @@ class Shard:
 
     `problems` counts them; `ids`, `ordinal` (row of the query), `row_offset` [problems + 1], `token_count`, `truncated`,
     `step_count` have one entry each; `rows` maps "step", "token_start", "token_end", "byte_start", "byte_end" to arrays
-    over all rows. `layers` are transformers' hidden_states indices, and last "pre_norm" where the run has it.
+    over all rows. `layers` are transformers' hidden_states indices, and "pre_norm" where the last block's output before the
+    final norm was kept; `datasets` names each one's dataset. `has_tokens` and `has_loss_mask` tell what was kept of the tokens.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, bfloat16="float32"):
         self.path = os.fspath(path)
+        self._bfloat16 = bfloat16
         if not os.path.isfile(self.path):  # a pipe would be waited for
             raise FileNotFoundError(f"{self.path} is not there, or is no regular file")
         self._file = h5py.File(self.path, "r")
@@ -89,10 +84,13 @@ class Shard:
         _refuse_outside(file, self.path)
         problems = file["problems"]
         self.attributes = {name: _text(value) for name, value in file.attrs.items()}
-        # Looked up once: a name and an attribute take longer than a problem's rows. pre_norm is the last one.
-        self._latents = {_layer(name): file["latents"][name] for name in sorted(file["latents"], key=_order)}
-        self.layers = list(self._latents)
-        self._are_bfloat16 = _is_bfloat16(self._latents[self.layers[0]])
+        self.datasets = _layers(file["latents"])
+        self.layers = list(self.datasets)
+        # Looked up once: a name and an attribute take longer than a problem's rows.
+        self._latents = {layer: file["latents"][name] for layer, name in self.datasets.items()}
+        first = self._latents[self.layers[0]]
+        self._are_bfloat16 = _is_bfloat16(first)
+        self.dtype = "bfloat16" if self._are_bfloat16 else first.dtype.name
         self.hidden = self._latents[self.layers[0]].shape[1]
         self.ordinal = problems["ordinal"][()].astype(np.int64)
         self.row_offset = problems["row_offset"][()].astype(np.int64)
@@ -121,12 +119,12 @@ class Shard:
         """Which layer this is, in words: "-2 = hidden_states[35] of 0..36 = ..."."""
         return _text(self._latents[layer].attrs["layer"])
 
-    def latents(self, layer, first=0, last=None, dtype=np.float32):
-        """Rows [first, last) of hidden_states[layer], or of the layer "pre_norm": [rows, hidden]."""
+    def latents(self, layer, first=0, last=None, dtype=UNSAID):
+        """Rows [first, last) of hidden_states[layer]: [rows, hidden]. For `dtype` see Run.get."""
         if layer not in self.layers:
             raise KeyError(f"{self.path} has no {layer_label(layer)}; it has {self.layers}")
         last = int(self.row_offset[-1]) if last is None else last
-        return read_latents(self._latents[layer], int(first), int(last), dtype, self._are_bfloat16)
+        return read_latents(self._latents[layer], int(first), int(last), dtype, self._are_bfloat16, self._bfloat16)
 
     def tokens(self, index):
         """The token ids of problem `index`, or None when the run did not keep them."""
@@ -140,7 +138,7 @@ class Shard:
             return None
         return self._file["tokens/loss_mask"][self._token_offset[index] : self._token_offset[index + 1]]
 
-    def problem(self, index, layers=None, dtype=np.float32):
+    def problem(self, index, layers=None, dtype=UNSAID):
         """Everything about problem `index`: see Run.__getitem__."""
         first, last = int(self.row_offset[index]), int(self.row_offset[index + 1])
         return {
