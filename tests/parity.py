@@ -5,8 +5,10 @@ tools/test.sh --no-parity leaves it out; anywhere else a missing torch fails the
 """
 import os
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers: everything compared here lies on this machine
+os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"  # before transformers: everything compared here lies on this machine
 
+import datasets  # noqa: F401,E402
+import ml_dtypes  # noqa: F401,E402
 import pyarrow  # noqa: F401,E402
 import pyarrow.parquet as parquet  # noqa: F401,E402
 import safetensors.torch  # noqa: F401,E402

@@ -55,12 +55,12 @@ if ! build/venv/bin/python -c '' 2>/dev/null; then
   mkdir -p build
   python3 -m venv build/venv
 fi
-install() {
+install() { # FILE [pip's options ...]
   local stamp="build/venv/.installed-$(basename "$1")"
   if ! cmp -s "$1" "$stamp"; then
     echo "installing: $(sed -n 's/^\([a-z][a-z0-9-]*\).*/\1/p' "$1" | tr '\n' ' ')"
     # One retry: an index that a file adds to the usual one may be out of reach, and the rest does without it.
-    build/venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 -r "$1"
+    build/venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 "${@:2}" -r "$1"
     cp "$1" "$stamp"
   fi
 }
@@ -72,6 +72,8 @@ if [ -n "$parity" ]; then
   # torch first: what comes after it takes the one that is there.
   install tools/requirements-torch.txt
   install tools/requirements-parity.txt
+  # Apart from the rest, and without what they would pull in: only their loaders are called.
+  install tools/requirements-loaders.txt --no-deps --upgrade --target build/venv/loaders
 fi
 
 # The CUDA back end needs more than nvcc: what a bare compiler lacks comes from PyPI.

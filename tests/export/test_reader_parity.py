@@ -6,9 +6,11 @@ import sys
 import numpy as np
 import pytest
 
+import strata_reader.arrow
 from commands.test_parts import Set
+from export.drafts import AUXILIARY, BLOCKS, add_what_is_kept, make_drafts, mask_of
 from export.made_run import HIDDEN, LAYERS, done, latents, make_run, problem_id, row_count, shard_rows, strata
-from parity import parquet, torch
+from parity import ml_dtypes, parquet, torch
 from strata_reader import Run, Shard, StrataDataset, collate, rjepa_parquet, to_parquet
 from support import Job, make_problems
 
@@ -25,6 +27,71 @@ def test_bfloat16(tmp_path):
         assert np.array_equal(run[position]["latents"][2], exact)
         # h5py's own conversion through HDF5 agrees.
         assert np.array_equal(shard_rows(tmp_path / "run", 2)[problem_id(ordinal)], exact)
+
+
+@pytest.mark.parametrize("form", ["ml_dtypes", "torch"])
+def test_bfloat16_as_it_is_stored(tmp_path, form):
+    folder = make_run(tmp_path / "run", dtype="bfloat16")
+    exact, run = Run(folder), Run(folder, bfloat16=form)
+    kind = ml_dtypes.bfloat16 if form == "ml_dtypes" else torch.bfloat16
+    for position in range(5):
+        values = run[position]["latents"][2]
+        assert values.dtype == kind and type(values) is (np.ndarray if form == "ml_dtypes" else torch.Tensor)
+        assert np.array_equal(np.asarray(values.float() if form == "torch" else values.astype(np.float32)), exact[position]["latents"][2])
+        assert run.get(position, dtype=np.float32)["latents"][2].dtype == np.float32
+        assert exact.get(position, dtype=None)["latents"][2].dtype == np.float32
+    matrix, offset = run.latents(2)
+    assert matrix.dtype == kind and len(matrix) == offset[-1]
+    assert np.array_equal(np.asarray(matrix.float() if form == "torch" else matrix.astype(np.float32)), exact.latents(2)[0])
+    assert run.latents(2, dtype=np.float64)[0].dtype == np.float64
+    half = Run(make_run(tmp_path / "half"), bfloat16=form)
+    assert half[0]["latents"][2].dtype == np.float32 and half.latents(2, dtype=None)[0].dtype == np.float16
+    with pytest.raises(ValueError, match="it is one of"):
+        Run(folder, bfloat16="uint16")
+
+
+@pytest.fixture(scope="module")
+def drafts(tmp_path_factory):
+    job = make_drafts(tmp_path_factory.mktemp("drafts"))
+    add_what_is_kept(job)
+    return job.output
+
+
+def test_loss_masks_and_the_layer_before_the_norm(drafts, folder):
+    run = Run(drafts)
+    assert run.layers == [*AUXILIARY, BLOCKS, "pre_norm"] and run.dtype == "bfloat16"
+    for problem in run:
+        assert problem["loss_mask"].tolist() == mask_of(problem["tokens"]).tolist()
+        assert np.array_equal(problem["latents"]["pre_norm"], problem["latents"][BLOCKS])
+    assert np.array_equal(run.latents("pre_norm")[0], run.latents(BLOCKS)[0])
+    data = StrataDataset(drafts, layer="pre_norm", dtype=torch.bfloat16)
+    batch = collate([data[0], data[1]])
+    assert batch["loss_mask"].shape == batch["tokens"].shape == batch["latents"].shape[:2]
+    assert int(batch["loss_mask"].sum()) == sum(int(run[i]["loss_mask"].sum()) for i in range(2))
+    assert batch["tokens"].min() == -1 and "loss_mask" not in StrataDataset(folder, layer=2)[0]
+    rows = run.to_datasets(layers=["pre_norm"])
+    assert [rows[i]["loss_mask"] for i in range(40)] == np.concatenate([run[i]["loss_mask"] for i in range(14)])[:40].tolist()
+    assert rows.column_names[-1] == f"hs_{BLOCKS:03d}_pre_norm" and rows[0]["token_id"] == run[0]["tokens"][0]
+
+
+def test_datasets(folder, tmp_path, monkeypatch):
+    run = Run(folder)
+    rows = run.to_datasets()
+    matrix = run.latents(4)[0]
+    assert np.array_equal(np.array(rows["hs_004"][:]), matrix) and rows.features["hs_004"].length == HIDDEN
+    assert rows["id"][:] == [name for name, count in zip(run.ids, np.diff(run.row_offset)) for _ in range(count)]
+    monkeypatch.setattr(strata_reader.arrow, "FILE_BYTES", 400)
+    monkeypatch.setattr(strata_reader.arrow, "BATCH_BYTES", 1500)
+    many = run.to_datasets(per="problem", layers=[2, 0], numbers="float32", folder=tmp_path / "data")
+    assert len(list((tmp_path / "data").glob("*.arrow"))) > 5 and many["id"][:] == run.ids
+    assert all(np.array_equal(row["hs_002"], run[i]["latents"][2]) for i, row in enumerate(many.with_format("numpy")))
+    assert [row["token_ids"] for row in many] == [problem["tokens"].tolist() for problem in run]
+    assert [row["byte_end"] for row in many] == [problem["rows"]["byte_end"].tolist() for problem in run]
+    with pytest.raises(FileExistsError):
+        run.to_datasets(folder=tmp_path / "data")
+    with pytest.raises(ValueError, match="per="):
+        run.to_datasets(per="token")
+    assert [name for name in many.column_names if name in run[0]["metadata"]] == list(run[0]["metadata"])
 
 
 def test_an_exported_file_reads_as_a_shard(folder, tmp_path):

@@ -101,6 +101,7 @@ class Tables:
         self.run, self.per = run, per
         self.layers = run.layers if layers is None else list(layers)
         self.numbers = numbers or ("float16" if run.dtype == "float16" else "float32")
+        self._read_as = np.float16 if run.dtype == "float16" else np.float32
         self.change = change or (lambda values: values.astype(self.numbers, copy=False))
         first = run.shard(*run.sealed()[0]) if run.layers else None
         self.has_tokens, self.has_mask = (first.has_tokens, first.has_loss_mask) if first else (False, False)
@@ -108,6 +109,7 @@ class Tables:
         self._own = self._own_types(pyarrow)
         blocks = int(run.attributes.get("model_layers", 0))
         self._latents = {column_name(layer, blocks): layer for layer in self.layers}
+        self.latents_names = list(self._latents)
         taken = {*self._own, *self._latents}
         self._source = {}
         for name, (kind, how) in (columns or Columns().of_run(run)).types().items():
@@ -140,7 +142,7 @@ class Tables:
         problems: list[dict[str, Any]] = []
         size = 0
         for key in keys:
-            problems.append(self.run.get(key, self.layers))
+            problems.append(self.run.get(key, self.layers, self._read_as))
             size += sum(values.nbytes for values in problems[-1]["latents"].values()) + 1000
             if size >= BATCH_BYTES:
                 yield self._batch(problems)

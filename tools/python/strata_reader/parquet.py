@@ -28,8 +28,9 @@ def to_parquet(run, path):
     return len(table)
 
 
-def rjepa_parquet(folder):
-    """Turns every shard-NNNN.jsonl of `strata export --format rjepa` into shard-NNNN.parquet beside it; returns the paths.
+def rjepa_parquet(folder, to=None):
+    """Turns every shard-NNNN.jsonl of `strata export --format rjepa` into shard-NNNN.parquet beside it, or at the same place in
+    the folder `to`; returns the paths.
 
     Looks into the folders of splits as well. The JSON lines stay where they are.
     """
@@ -44,7 +45,8 @@ def rjepa_parquet(folder):
     for path in lines:
         with open(path, encoding="utf-8") as file:
             table = [json.loads(line) for line in file]
-        target = path.with_suffix(".parquet")
+        target = (folder if to is None else pathlib.Path(to)) / path.relative_to(folder).with_suffix(".parquet")
+        target.parent.mkdir(parents=True, exist_ok=True)
         _write(pyarrow, table, target)
         written.append(target)
     return written
@@ -64,4 +66,6 @@ def _write(pyarrow, rows, path):
             )
     aside = path.with_name(path.name + ".tmp")
     pyarrow.parquet.write_table(pyarrow.table(columns), aside)
+    with open(aside, "rb") as file:
+        os.fsync(file.fileno())
     os.replace(aside, path)

@@ -191,13 +191,14 @@ class Run:
             offset[self._positions[part] + 1 : self._positions[part + 1] + 1] += offset[self._positions[part]]
         return offset
 
-    def _by_shard(self, part):
-        """(shard, positions in the part, places in the shard) of each shard of a part that has problems."""
-        places = self.ledgers[part].places()
-        order = np.argsort(places[:, 0], kind="stable")
-        numbers, begins = np.unique(places[order, 0], return_index=True)
-        for number, here in zip(numbers.tolist(), np.split(order, begins[1:])):
-            yield self._shard(part, number), here, places[here, 1]
+    def by_shard(self):
+        """(shard, positions, places in the shard) of each shard that has problems, each shard once."""
+        for part, first in enumerate(self._positions[:-1]):
+            places = self.ledgers[part].places()
+            order = np.argsort(places[:, 0], kind="stable")
+            numbers, begins = np.unique(places[order, 0], return_index=True)
+            for number, here in zip(numbers.tolist(), np.split(order, begins[1:])):
+                yield self._shard(part, number), here + first, places[here, 1]
 
     def latents(self, layer, dtype=UNSAID):
         """All rows of a layer in the order of the query, and `row_offset`: ([rows, hidden], [problems + 1]).
@@ -211,19 +212,16 @@ class Run:
         as_bits = unsaid and are_bfloat16 and self.bfloat16 != "float32"
         numbers = dtype if not unsaid else "float32" if are_bfloat16 or dtype is UNSAID else self.dtype
         out = np.empty((int(offset[-1]), self.hidden), np.uint16 if as_bits else numbers)
-        for part, first in enumerate(self._positions[:-1]):
-            for shard, here, places in self._by_shard(part):  # each read once
-                out[_spans(offset[here + first], offset[here + first + 1])] = shard.latents(layer, dtype=BITS if as_bits else numbers)[
-                    _spans(shard.row_offset[places], shard.row_offset[places + 1])]
+        for shard, here, places in self.by_shard():
+            out[_spans(offset[here], offset[here + 1])] = shard.latents(layer, dtype=BITS if as_bits else numbers)[
+                _spans(shard.row_offset[places], shard.row_offset[places + 1])]
         return as_form(out, self.bfloat16) if as_bits else out, offset
 
     def select(self, where):
         """Positions of the problems whose metadata dict satisfies `where`: int64, ascending."""
         chosen = [np.zeros(0, np.int64)]
-        for part, first in enumerate(self._positions[:-1]):
-            for shard, here, places in self._by_shard(part):
-                wanted = [bool(where(shard.metadata(place))) for place in places.tolist()]
-                chosen.append(here[wanted] + first)
+        for shard, here, places in self.by_shard():
+            chosen.append(here[[bool(where(shard.metadata(place))) for place in places.tolist()]])
         return np.sort(np.concatenate(chosen))
 
     def to_datasets(self, layers=None, per="row", numbers=None, folder=None):

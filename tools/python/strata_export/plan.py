@@ -1,0 +1,61 @@
+"""What goes where: one look at the metadata of every problem, before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Optional
+
+import numpy as np
+
+from strata_reader import Run
+from strata_reader.arrow import Columns
+
+from .errors import DATA, ExportError
+from .splits import SplitRule
+
+SPLITS_MOST = 1 << 16
+
+
+class Plan:
+    """`splits` maps names to positions of the run (int64, ascending), `columns` are the source's, `unsplit` counts the problems that lack
+    the column of the split. Memory: 18 bytes a problem."""
+
+    def __init__(self, run: Run, rule: SplitRule, columns: Optional[Columns]) -> None:
+        numbers: dict[str, int] = {}
+        split_of = np.full(len(run), SPLITS_MOST - 1, np.uint16)
+        for shard, positions, places in run.by_shard():
+            for position, place in zip(positions.tolist(), places.tolist()):
+                metadata = shard.metadata(place)
+                if columns is not None:
+                    columns.look(metadata)
+                split_of[position] = numbers.setdefault(rule.choose(shard.ids[place], metadata), len(numbers))
+                if len(numbers) == SPLITS_MOST - 1:
+                    raise ExportError(DATA, f"the column '{rule.column}' has {len(numbers)} values: it is no split")
+        self.columns = columns
+        self.row_offset = run.row_offset
+        # Fractions are there though nothing fell to them, and so is the only split of an empty run.
+        names = [*rule.fractions, *(name for name in numbers if name not in rule.fractions)] or [rule.single]
+        self.splits = {name: np.flatnonzero(split_of == numbers.get(name, SPLITS_MOST)) for name in names}
+        self.unsplit = len(self.splits["unsplit"]) if rule.by_source and "unsplit" in self.splits else 0
+        self.problems, self.rows = len(run), int(self.row_offset[-1])
+        if sum(map(len, self.splits.values())) != self.problems:
+            raise ExportError(DATA, f"{run.path}: its shards and its ledger do not list the same problems")
+
+    def rows_of(self, positions: np.ndarray) -> np.ndarray:
+        return self.row_offset[positions + 1] - self.row_offset[positions]
+
+
+def model_of(run: Run) -> dict[str, Any]:
+    """What the run's attributes say of how the numbers were made: plain values."""
+    found: dict[str, Any] = {}
+    for name, value in sorted(run.attributes.items()):
+        if name not in ("shard", "format_version", "problems_sha256"):
+            found[name] = value.tolist() if hasattr(value, "tolist") else value
+    return found
+
+
+def moment_of(run: Run) -> str:
+    """Which problems are read: an export goes on only with these. A run's finished problems only become more."""
+    told = [[ledger.identity, ledger.count] for ledger in run.ledgers]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
