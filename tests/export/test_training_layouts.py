@@ -267,6 +267,12 @@ def test_words_that_are_refused(made, tmp_path, words, said):
 def test_places_that_are_refused(made, tmp_path, monkeypatch):
     export(tmp_path, "--format", "parquet", "--to", tmp_path / "out", code=DATA)
     export(made, "--format", "parquet", code=USAGE)
+    assert "cannot be made" in export(made, "--format", "parquet", "--to", "/", code=USAGE).err
+    damaged = shutil.copytree(made, tmp_path / "damaged")
+    (damaged / "shards" / "part-000001.h5").write_text("rubbish")
+    assert f"{damaged}/shards/part-000001.h5: " in export(damaged, "--format", "parquet", "--to", tmp_path / "never", code=DATA).err
+    export(made, "--format", "parquet", "--to", tmp_path / "never", "--split", "source", "--split-column", "note", code=DATA)
+    assert not list(tmp_path.glob("never*"))  # nothing was finished: nothing is left
     (tmp_path / "out").mkdir()
     export(made, "--format", "parquet", "--to", tmp_path / "out", code=USAGE)
     (tmp_path / "mine.tmp").mkdir()

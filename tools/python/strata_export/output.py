@@ -85,6 +85,8 @@ class Output:
 
     def __init__(self, target: str | os.PathLike, request: dict[str, Any]) -> None:
         self.target = pathlib.Path(os.path.abspath(target))
+        if not self.target.name:
+            raise ExportError(USAGE, f"--to: {target} cannot be made")
         self.folder = self.target.with_name(self.target.name + ".tmp")
         self.request = request
         self._lock: Optional[int] = None
@@ -114,15 +116,19 @@ class Output:
             if self.folder.exists() and not mark.exists() and any(self.folder.iterdir()):
                 raise ExportError(WRITE, f"{self.folder} is in the way and is not from an export; remove or rename it")
             self.folder.mkdir(exist_ok=True)
-            self._lock = os.open(mark, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ExportError(WRITE, f"another export is writing {self.target}") from error
+            lock = os.open(mark, os.O_RDWR | os.O_CREAT, 0o666)
             text = json.dumps(self.request, sort_keys=True)
-            told = self._told(self.folder / REQUEST)
-            if told is not None and told != text:
-                raise ExportError(USAGE, f"{self.folder} is of another command, or the run has gone on since; remove it to start anew")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                told = self._told(self.folder / REQUEST)
+                if told is not None and told != text:
+                    raise ExportError(USAGE, f"{self.folder} is of another command, or the run has gone on since; remove it to start anew")
+            except BaseException as error:
+                os.close(lock)
+                if isinstance(error, BlockingIOError):
+                    raise ExportError(WRITE, f"another export is writing {self.target}") from error
+                raise
+            self._lock = lock
             if told is None:
                 # The request goes last: without it there is nothing to go on from.
                 for path in self.folder.iterdir():
@@ -207,6 +213,9 @@ class Output:
             (self.target / name).unlink(missing_ok=True)
 
     def close(self) -> None:
+        """Leaves a folder with files in it for the next launch, and takes an empty one away."""
         if self._lock is not None:
+            if not self.files:
+                shutil.rmtree(self.folder, ignore_errors=True)
             os.close(self._lock)
             self._lock = None

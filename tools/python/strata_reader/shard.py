@@ -72,7 +72,10 @@ class Shard:
         self._bfloat16 = bfloat16
         if not os.path.isfile(self.path):  # a pipe would be waited for
             raise FileNotFoundError(f"{self.path} is not there, or is no regular file")
-        self._file = h5py.File(self.path, "r")
+        try:
+            self._file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise OSError(f"{self.path}: {error}") from error
         try:
             self._read()
         except BaseException:
