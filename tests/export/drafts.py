@@ -1,28 +1,38 @@
-"""A run as the trainers of draft heads want it: every token of four layers and the last block's output on both sides of the norm."""
+"""A run as the trainers of draft heads want it: every token of four layers, the last block's output on both sides of the norm, and which
+tokens the assistant wrote."""
+
+import json
 
 import h5py
-import numpy as np
 
 from support import Job, make_model, make_problems
 
 BLOCKS, HIDDEN, AUXILIARY = 8, 16, [2, 4, 5]
 
 
+def chats(count):
+    """Rendered texts with the byte spans of their roles, as strata-import writes them."""
+    for problem in make_problems(count, steps=3, longest=8):
+        text, roles = b"", []
+        for number, step in enumerate(problem["steps"]):
+            start = len(text)
+            text += step.encode()
+            roles.append({"role": "assistant" if number % 2 == 0 else "user", "start": start, "end": len(text)})
+            text += b" | "
+        yield {"problem_id": problem["problem_id"], "text": text.decode(), "roles": json.dumps(roles), "topic": problem["topic"]}
+
+
 def make_drafts(folder, count=14, **latents):
-    job = Job(folder, make_problems(count, steps=2, longest=8), make_model("drafts", layers=BLOCKS, hidden=HIDDEN, intermediate=32),
-              latents={"layers": [*AUXILIARY, -1], "pooling": "tokens", "dtype": "bfloat16", "token_ids": True, **latents},
+    job = Job(folder, list(chats(count)), make_model("drafts", layers=BLOCKS, hidden=HIDDEN, intermediate=32),
+              problems={"text": "{text}", "steps": {"spans": "roles", "roles": ["assistant"]}},
+              latents={"layers": [*AUXILIARY, -1], "pooling": "tokens", "dtype": "bfloat16", "token_ids": True, "loss_mask": True, **latents},
               batch={"problems": 2}, run={"checkpoint_every": 2})
     job.run()
     return job
 
 
-def mask_of(ids):
-    return (np.asarray(ids) % 3 != 0).astype(np.uint8)
-
-
-def add_what_is_kept(job):
-    """Loss masks, and the last layer under the name of its states before the norm."""
+def add_the_layer_before_the_norm(job):
+    """The last layer once more, under the name of its states before the norm."""
     for path in (job.output / "shards").glob("*.h5"):
         with h5py.File(path, "r+") as file:
-            file["tokens/loss_mask"] = mask_of(file["tokens/ids"][()])
             file.copy(f"latents/hs_{BLOCKS:03d}", f"latents/hs_{BLOCKS:03d}_pre_norm")

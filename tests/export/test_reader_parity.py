@@ -8,7 +8,7 @@ import pytest
 
 import strata_reader.arrow
 from commands.test_parts import Set
-from export.drafts import AUXILIARY, BLOCKS, add_what_is_kept, make_drafts, mask_of
+from export.drafts import AUXILIARY, BLOCKS, add_the_layer_before_the_norm, make_drafts
 from export.made_run import HIDDEN, LAYERS, done, latents, make_run, problem_id, row_count, shard_rows, strata
 from parity import ml_dtypes, parquet, torch
 from strata_reader import Run, Shard, StrataDataset, collate, rjepa_parquet, to_parquet
@@ -53,7 +53,7 @@ def test_bfloat16_as_it_is_stored(tmp_path, form):
 @pytest.fixture(scope="module")
 def drafts(tmp_path_factory):
     job = make_drafts(tmp_path_factory.mktemp("drafts"))
-    add_what_is_kept(job)
+    add_the_layer_before_the_norm(job)
     return job.output
 
 
@@ -61,13 +61,14 @@ def test_loss_masks_and_the_layer_before_the_norm(drafts, folder):
     run = Run(drafts)
     assert run.layers == [*AUXILIARY, BLOCKS, "pre_norm"] and run.dtype == "bfloat16"
     for problem in run:
-        assert problem["loss_mask"].tolist() == mask_of(problem["tokens"]).tolist()
+        assert 0 < problem["loss_mask"].sum() < len(problem["tokens"]) == len(problem["loss_mask"])
         assert np.array_equal(problem["latents"]["pre_norm"], problem["latents"][BLOCKS])
     assert np.array_equal(run.latents("pre_norm")[0], run.latents(BLOCKS)[0])
     data = StrataDataset(drafts, layer="pre_norm", dtype=torch.bfloat16)
-    batch = collate([data[0], data[1]])
+    few, many = np.argsort([problem["token_count"] for problem in run])[[0, -1]].tolist()
+    batch = collate([data[few], data[many]])
     assert batch["loss_mask"].shape == batch["tokens"].shape == batch["latents"].shape[:2]
-    assert int(batch["loss_mask"].sum()) == sum(int(run[i]["loss_mask"].sum()) for i in range(2))
+    assert int(batch["loss_mask"].sum()) == sum(int(run[i]["loss_mask"].sum()) for i in (few, many))
     assert batch["tokens"].min() == -1 and "loss_mask" not in StrataDataset(folder, layer=2)[0]
     rows = run.to_datasets(layers=["pre_norm"])
     assert [rows[i]["loss_mask"] for i in range(40)] == np.concatenate([run[i]["loss_mask"] for i in range(14)])[:40].tolist()

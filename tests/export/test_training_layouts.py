@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from commands.test_parts import Set
-from export.drafts import AUXILIARY, BLOCKS, HIDDEN, add_what_is_kept, make_drafts, mask_of
+from export.drafts import AUXILIARY, BLOCKS, HIDDEN, add_the_layer_before_the_norm, make_drafts
 from export.made_run import LAYERS, done, latents, make_run, problem_id, row_count, strata
 from parity import datasets, parquet, safetensors, torch
 from strata_export import __main__ as program
@@ -59,7 +59,7 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="module")
 def drafts(tmp_path_factory):
     job = make_drafts(tmp_path_factory.mktemp("drafts"))
-    add_what_is_kept(job)
+    add_the_layer_before_the_norm(job)
     return job.output
 
 
@@ -200,7 +200,7 @@ def test_speculators(drafts, tmp_path):
         assert item["hidden_states"].dtype == torch.bfloat16 and item["hidden_states"].shape[1] == 3 * HIDDEN
         assert torch.equal(item["hidden_states"], torch.cat([states(problem, layer) for layer in AUXILIARY], dim=1))
         assert torch.equal(item["verifier_last_hidden_states"], states(problem, "pre_norm"))
-        assert item["loss_mask"].tolist() == mask_of(problem["tokens"]).tolist() and item["loss_mask"].dtype == torch.int64
+        assert item["loss_mask"].tolist() == problem["loss_mask"].tolist() and item["loss_mask"].dtype == torch.int64
         for token in item["input_ids"][item["loss_mask"].bool()].tolist():
             counts[token] = counts.get(token, 0) + 1
     assert torch.load(out / "token_freq.pt", weights_only=True) == counts
@@ -233,7 +233,7 @@ def test_specforge(drafts, tmp_path):
         problem = problems.pop(tuple(item["input_ids"][0].tolist()))
         assert torch.equal(item["target"][0], states(problem, BLOCKS)) and item["target"].dtype == torch.bfloat16
         assert torch.equal(item["hidden_state"][0], torch.cat([states(problem, layer) for layer in AUXILIARY], dim=1))
-        assert item["loss_mask"].tolist() == [mask_of(problem["tokens"]).tolist()] and item["loss_mask"].dtype == torch.int64
+        assert item["loss_mask"].tolist() == [problem["loss_mask"].tolist()] and item["loss_mask"].dtype == torch.int64
     assert problems == {}
 
 

@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from export.drafts import AUXILIARY, BLOCKS, HIDDEN, add_what_is_kept, make_drafts, mask_of
+from export.drafts import AUXILIARY, BLOCKS, HIDDEN, add_the_layer_before_the_norm, make_drafts
 from parity import torch
 from strata_export import __main__ as program
 from strata_reader import Run
@@ -22,7 +22,7 @@ def drafts(tmp_path_factory):
     if not LOADERS.is_dir():
         pytest.skip("the trainers' loaders are not installed")
     job = make_drafts(tmp_path_factory.mktemp("drafts"))
-    add_what_is_kept(job)
+    add_the_layer_before_the_norm(job)
     return job.output
 
 
@@ -60,7 +60,7 @@ def test_speculators(drafts, tmp_path, loaders):
         problem = problems.pop(tuple(item["input_ids"].tolist()))
         assert torch.equal(item["hidden_states"], auxiliary(problem)) and item["hidden_states"].dtype == torch.bfloat16
         assert torch.equal(item["verifier_last_hidden_states"], problem["latents"]["pre_norm"])
-        assert item["loss_mask"].tolist() == mask_of(problem["tokens"]).tolist()
+        assert item["loss_mask"].tolist() == problem["loss_mask"].tolist()
     assert problems == {} and data.approx_lengths == [len(data[index]["input_ids"]) for index in range(len(data))]
     shift = loaders("speculators.models.eagle3.data").shift_batch
     batch = loaded.CollateFn(LONGEST, HIDDEN, len(AUXILIARY), preprocess=shift)([data[0], data[1]])
@@ -80,5 +80,5 @@ def test_specforge(drafts, tmp_path, loaders):
         item = normalize(read(reference.feature_store_uri[len("file://"):]))
         problem = problems.pop(tuple(item["input_ids"][0].tolist()))
         assert torch.equal(item["hidden_state"][0], auxiliary(problem)) and torch.equal(item["target"][0], problem["latents"][BLOCKS])
-        assert item["loss_mask"][0].tolist() == [*mask_of(problem["tokens"]).tolist()[:-1], 0]
+        assert item["loss_mask"][0].tolist() == [*problem["loss_mask"].tolist()[:-1], 0]
     assert problems == {}
