@@ -52,6 +52,8 @@ def test_every_problem_once(whole):
     assert epochs[0] != epochs[1] and sorted(epochs[0]) == sorted(epochs[1])
     stream.set_epoch(0)
     assert names(stream) == epochs[0]
+    chosen = names(StrataStream(whole, where=lambda meta: meta["split"] == "train", shuffle=5))
+    assert sorted(chosen) == sorted(problem_id(o) for o in done(150) if o % 4 < 2)
 
 
 @pytest.mark.parametrize("start, workers, ranks", [("fork", 2, 2), ("spawn", 1, 1)])
@@ -156,16 +158,36 @@ def test_a_set_is_followed_from_its_first_part(tmp_path):
         iter(stranger)
 
 
-def test_a_run_is_followed_from_its_start(tmp_path):
+@pytest.mark.parametrize("apart", [False, True], ids=["in the run directory", "ledger apart"])
+def test_a_run_is_followed_from_its_start(tmp_path, apart):
+    """Killed in between and started again; with run.ledger the ledger moves when a launch ends."""
+    local = {"ledger": str(tmp_path / "local")} if apart else {}
+    job = Job(tmp_path / "job", make_problems(60), batch={"problems": 2}, run={"checkpoint_every": 1, **local})
+    job.output.mkdir()
+    runner = job.start()
+    try:
+        wait_for(job.has_ledger)
+        items = []
+        for item in StrataStream(job.output, layer=3, follow=True, poll=0.01):
+            items.append(item)
+            if len(items) == 4:  # maybe the run is complete by now: then this changes nothing
+                runner.kill()
+                runner.communicate()
+                runner = job.start()
+    finally:
+        runner.communicate()
+    assert sorted(item["id"] for item in items) == [f"p-{number:05d}" for number in range(60)]
+    whole = StrataDataset(job.output, layer=3, ids=[item["id"] for item in items])
+    assert all(torch.equal(item["latents"], whole[i]["latents"]) for i, item in enumerate(items))
+
+
+def test_workers_follow_a_run(tmp_path):
     job = Job(tmp_path, make_problems(40), batch={"problems": 2}, run={"checkpoint_every": 1})
     runner = job.start()
     try:
         wait_for(job.has_ledger)
-        loader = torch.utils.data.DataLoader(StrataStream(job.output, layer=3, follow=True, poll=0.02), batch_size=None,
-                                             num_workers=2)
-        items = list(loader)
+        loader = torch.utils.data.DataLoader(StrataStream(job.output, layer=3, follow=True, poll=0.02), batch_size=None, num_workers=2)
+        seen = [item["id"] for item in loader]
     finally:
         runner.communicate()
-    assert sorted(item["id"] for item in items) == [f"p-{number:05d}" for number in range(40)]
-    whole = StrataDataset(job.output, layer=3, ids=[item["id"] for item in items])
-    assert all(torch.equal(item["latents"], whole[i]["latents"]) for i, item in enumerate(items))
+    assert sorted(seen) == [f"p-{number:05d}" for number in range(40)]

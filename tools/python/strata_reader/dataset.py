@@ -1,5 +1,9 @@
 """PyTorch: a map-style Dataset over a run, and a collate function for its ragged rows."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -14,19 +18,19 @@ class Items:
     dtype     of the tensors
     """
 
-    def __init__(self, layer, dtype):
+    def __init__(self, layer: Any, dtype: torch.dtype) -> None:
         self.single = isinstance(layer, (int, str))
         self.layers = [layer] if self.single else list(layer) if layer is not None else None
         self.dtype = dtype
 
-    def check(self, run):
+    def check(self, run: Run) -> None:
         """Once a run has a shard, it is known which layers it has."""
         self.layers = run.layers if self.layers is None else self.layers
         for wanted in self.layers:
             if wanted not in run.layers:
                 raise KeyError(f"{run.path} has no hidden_states[{wanted}]; it has {run.layers}")
 
-    def make(self, problem):
+    def make(self, problem: dict[str, Any]) -> dict[str, Any]:
         """{"id", "latents": tensor [rows, hidden], "step": tensor [rows], "metadata"}; "tokens" and "loss_mask" where they were kept."""
         latents = {layer: torch.as_tensor(problem["latents"][layer]).to(self.dtype) for layer in self.layers}
         item = {

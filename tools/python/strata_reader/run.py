@@ -1,5 +1,7 @@
 """A run: the shards its ledgers acknowledge, in the order of the query."""
 
+from __future__ import annotations
+
 import functools
 import os
 import pathlib
@@ -63,7 +65,7 @@ class Run:
                 self.layers, self.hidden, self.dtype, self.attributes = shard.layers, shard.hidden, shard.dtype, shard.attributes
                 break
 
-    def refresh(self):
+    def refresh(self) -> int:
         """Sees what was sealed since; returns how many problems came. Positions may have moved: a run finishes problems in
         another order than that of the query, in which they stand here. Ids, and what was read, stay as they are."""
         before = len(self)
@@ -73,11 +75,11 @@ class Run:
             self.__dict__.pop(name, None)
         return len(self) - before
 
-    def sealed(self):
+    def sealed(self) -> list[tuple[int, int]]:
         """(part, number) of every shard, by part and number: what is read here lies in these."""
         return [(part, number) for part, ledger in zip(self._begun, self.ledgers) for number in ledger.shards()]
 
-    def shard(self, part, number):
+    def shard(self, part: int, number: int) -> Shard:
         """A shard that `sealed` names. It is closed when many others were opened since: ask again rather than keep it."""
         return self._shard(self._begun.index(part), number)
 
