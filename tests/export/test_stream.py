@@ -147,6 +147,8 @@ def test_a_set_is_followed_from_its_first_part(tmp_path):
     seen += [item["id"] for item in items]
     worker.join()
     assert sorted(seen) == [f"p-{number:05d}" for number in range(40)]
+    one = names(StrataStream([parts.part(1).output], follow=True, patience=60))
+    assert one == names(StrataStream([parts.part(1).output])) and 0 < len(one) < 40
     again = StrataStream(job.output, layer=0, shuffle=4)
     again.load_state_dict(state)
     assert sorted([seen[0], *names(again)]) == sorted(seen)

@@ -30,9 +30,10 @@ class Run:
     ml_dtypes.bfloat16) or "torch" (a tensor of torch.bfloat16).
 
     Attributes: `path` (absolute), `layers` (hidden_states indices, and "pre_norm" for the last block's output before the final norm),
-    `hidden`, `dtype` (as stored), `attributes` (model, fingerprints, pooling, template ... of the first shard), `complete` (every problem of the query
-    is done, failed or skipped), `parts` (their number; 1 of a run that was not divided), `missing` (numbers of the parts that have
-    not begun or are not among those given), `unfinished` (numbers of the parts that are there and not complete).
+    `hidden`, `dtype` (as stored), `attributes` (model, fingerprints, pooling, template ... of the first shard), `complete` (every
+    problem of the query is done, failed or skipped), `parts` (their number; 1 of a run that was not divided), `missing` (numbers of
+    the parts that have not begun or are not among those given), `unfinished` (numbers of the parts that are there and not complete),
+    `ledgers` (of the parts that are there, in their order).
 
     Read when they are first asked for: `ids` (list of str, some 90 bytes a problem), `left_out` (list of dicts: id, ordinal,
     state, reason).

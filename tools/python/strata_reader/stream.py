@@ -24,7 +24,7 @@ class StrataStream(torch.utils.data.IterableDataset):
     path        a run directory, a set, or a list of its parts (see Run), or a Run
     layer, dtype   as StrataDataset has them
     where       keeps the problems whose metadata dict satisfies it (where workers are spawned it is pickled: no lambda)
-    follow      waits for shards until the run is complete; otherwise it ends with what is sealed when it begins
+    follow      waits for shards until the run (or each part of a list) is complete; otherwise it ends with what is sealed when it begins
     stay        goes on waiting when the run is complete (its failed problems may be tried again)
     poll        seconds between two looks at the ledger
     patience    seconds without a new shard after which TimeoutError is raised (None: never; a killed run seals nothing more)
@@ -90,6 +90,10 @@ class StrataStream(torch.utils.data.IterableDataset):
         identity = self.run.ledgers[0].identity if self.run.ledgers else {}
         return identity.get("part.survey") or identity.get("problems.sha256", "")
 
+    def _is_finished(self) -> bool:
+        """Of parts that were named one by one, the others are not waited for."""
+        return self.run.complete or (isinstance(self.run.path, list) and not self.run.unfinished)
+
     def _follow(self, place: _Place) -> Iterator[dict[str, Any]]:
         self.run.refresh()
         ends = not self.follow
@@ -98,7 +102,7 @@ class StrataStream(torch.utils.data.IterableDataset):
             if place.add(self.run.sealed()):
                 last_news = time.monotonic()
                 self.items.check(self.run)
-            complete = ends or (self.run.complete and not self.stay)
+            complete = ends or (self._is_finished() and not self.stay)
             while place.fill(self.run, self.where) and (complete or place.is_full()):
                 part, number, index = place.draw()
                 yield self.items.make(self.run.shard(part, number).problem(index, self.items.layers))
