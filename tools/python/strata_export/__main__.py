@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import pathlib
 import signal
 import sys
 from typing import Any, NoReturn, Optional, Sequence
@@ -49,7 +48,8 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     words.add_argument("--version", action="version", version=f"strata-export {__version__}")
     given = words.parse_args(_join_layers(list(sys.argv[1:] if arguments is None else arguments)))
     if given.format == "rjepa-parquet":
-        if len(given.run) > 1 or any(value not in (None, False) for name, value in vars(given).items() if name not in ("run", "format", "to")):
+        others = [value for name, value in vars(given).items() if name not in ("run", "format", "to")]
+        if len(given.run) > 1 or any(value not in (None, False) for value in others):
             words.error("--format rjepa-parquet takes one folder of `strata export --format rjepa`, and --to")
         return given
     if given.to is None:
@@ -109,8 +109,9 @@ def export(given: argparse.Namespace) -> None:
     if is_parquet and numbers == "bfloat16":
         print("strata-export: bfloat16 becomes float32, exactly: Parquet has no bfloat16", file=sys.stderr)
         numbers = "float32"
-    request = {"format": given.format, "layers": layers, "dtype": numbers, "split": given.split, "split_column": rule.column, "seed": rule.seed,
-               "most": most if is_parquet else None, "per": per if is_parquet else None, "moment": moment_of(run), "version": 1}
+    request = {"format": given.format, "layers": layers, "dtype": numbers, "split": given.split, "split_column": rule.column,
+               "seed": rule.seed, "most": most if is_parquet else None, "per": per if is_parquet else None, "moment": moment_of(run),
+               "version": 1}
     output = Output(given.to, request)
     if output.is_complete():
         print(f"{given.to}: complete already")

@@ -90,7 +90,6 @@ class Output:
         self.folder = self.target.with_name(self.target.name + ".tmp")
         self.request = request
         self._lock: Optional[int] = None
-        self._folders: set[pathlib.Path] = set()
         self.files: dict[str, dict[str, Any]] = {}
         self.kept = 0  # files of the launch before
         self._journal: Any = None
@@ -182,7 +181,6 @@ class Output:
             raise
         with writing(path):
             os.replace(aside_path, path)
-        self._folders.add(path.parent)
         self.note(entry)
 
     def note(self, entry: dict[str, Any]) -> None:
@@ -198,7 +196,8 @@ class Output:
             self._journal.close()
             text = json.dumps({**manifest, "files": list(self.files.values()), "request": self.request}, indent=1, ensure_ascii=False)
             self._put(MANIFEST, text + "\n")
-            for folder in sorted(self._folders | {path.parent for path in self._folders}, reverse=True):
+            # Those of a launch before, too, which may not have come this far.
+            for folder in {parent for name in self.files for parent in (self.folder / name).parents if self.folder in parent.parents}:
                 sync_folder(folder)
             sync_folder(self.folder)
             if os.path.lexists(self.target):  # it came meanwhile

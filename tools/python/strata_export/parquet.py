@@ -49,7 +49,8 @@ def split_names(names: list[str]) -> dict[str, str]:
     """As datasets wants them: letters, digits and underscores."""
     found = {name: re.sub(r"\W", "_", name, flags=re.A) for name in names}
     if len(set(found.values())) != len(found) or "all" in found.values():
-        raise ExportError(DATA, f"splits called {', '.join(names)} cannot be told apart by datasets, or one is 'all', which means every split")
+        raise ExportError(DATA, f"splits called {', '.join(names)} cannot be told apart by datasets, or one is 'all', which means every "
+                                "split there")
     return found
 
 
@@ -130,8 +131,8 @@ print(data[0]["{column}"].shape)
 
 `export.json` lists what was left out and why, and every file's SHA-256.
 """
-ROW = {"step_mean": "a step, the mean over its tokens", "last_of_step": "a step, its last token", "mean": "a text, the mean over its tokens",
-       "last": "a text, its last token", "tokens": "a token"}
+ROW = {"step_mean": "a step, the mean over its tokens", "last_of_step": "a step, its last token",
+       "mean": "a text, the mean over its tokens", "last": "a text, its last token", "tokens": "a token"}
 
 
 def _write_card(run: Run, plan: Plan, output: Output, names: dict[str, str], columns: list[str], numbers: str, per: str) -> None:
@@ -141,7 +142,7 @@ def _write_card(run: Run, plan: Plan, output: Output, names: dict[str, str], col
         files=files, model=run.attributes.get("model", ""), model_type=run.attributes.get("model_type", ""),
         blocks=run.attributes.get("model_layers", 0), fingerprint=run.attributes.get("model_fingerprint", ""),
         tokenizer=run.attributes.get("tokenizer_fingerprint", ""), pooling=pooling,
-        row=ROW.get(pooling, "of them") if per == "row" else "a problem, with lists of them", stored=run.dtype or "nothing", numbers=numbers,
+        row=ROW.get(pooling, "of them") if per == "row" else "a problem, with lists of them", stored=run.dtype, numbers=numbers,
         problems=plan.problems, rows=plan.rows, columns=", ".join(f"`{name}`" for name in columns) or "none", place=output.target.name,
         split=next(iter(names.values())), column=columns[0] if columns else "id")
     with output.file("README.md") as file:

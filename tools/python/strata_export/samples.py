@@ -30,12 +30,13 @@ def choose(run: Run, layers: list, last: Any, asked: bool) -> list:
     others = [layer for layer in (blocks, "pre_norm") if layer != last]
     odd = [layer for layer in layers if layer in others]
     if asked and odd:
-        raise ExportError(USAGE, f"--layers: this format takes the last block's output as {_say(last, blocks)}, not as {_say(odd[0], blocks)}")
+        raise ExportError(USAGE, f"--layers: this format takes the last block's output as {_say(last, blocks)}, "
+                                 f"not as {_say(odd[0], blocks)}")
     return [*sorted(layer for layer in layers if layer != last and layer not in others), last]
 
 
 def _say(layer: Any, blocks: int) -> str:
-    return "pre_norm, before the final norm" if layer == "pre_norm" else f"{layer} (-1), after the final norm" if layer == blocks else str(layer)
+    return "pre_norm, before the final norm" if layer == "pre_norm" else f"{layer} (-1), after the final norm"
 
 
 def check_run(run: Run, layers: list, name: str, exactly: Optional[int]) -> None:
@@ -57,8 +58,8 @@ def check_run(run: Run, layers: list, name: str, exactly: Optional[int]) -> None
         end = "pre_norm" if last == "pre_norm" else "-1"
         aux = [2, blocks // 2, max(blocks - 3, 1)]
         raise ExportError(DATA, f"{run.path} lacks what {name}'s trainer reads: {'; '.join(lacking)}. A job has all of it with\n"
-                          f"  latents: {{layers: [{', '.join(map(str, sorted(set(aux))))}, {end}], pooling: tokens, dtype: bfloat16, token_ids: true, "
-                          "loss_mask: true}\n"
+                          f"  latents: {{layers: [{', '.join(map(str, sorted(set(aux))))}, {end}], pooling: tokens, dtype: bfloat16, "
+                          "token_ids: true, loss_mask: true}\n"
                           "  problems: {steps: {spans: roles, roles: [assistant]}}     # the column that strata-import writes")
 
 

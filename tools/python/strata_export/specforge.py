@@ -42,7 +42,8 @@ def write(run: Run, plan: Plan, output: Output, layers: list, numbers: str, aske
     check_files(output, plan, ".ckpt")
     # SGLang counts blocks: what it captures as layer i is the output of block i, hidden_states[i + 1].
     ids = [layer - 1 for layer in layers[:-1]]
-    return {"aux_hidden_state_layer_ids": ids, "trained_with": f"data.hidden_states_path={output.target} model.aux_hidden_state_layer_ids={ids}"}
+    return {"layers": layers, "aux_hidden_state_layer_ids": ids,
+            "trained_with": f"data.hidden_states_path={output.target} model.aux_hidden_state_layer_ids={ids}"}
 
 
 def prepare(run: Run, layers: list, asked: bool) -> None:

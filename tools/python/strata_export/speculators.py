@@ -51,10 +51,11 @@ def write(run: Run, plan: Plan, output: Output, layers: list, numbers: str, aske
             _write_tokens(datasets, torch, samples, positions.tolist(), output, prefix)
     check_files(output, plan, ".safetensors")
     blocks = blocks_of(run)
-    ids = [layer for layer in layers[:-1]]
+    ids = layers[:-1]
     usual = [2, blocks // 2, blocks - 3]
     said = "" if ids == usual else f" --target-layer-ids {' '.join(map(str, ids))}"
-    return {"layer_ids": [*ids, blocks], "trained_with": f"scripts/train.py --data-path {output.target} --on-missing raise{said}"}
+    return {"layers": layers, "layer_ids": [*ids, blocks],
+            "trained_with": f"scripts/train.py --data-path {output.target} --on-missing raise{said}"}
 
 
 def prepare(run: Run, layers: list, asked: bool) -> None:
