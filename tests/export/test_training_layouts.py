@@ -249,6 +249,10 @@ def test_what_a_run_lacks(made, tmp_path, drafts):
     assert "3 layers before it (here are 2, 4" in said
     said = export(drafts, "--format", "specforge", "--to", tmp_path / "out", "--layers", "2,4,5,model.layers.7", code=USAGE).err
     assert "not as pre_norm" in said
+    vocabulary = [drafts, "--format", "specforge", "--to", tmp_path / "out", "--draft-vocab-size"]
+    assert "belong together" in export(*vocabulary, "9", "--vocab-size", "8", code=USAGE).err
+    assert "the texts have the token" in export(*vocabulary, "2", "--vocab-size", "9", code=DATA).err
+    shutil.rmtree(tmp_path / "out.tmp")
     assert not list(tmp_path.glob("out*"))
 
 
@@ -257,7 +261,8 @@ def test_what_a_run_lacks(made, tmp_path, drafts):
     (["--layers", "2,-3"], "2 is named twice"), (["--layers", "pre_norm"], "pre_norm is not in this run"),
     (["--split", "train=2"], "not above 0"), (["--split", "train"], "not NAME=FRACTION"), (["--split", "a=0.5,b=0.4"], "sum to 0.9"),
     (["--split", "../x=1"], "not NAME=FRACTION"), (["--seed", "1"], "belong to --split"), (["--max-shard-size", "0"], "is not a size"),
-    (["--max-shard-size", "5 apples"], "is not a size"), (["--shuffle", "1"], "unrecognized arguments"), (["--dtype", "int8"], "invalid choice"),
+    (["--max-shard-size", "5 apples"], "is not a size"), (["--shuffle", "1"], "unrecognized arguments"),
+    (["--vocab-size", "4"], "belong to draft heads"), (["--dtype", "int8"], "invalid choice"),
 ])
 def test_words_that_are_refused(made, tmp_path, words, said):
     answer = export(made, "--format", "parquet", "--to", tmp_path / "out", *words, code=USAGE)

@@ -1,10 +1,12 @@
 """What strata-export writes for draft heads, through the trainers' own loaders (tools/requirements-loaders.txt): every text, and the
 tensors that a training step gets."""
 
+import collections
 import importlib
 import sys
 import types
 
+import numpy as np
 import pytest
 
 from export.drafts import AUXILIARY, BLOCKS, HIDDEN, add_the_layer_before_the_norm, make_drafts
@@ -42,8 +44,12 @@ def loaders(monkeypatch):
     return importlib.import_module
 
 
+VOCABULARY, MODEL = 64, 600
+
+
 def both(drafts, tmp_path, name):
-    assert program.main([str(drafts), "--format", name, "--to", str(tmp_path / name)]) == 0
+    words = [str(drafts), "--format", name, "--to", str(tmp_path / name), "--draft-vocab-size", str(VOCABULARY), "--vocab-size", str(MODEL)]
+    assert program.main(words) == 0
     return tmp_path / name, {tuple(problem["tokens"].tolist()): problem for problem in Run(drafts, bfloat16="torch")}
 
 
@@ -66,8 +72,8 @@ def test_speculators(drafts, tmp_path, loaders):
     batch = loaded.CollateFn(LONGEST, HIDDEN, len(AUXILIARY), preprocess=shift)([data[0], data[1]])
     assert batch["hidden_states"].shape == (1, LONGEST, len(AUXILIARY) * HIDDEN)
     mapped = loaders("speculators.train.vocab_mapping").build_vocab_mappings_from_distribution(
-        torch.load(folder / "token_freq.pt", weights_only=True), 64, 600)
-    assert len(mapped[0]) == 64 and int(mapped[1].sum()) == 64
+        torch.load(folder / "token_freq.pt", weights_only=True), VOCABULARY, MODEL)
+    assert [np.load(folder / name).tolist() for name in ("d2t.npy", "t2d.npy")] == [values.tolist() for values in mapped]
 
 
 def test_specforge(drafts, tmp_path, loaders):
@@ -82,3 +88,10 @@ def test_specforge(drafts, tmp_path, loaders):
         assert torch.equal(item["hidden_state"][0], auxiliary(problem)) and torch.equal(item["target"][0], problem["latents"][BLOCKS])
         assert item["loss_mask"][0].tolist() == [*problem["loss_mask"].tolist()[:-1], 0]
     assert problems == {}
+    counts = collections.Counter(token for problem in Run(drafts) for token in problem["tokens"][problem["loss_mask"] == 1].tolist())
+    theirs = loaders("specforge.data.preprocessing").process_token_dict_to_mappings(counts, VOCABULARY, MODEL)
+    ours = torch.load(folder / "vocab_mapping" / "vocab_mapping.pt", weights_only=True)
+    for mapping in (theirs, (ours["d2t"], ours["t2d"])):  # they may choose other tokens among the equally frequent
+        tokens = (mapping[0] + torch.arange(VOCABULARY)).tolist()
+        assert tokens == mapping[1].nonzero()[:, 0].tolist() and sum(counts[token] for token in tokens) == sum(
+            times for _, times in counts.most_common(VOCABULARY))

@@ -16,6 +16,7 @@ from .errors import DATA, MISSING, STOPPED, USAGE, ExportError
 from .output import Output
 from .plan import Plan, model_of, moment_of
 from .splits import SplitRule
+from .vocabulary import parse_sizes
 
 FORMATS = ("parquet", "speculators", "specforge", "rjepa-parquet")
 SAMPLES: dict[str, Any] = {"speculators": speculators, "specforge": specforge}
@@ -44,6 +45,9 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     words.add_argument("--max-shard-size", metavar="SIZE", help="of a Parquet file: 5GB, 500MB ... (default: 500MB)")
     words.add_argument("--per", choices=("row", "problem"), help="what a row of Parquet is: one of the latents, or a problem with lists of "
                        "them (default: row)")
+    words.add_argument("--draft-vocab-size", type=int, metavar="N", help="of a draft head: write down its vocabulary, the tokens that are "
+                       "trained on most often")
+    words.add_argument("--vocab-size", type=int, metavar="N", help="of the model, as its config.json has it; with --draft-vocab-size")
     words.add_argument("--require-complete", action="store_true", help="refuse a run or set that has not processed every problem")
     words.add_argument("--version", action="version", version=f"strata-export {__version__}")
     given = words.parse_args(_join_layers(list(sys.argv[1:] if arguments is None else arguments)))
@@ -60,6 +64,8 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
         words.error("--seed is a whole number from 0 on")
     if given.format != "parquet" and (given.max_shard_size or given.per):
         words.error(f"--max-shard-size and --per belong to --format parquet: {given.format} has a file a text")
+    if given.format == "parquet" and (given.draft_vocab_size or given.vocab_size):
+        words.error("--draft-vocab-size and --vocab-size belong to draft heads: speculators, specforge")
     return given
 
 
@@ -102,6 +108,7 @@ def manifest(given: argparse.Namespace, run: Run, plan: Plan, layers: list, numb
 def export(given: argparse.Namespace) -> None:
     rule = SplitRule(given.split, given.split_column or "split", given.seed or 0, "train")
     most = parse_size(given.max_shard_size) if given.max_shard_size else parquet.DEFAULT_SIZE
+    sizes = parse_sizes(given.draft_vocab_size, given.vocab_size)
     run = open_run(given)
     layers, asked = choose_layers(run, given.layers), given.layers not in (None, "all")
     numbers = given.dtype or run.dtype
@@ -111,7 +118,7 @@ def export(given: argparse.Namespace) -> None:
         numbers = "float32"
     request = {"format": given.format, "layers": layers, "dtype": numbers, "split": given.split, "split_column": rule.column,
                "seed": rule.seed, "most": most if is_parquet else None, "per": per if is_parquet else None, "moment": moment_of(run),
-               "version": 1}
+               "vocabulary": sizes and list(sizes), "version": 1}
     output = Output(given.to, request)
     if output.is_complete():
         print(f"{given.to}: complete already")
@@ -124,7 +131,7 @@ def export(given: argparse.Namespace) -> None:
         if is_parquet:
             more = parquet.write(run, plan, output, layers, numbers, per, most)
         else:
-            more = SAMPLES[given.format].write(run, plan, output, layers, numbers, asked)
+            more = SAMPLES[given.format].write(run, plan, output, layers, numbers, asked, sizes)
         saturated = sum(entry.get("saturated", 0) for entry in output.files.values())
         output.publish(manifest(given, run, plan, layers, numbers, more, saturated))
     finally:

@@ -2,6 +2,7 @@
 
     data-00000-of-00001.arrow, dataset_info.json, state.json    datasets.load_from_disk: input_ids, loss_mask, seq_len
     token_freq.pt                                               how often each token is trained on: the draft's vocabulary
+    d2t.npy, t2d.npy                                            that vocabulary, with --draft-vocab-size; else the trainer makes it
     hidden_states/hs_0.safetensors ...                          token_ids [tokens], hidden_states [tokens, layers, hidden]
 
 Row i of the data set has its hidden states in hs_i. The last of the layers is the last block's output before the final norm: the trainer
@@ -16,7 +17,7 @@ import json
 import os
 import pathlib
 import shutil
-from typing import Any
+from typing import Any, Optional
 
 from strata_reader import Run
 
@@ -25,11 +26,12 @@ from .errors import needed
 from .output import Output, writing
 from .plan import Plan
 from .samples import Samples, check_files, check_run, choose, places, torch_module
+from .vocabulary import Sizes, add, as_npy, mapping
 
 LAST = "pre_norm"
 
 
-def write(run: Run, plan: Plan, output: Output, layers: list, numbers: str, asked: bool) -> dict[str, Any]:
+def write(run: Run, plan: Plan, output: Output, layers: list, numbers: str, asked: bool, sizes: Optional[Sizes]) -> dict[str, Any]:
     torch = torch_module("speculators")
     try:
         import datasets
@@ -48,7 +50,7 @@ def write(run: Run, plan: Plan, output: Output, layers: list, numbers: str, aske
                 file.write(safetensors.torch.save({"hidden_states": torch.stack(states, dim=1), "token_ids": ids}))
                 file.told = {"split": split, "tokens": len(ids), "saturated": saturated}
         if not output.done(f"{prefix}state.json"):
-            _write_tokens(datasets, torch, samples, positions.tolist(), output, prefix)
+            _write_tokens(datasets, torch, samples, positions.tolist(), output, prefix, sizes)
     check_files(output, plan, ".safetensors")
     blocks = blocks_of(run)
     ids = layers[:-1]
@@ -62,7 +64,8 @@ def prepare(run: Run, layers: list, asked: bool) -> None:
     check_run(run, choose(run, layers, LAST, asked), "speculators", None)
 
 
-def _write_tokens(datasets: Any, torch: Any, samples: Samples, positions: list, output: Output, prefix: str) -> None:
+def _write_tokens(datasets: Any, torch: Any, samples: Samples, positions: list, output: Output, prefix: str,
+                  sizes: Optional[Sizes]) -> None:
     """The data set is made aside by its own library, whose files then get their names one by one, state.json last."""
     import pyarrow
 
@@ -78,8 +81,7 @@ def _write_tokens(datasets: Any, torch: Any, samples: Samples, positions: list, 
                 columns: dict[str, list] = {"input_ids": [], "loss_mask": [], "seq_len": []}
                 for position in positions[first : first + 1000]:
                     ids, mask = samples.tokens(position)
-                    values, times = ids[mask == 1].unique(return_counts=True)
-                    counts.update(dict(zip(values.tolist(), times.tolist())))
+                    add(counts, ids, mask)
                     for column, value in zip(columns.values(), (ids.tolist(), mask.tolist(), len(ids))):
                         column.append(value)
                 stream.write_batch(pyarrow.RecordBatch.from_pydict(columns, schema))
@@ -89,6 +91,10 @@ def _write_tokens(datasets: Any, torch: Any, samples: Samples, positions: list, 
     torch.save(dict(counts), frequency)
     with output.file(f"{prefix}token_freq.pt") as file:
         file.write(frequency.getvalue())
+    if sizes is not None:
+        for name, values in zip(("d2t.npy", "t2d.npy"), mapping(counts, sizes)):
+            with output.file(prefix + name) as file:
+                file.write(as_npy(values))
     made = sorted((aside / "saved").iterdir(), key=lambda path: (path.name == "state.json", path.name))
     for path in made:
         with output.file(prefix + path.name) as file:
