@@ -123,8 +123,7 @@ def test_splits_are_those_of_the_c_program(made, tmp_path):
         with h5py.File(path) as file:
             cuts = file["problems/id_offset"][()]
             wanted = [file["problems/id"][()].tobytes()[a:b].decode() for a, b in zip(cuts, cuts[1:])]
-        ours = parquet.read_table(tmp_path / "p" / "data", filters=None) if not wanted else parquet.read_table(
-            next((tmp_path / "p" / "data").glob(f"{path.stem}-*.parquet")))
+        ours = parquet.read_table(next((tmp_path / "p" / "data").glob(f"{path.stem}-*.parquet")))
         assert list(dict.fromkeys(ours["id"].to_pylist())) == wanted, path.stem
 
 
@@ -204,8 +203,10 @@ def test_speculators(drafts, tmp_path):
         for token in item["input_ids"][item["loss_mask"].bool()].tolist():
             counts[token] = counts.get(token, 0) + 1
     assert torch.load(out / "token_freq.pt", weights_only=True) == counts
-    export(drafts, "--format", "speculators", "--to", tmp_path / "two", "--layers", "pre_norm,5,blocks.1.hook_resid_post", "--split",
-           "train=0.5,validation=0.5", "--dtype", "float32")
+    said = export(drafts, "--format", "speculators", "--to", tmp_path / "two", "--layers", "pre_norm,5,blocks.1.hook_resid_post", "--split",
+           "train=0.5,validation=0.4999,test=0.0001", "--dtype", "float32")
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["export.json", "train", "validation"]
+    assert "nothing fell to test" in said.err
     assert sum(len(datasets.load_from_disk(str(tmp_path / "two" / split))) for split in ("train", "validation")) == len(run)
     item = speculators_item(datasets.load_from_disk(str(tmp_path / "two/train")), tmp_path / "two/train", 0)
     assert item["hidden_states"].shape[1] == 2 * HIDDEN and item["hidden_states"].dtype == torch.float32

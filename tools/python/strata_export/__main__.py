@@ -149,6 +149,8 @@ def report(given: argparse.Namespace, run: Run, plan: Plan, output: Output, more
         print(f"trained with: {more['trained_with']}")
     if saturated:
         print(f"strata-export: warning: {saturated} numbers exceeded float16's range and were stored as its largest", file=sys.stderr)
+    if plan.empty:
+        print(f"strata-export: warning: nothing fell to {', '.join(plan.empty)}", file=sys.stderr)
     if plan.unsplit:
         print(f"strata-export: warning: {plan.unsplit} problems lack the column of the split and went to 'unsplit'", file=sys.stderr)
 

@@ -18,7 +18,8 @@ SPLITS_MOST = 1 << 16
 
 
 class Plan:
-    """`splits` maps names to positions of the run (int64, ascending), `columns` are the source's, `unsplit` counts the problems that lack
+    """`splits` maps names to positions of the run (int64, ascending), `empty` are those to which nothing
+    fell, `columns` are the source's, `unsplit` counts the problems that lack
     the column of the split. Memory: 18 bytes a problem."""
 
     def __init__(self, run: Run, rule: SplitRule, columns: Optional[Columns]) -> None:
@@ -34,9 +35,11 @@ class Plan:
                     raise ExportError(DATA, f"the column '{rule.column}' has {len(numbers)} values: it is no split")
         self.columns = columns
         self.row_offset = run.row_offset
-        # Fractions are there though nothing fell to them, and so is the only split of an empty run.
-        names = [*rule.fractions, *(name for name in numbers if name not in rule.fractions)] or [rule.single]
-        self.splits = {name: np.flatnonzero(split_of == numbers.get(name, SPLITS_MOST)) for name in names}
+        # Fractions to which nothing fell are left out: datasets opens no split without rows.
+        names = [*(name for name in rule.fractions if name in numbers), *(name for name in numbers if name not in rule.fractions)]
+        self.splits = {name: np.flatnonzero(split_of == numbers[name]) for name in names}
+        self.empty = [name for name in rule.fractions if name not in numbers]
+        self.is_split = rule.by_source or bool(rule.fractions)
         self.unsplit = len(self.splits["unsplit"]) if rule.by_source and "unsplit" in self.splits else 0
         self.problems, self.rows = len(run), int(self.row_offset[-1])
         if sum(map(len, self.splits.values())) != self.problems:

@@ -93,9 +93,15 @@ class Samples:
 
 
 def places(plan: Plan) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(split, its folder as a prefix of names, positions): with one split its files lie in the folder itself."""
+    """(split, its folder as a prefix of names, positions): without --split its files lie in the folder itself."""
     for split, positions in plan.splits.items():
-        yield split, "" if len(plan.splits) == 1 else f"{split}/", positions
+        yield split, f"{split}/" if plan.is_split else "", positions
+
+
+def trained_on(output: Output, plan: Plan) -> str:
+    """The folder that a trainer is given."""
+    prefixes = [prefix for _, prefix, _ in places(plan)]
+    return str(output.target / ("train/" if "train/" in prefixes else prefixes[0]))
 
 
 def check_files(output: Output, plan: Plan, ends: str) -> None:

@@ -17,7 +17,7 @@ from strata_reader import Run
 from .choose import blocks_of
 from .output import Output
 from .plan import Plan
-from .samples import Samples, check_files, check_run, choose, places, torch_module
+from .samples import Samples, check_files, check_run, choose, places, torch_module, trained_on
 from .vocabulary import Sizes, count, mapping
 
 GROUP = 2000  # files in a folder
@@ -52,7 +52,7 @@ def write(run: Run, plan: Plan, output: Output, layers: list, numbers: str, aske
     # SGLang counts blocks: what it captures as layer i is the output of block i, hidden_states[i + 1].
     ids = [layer - 1 for layer in layers[:-1]]
     return {"layers": layers, "aux_hidden_state_layer_ids": ids,
-            "trained_with": f"data.hidden_states_path={output.target} model.aux_hidden_state_layer_ids={ids}"}
+            "trained_with": f"data.hidden_states_path={trained_on(output, plan)} model.aux_hidden_state_layer_ids={ids}"}
 
 
 def prepare(run: Run, layers: list, asked: bool) -> None:

@@ -25,7 +25,7 @@ from .choose import blocks_of
 from .errors import needed
 from .output import Output, writing
 from .plan import Plan
-from .samples import Samples, check_files, check_run, choose, places, torch_module
+from .samples import Samples, check_files, check_run, choose, places, torch_module, trained_on
 from .vocabulary import Sizes, add, as_npy, mapping
 
 LAST = "pre_norm"
@@ -57,7 +57,7 @@ def write(run: Run, plan: Plan, output: Output, layers: list, numbers: str, aske
     usual = [2, blocks // 2, blocks - 3]
     said = "" if ids == usual else f" --target-layer-ids {' '.join(map(str, ids))}"
     return {"layers": layers, "layer_ids": [*ids, blocks],
-            "trained_with": f"scripts/train.py --data-path {output.target} --on-missing raise{said}"}
+            "trained_with": f"scripts/train.py --data-path {trained_on(output, plan)} --on-missing raise{said}"}
 
 
 def prepare(run: Run, layers: list, asked: bool) -> None:
