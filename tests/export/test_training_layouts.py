@@ -97,7 +97,8 @@ def test_parquet_by_row(made, tmp_path, cache):
         name: sha for name, sha in files(out).items() if name != "export.json"}
     assert told["counts"]["failed"] == 17 and len(told["left_out"]) == 26
     schema = parquet.read_schema(out / "data" / names[0])
-    assert json.loads(schema.metadata[b"strata"])["model_fingerprint"] == "feedbeef"
+    told = json.loads(schema.metadata[b"strata"])
+    assert told["model_fingerprint"] == "feedbeef" and told["hs_002"].startswith("hidden_states[2] of 0..4 = output of block 2 of 4")
     assert str(schema.field("hs_002").type) == "fixed_size_list<element: halffloat>[8]"
     streamed = load(out, cache, streaming=True, split="train")
     assert next(iter(streamed))["hs_004"] == data["train"][0]["hs_004"]
@@ -344,8 +345,11 @@ def test_a_leftover_of_another_command(made, tmp_path):
 def test_rjepa_parquet(made, tmp_path):
     strata("export", made, "--format", "rjepa", "--layers", "2", "--to", tmp_path / "r", "--split", "source")
     beside = export(tmp_path / "r", "--format", "rjepa-parquet").out.split()
-    apart = export(tmp_path / "r", "--format", "rjepa-parquet", "--to", tmp_path / "p").out.split()
-    assert len(beside) == len(apart) == 3 and all(path.startswith(f"{tmp_path}/p/") for path in apart)
-    assert [parquet.read_table(path) for path in beside] == [parquet.read_table(path) for path in apart]
+    there = export(tmp_path / "r", "--format", "rjepa-parquet", "--to", tmp_path / "p").out.split()
+    assert len(beside) == len(there) == 3 and all(path.startswith(f"{tmp_path}/p/") for path in there)
+    assert [parquet.read_table(path) for path in beside] == [parquet.read_table(path) for path in there]
+    export("--format", "rjepa-parquet", "--", tmp_path / "r")  # as strata export calls it
     export(tmp_path, "--format", "rjepa-parquet", code=DATA)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # noqa: E731
+    assert apart(limit, tmp_path / "r", "--format", "rjepa-parquet", "--to", tmp_path / "full") == WRITE
     export(tmp_path / "r", "--format", "rjepa-parquet", "--layers", "2", code=USAGE)

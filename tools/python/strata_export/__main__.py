@@ -12,8 +12,8 @@ from strata_reader.arrow import Columns
 
 from . import parquet, specforge, speculators
 from .choose import choose_layers, parse_size
-from .errors import DATA, MISSING, STOPPED, USAGE, ExportError
-from .output import Output
+from .errors import DATA, MISSING, STOPPED, USAGE, WRITE, ExportError
+from .output import FULL, Output
 from .plan import Plan, model_of, moment_of
 from .splits import SplitRule
 from .vocabulary import parse_sizes
@@ -71,7 +71,8 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
 
 def _join_layers(words: list) -> list:
     """argparse takes -1,2 for an option unless it is part of the word before it."""
-    for at in range(len(words) - 1, 0, -1):
+    end = words.index("--") if "--" in words else len(words)
+    for at in range(end - 1, 0, -1):
         if words[at - 1] == "--layers" and words[at].startswith("-"):
             words[at - 1 : at + 1] = [f"--layers={words[at]}"]
     return words
@@ -101,7 +102,7 @@ def manifest(given: argparse.Namespace, run: Run, plan: Plan, layers: list, numb
         "complete": run.complete,
         "counts": {"problems": plan.problems, "rows": plan.rows, "failed": sum(entry["state"] == "failed" for entry in left_out),
                    "skipped": sum(entry["state"] == "skipped" for entry in left_out), "saturated": saturated, "unsplit": plan.unsplit},
-        "model": model_of(run), "dtype": {"stored": run.dtype, "exported": numbers}, "layers": layers,
+        "model": model_of(run, layers), "dtype": {"stored": run.dtype, "exported": numbers}, "layers": layers,
         "splits": {name: len(positions) for name, positions in plan.splits.items()}, **more, "left_out": left_out}
 
 
@@ -177,7 +178,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except ImportError as error:
         print(f"strata-export: --format {given.format} needs a Python package: {error}", file=sys.stderr)
         return MISSING
-    except (OSError, ValueError, KeyError) as error:
+    except OSError as error:
+        print(f"strata-export: {error}", file=sys.stderr)
+        return WRITE if error.errno in FULL else DATA
+    except (ValueError, KeyError) as error:
         print(f"strata-export: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
         return DATA
     finally:

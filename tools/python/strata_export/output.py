@@ -14,6 +14,7 @@ from typing import Any, Iterator, Optional
 
 from .errors import USAGE, WRITE, ExportError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 MARK, REQUEST, JOURNAL, MANIFEST = ".writing", ".request.json", ".files.jsonl", "export.json"
 
 

@@ -64,7 +64,7 @@ def write(run: Run, plan: Plan, output: Output, layers: list, numbers: str, per:
     names = split_names(list(plan.splits))
     change = Change(numbers)
     tables = Tables(run, layers, numbers, per, plan.columns or Columns(), change)
-    told = model_of(run)
+    told = model_of(run, layers)
     schema = tables.schema.with_metadata({b"strata": json.dumps(told, ensure_ascii=False).encode()})
     flat = [field.name for field in schema if not pyarrow.types.is_nested(field.type)]
     wide = run.hidden * len(layers) * np.dtype(numbers).itemsize + BESIDE

@@ -49,11 +49,12 @@ class Plan:
         return self.row_offset[positions + 1] - self.row_offset[positions]
 
 
-def model_of(run: Run) -> dict[str, Any]:
-    """What the run's attributes say of how the numbers were made: plain values."""
-    found: dict[str, Any] = {}
+def model_of(run: Run, layers: list) -> dict[str, Any]:
+    """How the numbers were made: what the run's attributes say, and each layer in words. Plain values."""
+    shard = run.shard(*run.sealed()[0])
+    found: dict[str, Any] = {shard.datasets[layer]: shard.layer_text(layer) for layer in layers}
     for name, value in sorted(run.attributes.items()):
-        if name not in ("shard", "format_version", "problems_sha256"):
+        if name not in ("shard", "format_version", "layers", "layer_count"):
             found[name] = value.tolist() if hasattr(value, "tolist") else value
     return found
 
