@@ -11,12 +11,13 @@ import numpy as np
 from strata_reader import Run
 from strata_reader.arrow import Columns, Tables
 
-from .errors import DATA, ExportError, needed
+from .errors import DATA, MISSING, ExportError, needed
 from .output import Output
 from .plan import Plan, model_of
 
 BESIDE = 120  # bytes of a row beside its latents, roughly: they are compressed
 HALF_MOST = np.float32(65504)  # float16's largest number
+HALF_SINCE = 15  # pyarrow's version
 DEFAULT_SIZE = 500 * 10**6  # what datasets.Dataset.push_to_hub takes
 
 
@@ -61,6 +62,9 @@ def write(run: Run, plan: Plan, output: Output, layers: list, numbers: str, per:
         import pyarrow.parquet
     except ImportError as error:
         raise needed("pyarrow", "--format parquet") from error
+    if numbers == "float16" and int(pyarrow.__version__.split(".")[0]) < HALF_SINCE:
+        raise ExportError(MISSING, f"float16 in Parquet needs pyarrow {HALF_SINCE} or later, here is {pyarrow.__version__}; "
+                                   "--dtype float32 goes without")
     names = split_names(list(plan.splits))
     change = Change(numbers)
     tables = Tables(run, layers, numbers, per, plan.columns or Columns(), change)
