@@ -130,6 +130,8 @@ def test_states_of_others_are_refused(growing):
         stream.load_state_dict({"format": 7})
     with pytest.raises(KeyError, match="no hidden_states"):
         StrataStream(growing, layer=3)
+    with pytest.raises(KeyError, match="no pre_norm"):
+        StrataStream(growing, layer="pre_norm")
     with pytest.raises(ValueError, match="rank"):
         StrataStream(growing, rank=2, world_size=2)
 

@@ -28,7 +28,7 @@ class Items:
         self.layers = run.layers if self.layers is None else self.layers
         for wanted in self.layers:
             if wanted not in run.layers:
-                raise KeyError(f"{run.path} has no hidden_states[{wanted}]; it has {run.layers}")
+                raise KeyError(f"{run.path} has no {layer_label(wanted)}; it has {run.layers}")
 
     def make(self, problem: dict[str, Any]) -> dict[str, Any]:
         """{"id", "latents": tensor [rows, hidden], "step": tensor [rows], "metadata"}; "tokens" and "loss_mask" where they were kept."""
