@@ -3,8 +3,6 @@ tokens the assistant wrote."""
 
 import json
 
-import h5py
-
 from support import Job, make_model, make_problems
 
 BLOCKS, HIDDEN, AUXILIARY = 8, 16, [2, 4, 5]
@@ -25,14 +23,8 @@ def chats(count):
 def make_drafts(folder, count=14, **latents):
     job = Job(folder, list(chats(count)), make_model("drafts", layers=BLOCKS, hidden=HIDDEN, intermediate=32),
               problems={"text": "{text}", "steps": {"spans": "roles", "roles": ["assistant"]}},
-              latents={"layers": [*AUXILIARY, -1], "pooling": "tokens", "dtype": "bfloat16", "token_ids": True, "loss_mask": True, **latents},
+              latents={"layers": [*AUXILIARY, "pre_norm", -1], "pooling": "tokens", "dtype": "bfloat16", "token_ids": True,
+                       "loss_mask": True, **latents},
               batch={"problems": 2}, run={"checkpoint_every": 2})
     job.run()
     return job
-
-
-def add_the_layer_before_the_norm(job):
-    """The last layer once more, under the name of its states before the norm."""
-    for path in (job.output / "shards").glob("*.h5"):
-        with h5py.File(path, "r+") as file:
-            file.copy(f"latents/hs_{BLOCKS:03d}", f"latents/hs_{BLOCKS:03d}_pre_norm")

@@ -8,7 +8,7 @@ import pytest
 
 import strata_reader.arrow
 from commands.test_parts import Set
-from export.drafts import AUXILIARY, BLOCKS, add_the_layer_before_the_norm, make_drafts
+from export.drafts import AUXILIARY, BLOCKS, make_drafts
 from export.made_run import HIDDEN, LAYERS, done, latents, make_run, problem_id, row_count, shard_rows, strata
 from parity import ml_dtypes, parquet, torch
 from strata_reader import Run, Shard, StrataDataset, collate, rjepa_parquet, to_parquet
@@ -52,9 +52,7 @@ def test_bfloat16_as_it_is_stored(tmp_path, form):
 
 @pytest.fixture(scope="module")
 def drafts(tmp_path_factory):
-    job = make_drafts(tmp_path_factory.mktemp("drafts"))
-    add_the_layer_before_the_norm(job)
-    return job.output
+    return make_drafts(tmp_path_factory.mktemp("drafts")).output
 
 
 def test_loss_masks_and_the_layer_before_the_norm(drafts, folder):
@@ -62,8 +60,10 @@ def test_loss_masks_and_the_layer_before_the_norm(drafts, folder):
     assert run.layers == [*AUXILIARY, BLOCKS, "pre_norm"] and run.dtype == "bfloat16"
     for problem in run:
         assert 0 < problem["loss_mask"].sum() < len(problem["tokens"]) == len(problem["loss_mask"])
-        assert np.array_equal(problem["latents"]["pre_norm"], problem["latents"][BLOCKS])
-    assert np.array_equal(run.latents("pre_norm")[0], run.latents(BLOCKS)[0])
+        assert problem["latents"]["pre_norm"].shape == problem["latents"][BLOCKS].shape
+    matrix = run.latents("pre_norm")[0]
+    assert np.array_equal(matrix, np.concatenate([problem["latents"]["pre_norm"] for problem in run]))
+    assert not np.array_equal(matrix, run.latents(BLOCKS)[0]) and run.shard(*run.sealed()[0]).layer_text("pre_norm")
     data = StrataDataset(drafts, layer="pre_norm", dtype=torch.bfloat16)
     few, many = np.argsort([problem["token_count"] for problem in run])[[0, -1]].tolist()
     batch = collate([data[few], data[many]])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from commands.test_parts import Set
-from export.drafts import AUXILIARY, BLOCKS, HIDDEN, add_the_layer_before_the_norm, make_drafts
+from export.drafts import AUXILIARY, BLOCKS, HIDDEN, make_drafts
 from export.made_run import LAYERS, done, latents, make_run, problem_id, row_count, strata
 from parity import datasets, parquet, safetensors, torch
 from strata_export import __main__ as program
@@ -58,9 +58,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drafts(tmp_path_factory):
-    job = make_drafts(tmp_path_factory.mktemp("drafts"))
-    add_the_layer_before_the_norm(job)
-    return job.output
+    return make_drafts(tmp_path_factory.mktemp("drafts")).output
 
 
 @pytest.fixture(autouse=True)
@@ -249,7 +247,7 @@ def test_what_a_run_lacks(made, tmp_path, drafts):
     assert "token_ids" in said
     said = export(drafts, "--format", "specforge", "--to", tmp_path / "out", "--layers", "2,4,-1", code=DATA).err
     assert "3 layers before it (here are 2, 4" in said
-    said = export(drafts, "--format", "specforge", "--to", tmp_path / "out", "--layers", "2,4,5,model.layers.7", code=USAGE).err
+    said = export(drafts, "--format", "specforge", "--to", tmp_path / "out", "--layers", "2,4,blocks.5.hook_resid_pre,transformer.h.7", code=USAGE).err
     assert "not as pre_norm" in said
     vocabulary = [drafts, "--format", "specforge", "--to", tmp_path / "out", "--draft-vocab-size"]
     assert "belong together" in export(*vocabulary, "9", "--vocab-size", "8", code=USAGE).err

@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from export.drafts import AUXILIARY, BLOCKS, HIDDEN, add_the_layer_before_the_norm, make_drafts
+from export.drafts import AUXILIARY, BLOCKS, HIDDEN, make_drafts
 from parity import torch
 from strata_export import __main__ as program
 from strata_reader import Run
@@ -23,9 +23,7 @@ LONGEST = 256
 def drafts(tmp_path_factory):
     if not LOADERS.is_dir():
         pytest.skip("the trainers' loaders are not installed")
-    job = make_drafts(tmp_path_factory.mktemp("drafts"))
-    add_the_layer_before_the_norm(job)
-    return job.output
+    return make_drafts(tmp_path_factory.mktemp("drafts")).output
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from export.drafts import AUXILIARY, BLOCKS, add_the_layer_before_the_norm, make_drafts
+from export.drafts import AUXILIARY, BLOCKS, make_drafts
 from export.made_run import HIDDEN, done, make_run, row_count
 from parity import datasets
 from strata_export import __main__ as program
@@ -71,10 +71,9 @@ def test_datasets_and_parquet(folder, exported, tmp_path, monkeypatch):
 def test_draft_heads(tmp_path):
     keys = yaml.safe_load(YAML[0])
     assert keys["latents"]["layers"] == [2, 36 // 2, 36 - 3, "pre_norm", -1] and AUXILIARY == [2, BLOCKS // 2, BLOCKS - 3]
-    job = make_drafts(tmp_path / "job", count=4, **{**keys["latents"], "layers": [*AUXILIARY, -1]})
+    job = make_drafts(tmp_path / "job", count=4, **{**keys["latents"], "layers": [*AUXILIARY, "pre_norm", -1]})
     assert {name: job.keys["problems"][name] for name in ("id", "text", "steps")} == {
         name: keys["problems"][name] for name in ("id", "text", "steps")}
-    add_the_layer_before_the_norm(job)
     shell(SHELL[1].splitlines()[0], {"runs/qwen3-8b": job.output, "--to drafts": f"--to {tmp_path}/speculators"})
     shell(SHELL[1].splitlines()[1], {"runs/qwen3-8b": job.output, "--to drafts-specforge": f"--to {tmp_path}/specforge"})
     assert len(list(tmp_path.glob("*/hidden_states/*.safetensors"))) == len(list(tmp_path.rglob("*.ckpt"))) == 4

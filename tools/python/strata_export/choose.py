@@ -32,7 +32,7 @@ def _layer(word: str, blocks: int) -> Any:
         return blocks + 1 + index if index < 0 else index
     if word in ("pre_norm", "model.norm"):
         return word if word == "pre_norm" else blocks
-    match = re.fullmatch(r"model\.layers\.(\d+)|blocks\.(\d+)\.hook_resid_(post|pre)", word)
+    match = re.fullmatch(r"(?:[a-z_]\w*\.)+(\d+)|blocks\.(\d+)\.hook_resid_(post|pre)", word)  # transformer.h.3 as well
     if match is None:
         raise ExportError(USAGE, f"--layers: '{word}' is no layer: they are whole numbers, pre_norm, or names such as model.layers.3, "
                                  "with commas between, or 'all'")

@@ -35,15 +35,6 @@ def _text(value):
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def _order(name):
-    """Of a dataset of latents, "hs_035" or "hs_036_pre_norm"."""
-    return name.endswith("_pre_norm"), int(name[3:].split("_")[0])
-
-
-def _layer(name):
-    return "pre_norm" if name.endswith("_pre_norm") else int(name[3:])
-
-
 def _refuse_outside(group, path):
     """A shard lies in its file. One from a folder that others can write to might name any file of its reader's instead."""
     for name in group:
