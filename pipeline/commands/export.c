@@ -4,10 +4,12 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/printable.h"
 #include "base/version.h"
 #include "commands/command.h"
+#include "commands/export_companion.h"
 #include "commands/readable.h"
 
 enum { LAYERS_MOST = 4096 };
@@ -39,6 +41,70 @@ static int parse_layers(const char *text, int64_t layers[LAYERS_MOST], size_t *c
     }
 }
 
+// "5GB" of 10^9 bytes, "5GiB" of 2^30, as transformers takes max_shard_size; a number alone is bytes.
+static int parse_size(const char *text, uint64_t *bytes, struct error *err) {
+    static const struct {
+        const char *name;
+        uint64_t bytes;
+    } units[] = {{"", 1},
+                 {"KB", 1000},
+                 {"MB", 1000000},
+                 {"GB", 1000000000},
+                 {"TB", 1000000000000},
+                 {"KiB", 1 << 10},
+                 {"MiB", 1 << 20},
+                 {"GiB", 1 << 30},
+                 {"TiB", UINT64_C(1) << 40}};
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    bool good = errno == 0 && text[0] >= '0' && text[0] <= '9' && number > 0;
+    for (size_t i = 0; good && i < sizeof units / sizeof units[0]; i++) {
+        if (strcasecmp(end, units[i].name) == 0 && number <= INT64_MAX / units[i].bytes) {
+            *bytes = number * units[i].bytes;
+            return STATUS_OK;
+        }
+    }
+    return error_set(err, STATUS_USAGE,
+                     "--max-shard-size is a whole number of bytes, KB, MB, GB, TB or GiB, not '%s'", text);
+}
+
+// The formats of both programs.
+static const char *format_name(size_t index) {
+    size_t own = 0;
+    while (export_format_name(own) != NULL) {
+        own++;
+    }
+    return index < own ? export_format_name(index) : export_companion_format(index - own);
+}
+
+static const char *format_help(size_t index) {
+    size_t own = 0;
+    while (export_format_help(own) != NULL) {
+        own++;
+    }
+    return index < own ? export_format_help(index) : export_companion_help(index - own);
+}
+
+static enum export_normalization normalization_of(const char *text) {
+    return strcmp(text, "standard") == 0        ? NORMALIZATION_STANDARD
+           : strcmp(text, "expected-norm") == 0 ? NORMALIZATION_EXPECTED_NORM
+                                                : NORMALIZATION_NONE;
+}
+
+// Of a folder of R-JEPA's shards before it gets its name.
+static int add_tables(const char *folder, struct error *err) {
+    bool missing = false;
+    TRY(export_companion_tables(folder, &missing, err));
+    if (missing) {
+        fprintf(stderr,
+                "strata export: warning: the shards have JSON lines and no Parquet, which R-JEPA's loader "
+                "reads: it is written by strata-export with pyarrow (pip install 'strata-latents[parquet]'); "
+                "then run strata-export FOLDER --format rjepa-parquet\n");
+    }
+    return STATUS_OK;
+}
+
 static void print_report(struct command_context *context, const struct export_request *request,
                          const struct export_report *report) {
     char problems[READABLE_TEXT];
@@ -50,6 +116,10 @@ static void print_report(struct command_context *context, const struct export_re
     fprintf(context->out, ": %s problems, %s rows, %s in %" PRIu64 " files\n",
             readable_count(report->problems, problems), readable_count(report->rows, rows),
             readable_bytes(report->bytes, bytes), report->files);
+    if (report->kept > 0) {
+        fprintf(context->out, "%s of its files were finished before and kept\n",
+                readable_count(report->kept, count));
+    }
     if (report->failed + report->skipped > 0) {
         fprintf(context->out, "left out: %" PRIu64 " failed, %" PRIu64 " skipped (listed in export.json)\n",
                 report->failed, report->skipped);
@@ -78,6 +148,9 @@ static void print_report(struct command_context *context, const struct export_re
 
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
+    if (export_companion_has(argument_text(arguments, "--format", NULL))) {
+        return export_companion_become(arguments, err);
+    }
     int64_t layers[LAYERS_MOST];
     struct export_report report = {0};
     struct export_request request = {
@@ -86,6 +159,9 @@ static int run(struct command_context *context, struct error *err) {
         .convert = argument_given(arguments, "--dtype"),
         .shuffle = argument_given(arguments, "--shuffle"),
         .shuffle_seed = (uint64_t)argument_integer(arguments, "--shuffle", 0),
+        .shuffle_rows = argument_given(arguments, "--shuffle-rows"),
+        .row_seed = (uint64_t)argument_integer(arguments, "--shuffle-rows", 0),
+        .normalization = normalization_of(argument_text(arguments, "--normalize", "none")),
         .require_complete = argument_given(arguments, "--require-complete"),
         .program = "strata " STRATA_VERSION,
         .format = export_format_find(argument_text(arguments, "--format", "")),
@@ -100,6 +176,19 @@ static int run(struct command_context *context, struct error *err) {
         (argument_given(arguments, "--seed") || argument_given(arguments, "--split-column"))) {
         return error_set(err, STATUS_USAGE, "--seed and --split-column belong to --split");
     }
+    if (request.shuffle && request.shuffle_rows) {
+        return error_set(err, STATUS_USAGE,
+                         "--shuffle shuffles problems and --shuffle-rows rows: choose one");
+    }
+    if (argument_given(arguments, "--per")) {
+        return error_set(err, STATUS_USAGE, "--per belongs to --format parquet");
+    }
+    if (argument_given(arguments, "--max-shard-size")) {
+        TRY(parse_size(argument_text(arguments, "--max-shard-size", ""), &request.file_bytes, err));
+    }
+    if (strcmp(argument_text(arguments, "--format", ""), "rjepa") == 0) {
+        request.complete = add_tables;
+    }
     TRY(parse_layers(argument_text(arguments, "--layers", NULL), layers, &request.layer_count, err));
     TRY(split_parse(&request.split, split, argument_text(arguments, "--split-column", "split"),
                     (uint64_t)argument_integer(arguments, "--seed", 0), err));
@@ -111,9 +200,9 @@ static int run(struct command_context *context, struct error *err) {
 // What each format makes of a split, the lines of it below each other.
 static void print_formats(FILE *out) {
     enum { NAME_WIDTH = 11 };
-    for (size_t i = 0; export_format_name(i) != NULL; i++) {
-        fprintf(out, "  %-*s  ", NAME_WIDTH, export_format_name(i));
-        for (const char *at = export_format_help(i); *at != 0; at++) {
+    for (size_t i = 0; format_name(i) != NULL; i++) {
+        fprintf(out, "  %-*s  ", NAME_WIDTH, format_name(i));
+        for (const char *at = format_help(i); *at != 0; at++) {
             fputc(*at, out);
             if (*at == '\n') {
                 fprintf(out, "%*s", NAME_WIDTH + 4, "");
@@ -128,23 +217,46 @@ static void print_details(FILE *out) {
           "and row_offset [problems + 1]:\n",
           out);
     print_formats(out);
-    fputs("Beside them statistics.safetensors (mean and deviation of every dimension) and export.json: model "
+    fputs("Beside them statistics.safetensors (mean and deviation of every dimension, as the run has them) "
           "and\n"
-          "tokenizer fingerprints, layers, counts, what was left out and why, the SHA-256 of every file.\n"
+          "export.json: model and tokenizer fingerprints, layers, counts, what was left out and why, the "
+          "SHA-256 of\n"
+          "every file.\n"
           "\n"
           "--split source takes the split column as it is. Fractions split by a seeded hash of each ID, so a "
           "problem\n"
           "stays in its split when others are added; problems that the source marks 'test' stay in test.\n"
           "\n"
-          "The folder appears once it is complete. An unfinished run is exported up to its last sealed "
-          "shard, with\n"
-          "a warning.\n"
+          "--max-shard-size cuts a split into S-00001-of-00012 and so on, between problems; one that is "
+          "larger by\n"
+          "itself has a file of its own. Each file has its arrays and lines whole, with places counted "
+          "within it, and\n"
+          "S.safetensors.index.json (S.index.json of npy) lists them.\n"
+          "\n"
+          "--shuffle-rows puts the rows of a split in a uniform order, for sparse autoencoders. A row leads "
+          "back by\n"
+          "'problem' (its line in S.jsonl, from 0), 'step' and its spans. Files then end between rows. It "
+          "takes 64 MiB\n"
+          "of memory, 8 bytes of disk for each row while it works, and writes each row twice.\n"
+          "\n"
+          "--normalize standard exports (x - mean) / deviation of every dimension, expected-norm x * "
+          "sqrt(hidden) /\n"
+          "mean norm, from the sums of the split 'train' (of everything without --split), in float64 and "
+          "rounded\n"
+          "once. A dimension that never changes becomes 0. normalization.safetensors undoes it: x = y * "
+          "scale + shift.\n"
+          "\n"
+          "The folder appears once it is complete. An export that was killed or had no room left goes on "
+          "with the\n"
+          "same command: files that are finished stay. An unfinished run is exported up to its last sealed "
+          "shard,\n"
+          "with a warning.\n"
           "\n"
           "Of the folder of a set, or several of its parts, all rows are exported in the query's order: the "
           "bytes of\n"
           "one undivided run (statistics are sums in the order of the shards, and agree to rounding). Parts "
           "that are\n"
-          "missing or not complete are named. While the folder is made, 130 bytes of its disk are taken for "
+          "missing or not complete are named. While the folder is made, 140 bytes of its disk are taken for "
           "each\n"
           "problem; memory does not grow with them.\n",
           out);
@@ -155,11 +267,7 @@ static const struct operand operands[] = {
 };
 
 static const struct option options[] = {
-    {.name = "--format",
-     .kind = OPTION_TEXT,
-     .value = "FORMAT",
-     .choice = export_format_name,
-     .required = true},
+    {.name = "--format", .kind = OPTION_TEXT, .value = "FORMAT", .choice = format_name, .required = true},
     {.name = "--to",
      .kind = OPTION_TEXT,
      .value = "FOLDER",
@@ -179,6 +287,25 @@ static const struct option options[] = {
      .value = "SEED",
      .help = "shuffle the problems (default: the query's order)",
      .maximum = INT64_MAX},
+    {.name = "--shuffle-rows",
+     .kind = OPTION_INTEGER,
+     .value = "SEED",
+     .help = "shuffle rows, each by itself, whatever problem it is of",
+     .maximum = INT64_MAX},
+    {.name = "--max-shard-size",
+     .kind = OPTION_TEXT,
+     .value = "SIZE",
+     .help = "bytes of a file, 5GB or 500MB, with whole problems in it (default: a split is one file)"},
+    {.name = "--normalize",
+     .kind = OPTION_TEXT,
+     .value = "RULE",
+     .help = "none, standard or expected-norm, by the split 'train' (default: none)",
+     .choices = "none|standard|expected-norm"},
+    {.name = "--per",
+     .kind = OPTION_TEXT,
+     .value = "WHAT",
+     .help = "a row of parquet is a 'row' of latents or a 'problem' (default: row)",
+     .choices = "row|problem"},
     {.name = "--split",
      .kind = OPTION_TEXT,
      .value = "RULE",

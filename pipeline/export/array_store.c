@@ -1,7 +1,5 @@
 #include "export/array_store.h"
 
-#include "base/size.h"
-
 size_t array_type_size(enum array_type type) {
     switch (type) {
     case ARRAY_F16:
@@ -28,6 +26,11 @@ int array_store_write(struct array_store *store, size_t array, uint64_t first, u
     return rows == 0 ? STATUS_OK : store->write(store, array, first, rows, bytes, err);
 }
 
+int array_store_read(struct array_store *store, size_t array, uint64_t first, uint64_t rows, void *bytes,
+                     struct error *err) {
+    return rows == 0 ? STATUS_OK : store->read(store, array, first, rows, bytes, err);
+}
+
 int array_store_close(struct array_store *store, struct error *err) {
     return store->close(store, err);
 }
@@ -36,18 +39,4 @@ void array_store_destroy(struct array_store *store) {
     if (store != NULL) {
         store->destroy(store);
     }
-}
-
-int array_specs_bytes(const struct array_spec *specs, size_t count, uint64_t *bytes, struct error *err) {
-    size_t total = 0;
-    for (size_t i = 0; i < count; i++) {
-        size_t numbers;
-        size_t size;
-        if (!size_mul(specs[i].rows, specs[i].columns == 0 ? 1 : specs[i].columns, &numbers) ||
-            !size_mul(numbers, array_type_size(specs[i].type), &size) || !size_add(total, size, &total)) {
-            return error_set(err, STATUS_INTERNAL, "the array %s is too large to be counted", specs[i].name);
-        }
-    }
-    *bytes = total;
-    return STATUS_OK;
 }

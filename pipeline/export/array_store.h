@@ -39,6 +39,9 @@ struct array_set {
 struct array_store {
     int (*write)(struct array_store *store, size_t array, uint64_t first, uint64_t rows, const void *bytes,
                  struct error *err);
+    // What was written; NULL: the kind has no need of it.
+    int (*read)(struct array_store *store, size_t array, uint64_t first, uint64_t rows, void *bytes,
+                struct error *err);
     int (*close)(struct array_store *store, struct error *err); // everything on disk, files closed
     void (*destroy)(struct array_store *store);
 };
@@ -48,8 +51,8 @@ struct array_store {
 int safetensors_store(struct array_store **out, const char *path, const struct array_spec *specs,
                       size_t count, struct error *err);
 
-// The same for exports of thousands of files: it is opened for each write, and its arrays, whose rows are of
-// one size, are written as one, number 0, that has the rows of all of them.
+// The same, but its arrays, whose rows are of one size, are written as one, number 0, that has the rows of
+// all.
 int safetensors_joined_store(struct array_store **out, const char *path, const struct array_spec *specs,
                              size_t count, struct error *err);
 
@@ -57,10 +60,11 @@ int safetensors_joined_store(struct array_store **out, const char *path, const s
 // written.
 int array_store_write(struct array_store *store, size_t array, uint64_t first, uint64_t rows,
                       const void *bytes, struct error *err);
+
+// Of a kind that can: rows as they were written.
+int array_store_read(struct array_store *store, size_t array, uint64_t first, uint64_t rows, void *bytes,
+                     struct error *err);
 int array_store_close(struct array_store *store, struct error *err);
 void array_store_destroy(struct array_store *store); // accepts NULL
-
-// Bytes the arrays take, without headers. STATUS_INTERNAL when that does not fit 64 bits.
-int array_specs_bytes(const struct array_spec *specs, size_t count, uint64_t *bytes, struct error *err);
 
 #endif

@@ -6,8 +6,9 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "checkpoints/layer.h"
+#include "export/format.h"
 
-enum column_needs { ALWAYS, WITH_TOKENS, WITH_MASK, AS_SHARD };
+enum column_needs { ALWAYS, WITH_TOKENS, WITH_MASK, AS_SHARD, SHUFFLED_ROWS };
 enum column_length { ROWS, PROBLEMS, OFFSETS, TOKENS, ID_BYTES, METADATA_BYTES };
 
 static const struct {
@@ -22,6 +23,7 @@ static const struct {
     [COLUMN_TOKEN_END] = {"token_end", "rows/token_end", ARRAY_I64, ROWS, ALWAYS},
     [COLUMN_BYTE_START] = {"byte_start", "rows/byte_start", ARRAY_I64, ROWS, ALWAYS},
     [COLUMN_BYTE_END] = {"byte_end", "rows/byte_end", ARRAY_I64, ROWS, ALWAYS},
+    [COLUMN_PROBLEM] = {"problem", "rows/problem", ARRAY_I64, ROWS, SHUFFLED_ROWS},
     [COLUMN_ROW_OFFSET] = {"row_offset", "problems/row_offset", ARRAY_I64, OFFSETS, ALWAYS},
     [COLUMN_ORDINAL] = {"ordinal", "problems/ordinal", ARRAY_I64, PROBLEMS, ALWAYS},
     [COLUMN_TOKEN_COUNT] = {"token_count", "problems/token_count", ARRAY_I64, PROBLEMS, ALWAYS},
@@ -36,7 +38,25 @@ static const struct {
     [COLUMN_METADATA_OFFSET] = {"metadata_offset", "problems/metadata_offset", ARRAY_I64, OFFSETS, AS_SHARD},
 };
 
-static uint64_t column_length(const struct export_split *split, enum column_length length) {
+// Rows from whatever problems have the columns of rows alone.
+static bool has_column(const struct export_plan *plan, enum piece_kind kind,
+                       const struct export_format *format, size_t column) {
+    switch (columns[column].needs) {
+    case WITH_TOKENS:
+        return plan->has_tokens && kind == PIECE_PROBLEMS;
+    case WITH_MASK:
+        return plan->has_mask && kind == PIECE_PROBLEMS;
+    case AS_SHARD:
+        return format->as_shard && kind == PIECE_PROBLEMS;
+    case SHUFFLED_ROWS:
+        return kind == PIECE_ROWS;
+    case ALWAYS:
+        break;
+    }
+    return kind == PIECE_PROBLEMS || columns[column].length == ROWS;
+}
+
+static uint64_t column_length(const struct export_counts *split, enum column_length length) {
     switch (length) {
     case ROWS:
         return split->rows;
@@ -83,28 +103,39 @@ failed:
     return status;
 }
 
-int column_set_make(struct column_set *set, const struct export_plan *plan, const struct export_split *split,
-                    bool as_shard, struct error *err) {
+int column_set_make(struct column_set *set, const struct export_plan *plan, const struct export_piece *piece,
+                    const struct export_format *format, struct error *err) {
     TRY(take_memory(set, plan->layer_count, err));
     for (size_t i = 0; i < plan->layer_count; i++) {
         char layer[LAYER_NAME];
         char name[48];
-        snprintf(name, sizeof name, "%s%s", as_shard ? "latents/" : "",
+        snprintf(name, sizeof name, "%s%s", format->as_shard ? "latents/" : "",
                  layer_name(layer, plan->layers[i], plan->model_layers));
         export_layer_text(plan->layers[i], plan->model_layers, set->layers[i], sizeof set->layers[i]);
-        add_spec(set, name, array_type_of(plan->dtype), split->rows, plan->hidden, set->layers[i]);
+        add_spec(set, name, array_type_of(plan->dtype), piece->counts.rows, plan->hidden, set->layers[i]);
     }
     for (size_t i = 0; i < COLUMN_COUNT; i++) {
-        bool absent = (columns[i].needs == WITH_TOKENS && !plan->has_tokens) ||
-                      (columns[i].needs == WITH_MASK && !plan->has_mask) ||
-                      (columns[i].needs == AS_SHARD && !as_shard);
-        set->number[i] = absent ? COLUMN_ABSENT : (int)set->count;
-        if (!absent) {
-            add_spec(set, as_shard ? columns[i].path : columns[i].name, columns[i].type,
-                     column_length(split, columns[i].length), 0, NULL);
+        bool present = has_column(plan, piece->kind, format, i);
+        set->number[i] = present ? (int)set->count : COLUMN_ABSENT;
+        if (present) {
+            add_spec(set, format->as_shard ? columns[i].path : columns[i].name, columns[i].type,
+                     column_length(&piece->counts, columns[i].length), 0, NULL);
         }
     }
     return STATUS_OK;
+}
+
+uint64_t column_set_bytes(const struct export_plan *plan, enum piece_kind kind,
+                          const struct export_counts *counts, const struct export_format *format) {
+    uint64_t bytes = plan->layer_count * counts->rows * plan->hidden * dtype_size(plan->dtype);
+    uint64_t arrays = plan->layer_count;
+    for (size_t i = 0; i < COLUMN_COUNT; i++) {
+        if (has_column(plan, kind, format, i)) {
+            bytes += column_length(counts, columns[i].length) * array_type_size(columns[i].type);
+            arrays++;
+        }
+    }
+    return bytes + arrays * format->array_overhead + format->file_overhead;
 }
 
 void column_set_destroy(struct column_set *set) {
@@ -140,7 +171,7 @@ static uint64_t problem_value(enum export_column column, const struct export_pro
     }
 }
 
-static uint64_t end_value(enum export_column column, const struct export_split *split) {
+static uint64_t end_value(enum export_column column, const struct export_counts *split) {
     return column == COLUMN_ROW_OFFSET     ? split->rows
            : column == COLUMN_TOKEN_OFFSET ? split->tokens
            : column == COLUMN_ID_OFFSET    ? split->id_bytes
@@ -176,27 +207,28 @@ static int write_blocks(const struct column_set *set, struct array_store *store,
 }
 
 static int write_ends(const struct column_set *set, struct array_store *store,
-                      const struct export_split *split, struct error *err) {
+                      const struct export_counts *counts, struct error *err) {
     for (size_t i = 0; i < FROM_PLAN; i++) {
         enum export_column column = from_plan[i];
         if (set->number[column] != COLUMN_ABSENT && columns[column].length == OFFSETS) {
-            int64_t end = (int64_t)end_value(column, split);
-            TRY(array_store_write(store, (size_t)set->number[column], split->problems, 1, &end, err));
+            int64_t end = (int64_t)end_value(column, counts);
+            TRY(array_store_write(store, (size_t)set->number[column], counts->problems, 1, &end, err));
         }
     }
     return STATUS_OK;
 }
 
 int column_set_write_plan(const struct column_set *set, struct array_store *store,
-                          const struct export_plan *plan, size_t split, struct error *err) {
+                          const struct export_plan *plan, const struct export_piece *piece,
+                          struct error *err) {
     int64_t values[FROM_PLAN][PLAN_BLOCK];
     uint64_t first = 0;
     size_t count = 0;
     size_t touched = 0;
-    for (size_t i = 0; i < plan->count; i++) {
+    for (size_t i = piece->first; i < piece->end; i++) {
         const struct export_problem *problem = &plan->problems[i];
         export_plan_touched(plan, &touched, 1);
-        if (problem->split != split) {
+        if (problem->split != piece->split) {
             continue;
         }
         for (size_t k = 0; k < FROM_PLAN; k++) {
@@ -209,7 +241,7 @@ int column_set_write_plan(const struct column_set *set, struct array_store *stor
         }
     }
     TRY(write_blocks(set, store, first, values, count, err));
-    return write_ends(set, store, &plan->splits[split], err);
+    return write_ends(set, store, &piece->counts, err);
 }
 
 // ---- what a shard holds of a problem ----
@@ -277,4 +309,15 @@ int column_set_write_problem(const struct column_set *set, struct array_store *s
                      err));
     return write_values(set, COLUMN_TOKEN_IDS, store, problem->token_at, stored->tokens, stored->token_count,
                         err);
+}
+
+int column_set_write_row(const struct column_set *set, struct array_store *store, uint64_t at,
+                         const struct export_problem *problem, const struct shard_row *row,
+                         struct error *err) {
+    for (enum export_column column = COLUMN_STEP; column <= COLUMN_BYTE_END; column++) {
+        int64_t value = row_value(row, column);
+        TRY(array_store_write(store, (size_t)set->number[column], at, 1, &value, err));
+    }
+    int64_t position = problem->position;
+    return array_store_write(store, (size_t)set->number[COLUMN_PROBLEM], at, 1, &position, err);
 }

@@ -1,4 +1,4 @@
-// The arrays of one split beside its latents, and their numbers in the split's array store.
+// The arrays of one piece beside its latents, and their numbers in the piece's array store.
 #ifndef STRATA_EXPORT_COLUMNS_H
 #define STRATA_EXPORT_COLUMNS_H
 
@@ -11,6 +11,7 @@ enum export_column {
     COLUMN_TOKEN_END,
     COLUMN_BYTE_START,
     COLUMN_BYTE_END,
+    COLUMN_PROBLEM,    // of rows that are shuffled: the line of their problem, from 0
     COLUMN_ROW_OFFSET, // of problems
     COLUMN_ORDINAL,
     COLUMN_TOKEN_COUNT,
@@ -36,18 +37,31 @@ struct column_set {
     char (*layers)[160];
 };
 
-// The arrays of one split. `as_shard`: names are paths as in a shard, ids and metadata are arrays too.
-int column_set_make(struct column_set *set, const struct export_plan *plan, const struct export_split *split,
-                    bool as_shard, struct error *err);
+struct export_format;
+
+// The arrays of a piece with latents; a format as_shard names them by paths as in a shard, and ids and
+// metadata are arrays too.
+int column_set_make(struct column_set *set, const struct export_plan *plan, const struct export_piece *piece,
+                    const struct export_format *format, struct error *err);
 void column_set_destroy(struct column_set *set); // accepts zeros; leaves zeros
+
+// Bytes of the file of such a piece with so many of everything: at least those that it will have.
+uint64_t column_set_bytes(const struct export_plan *plan, enum piece_kind kind,
+                          const struct export_counts *counts, const struct export_format *format);
 
 // Writes what a shard holds of one problem: the columns of its rows, its tokens, id and metadata.
 int column_set_write_problem(const struct column_set *set, struct array_store *store,
                              const struct export_plan *plan, const struct export_problem *problem,
                              const struct shard_content *content, struct error *err);
 
-// Writes the columns of split number `split` that the plan knows alone.
+// Writes the columns of a shuffled row to row `at`.
+int column_set_write_row(const struct column_set *set, struct array_store *store, uint64_t at,
+                         const struct export_problem *problem, const struct shard_row *row,
+                         struct error *err);
+
+// Writes the columns of a piece that the plan knows alone.
 int column_set_write_plan(const struct column_set *set, struct array_store *store,
-                          const struct export_plan *plan, size_t split, struct error *err);
+                          const struct export_plan *plan, const struct export_piece *piece,
+                          struct error *err);
 
 #endif

@@ -3,10 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/digest.h"
 #include "base/size.h"
 #include "export/export_plan.h"
 #include "export/figures.h"
+#include "export/format.h"
+#include "export/normalization.h"
 #include "export/outputs.h"
+#include "export/progress.h"
 #include "export/sidecar.h"
 #include "export/target.h"
 
@@ -14,101 +18,113 @@
 struct transfer {
     const struct export_plan *plan;
     struct export_outputs outputs;
-    struct export_figures figures;
+    const struct normalization *normalization;
     size_t block_rows;
     void *stored;    // as read
-    void *converted; // NULL when the export has the stored dtype
-    uint64_t saturated;
-    size_t touched; // problems
+    void *converted; // NULL when the export has the stored numbers
+    size_t touched;  // problems
 };
 
 enum { BLOCK_BYTES = 4 << 20 };
 
 static int transfer_open(struct transfer *transfer, const struct export_plan *plan,
-                         const struct export_request *request, const char *folder, struct error *err) {
-    *transfer = (struct transfer){.plan = plan};
+                         const struct export_request *request, const struct normalization *normalization,
+                         struct export_progress *progress, const char *folder, struct error *err) {
+    *transfer = (struct transfer){.plan = plan, .normalization = normalization};
     size_t row_bytes = plan->hidden * dtype_size(plan->stored);
     transfer->block_rows = size_max(1, BLOCK_BYTES / row_bytes);
     TRY(memory_zeroed(&transfer->stored, transfer->block_rows, row_bytes, err));
-    if (plan->dtype != plan->stored) {
+    if (plan->dtype != plan->stored || normalization->kind != NORMALIZATION_NONE) {
         TRY(memory_zeroed(&transfer->converted, transfer->block_rows, plan->hidden * dtype_size(plan->dtype),
                           err));
     }
-    TRY(export_figures_create(&transfer->figures, plan, err));
-    return export_outputs_open(&transfer->outputs, plan, request, folder, err);
+    return export_outputs_open(&transfer->outputs, plan, request, progress, folder, err);
 }
 
 static void transfer_close(struct transfer *transfer) {
     if (transfer->plan != NULL) {
         export_outputs_destroy(&transfer->outputs);
     }
-    export_figures_destroy(&transfer->figures);
     free(transfer->stored);
     free(transfer->converted);
 }
 
-// Numbers beyond float16's range become its largest instead of infinity, as when a shard is written.
-static uint64_t saturate_f16(uint16_t *numbers, size_t count) {
-    uint64_t saturated = 0;
-    for (size_t i = 0; i < count; i++) {
-        if ((numbers[i] & 0x7fffu) == 0x7c00u) {
-            numbers[i] = (uint16_t)((numbers[i] & 0x8000u) | 0x7bffu);
-            saturated++;
-        }
-    }
-    return saturated;
-}
-
 // Converts a block when asked to; returns what goes out.
-static const void *convert_block(struct transfer *transfer, size_t rows) {
+static void *convert_block(struct transfer *transfer, size_t layer, size_t rows) {
     const struct export_plan *plan = transfer->plan;
     if (transfer->converted == NULL) {
         return transfer->stored;
     }
-    size_t count = rows * plan->hidden;
-    dtype_convert(transfer->converted, plan->dtype, transfer->stored, plan->stored, count);
-    if (plan->dtype == DTYPE_F16) {
-        transfer->saturated += saturate_f16(transfer->converted, count);
+    if (transfer->normalization->kind != NORMALIZATION_NONE) {
+        normalization_apply(transfer->normalization, layer, transfer->stored, transfer->converted, rows);
+    } else {
+        dtype_convert(transfer->converted, plan->dtype, transfer->stored, plan->stored, rows * plan->hidden);
     }
     return transfer->converted;
+}
+
+static const struct export_problem *problem_of(const struct transfer *transfer, size_t shard, size_t index) {
+    const struct export_plan *plan = transfer->plan;
+    return &plan->problems[plan->by_place[plan->shards[shard].first + index]];
 }
 
 // Rows [first, first + rows) of the shard lie in the block; every problem among them gets its part.
 static int scatter_block(struct transfer *transfer, size_t shard, const struct shard_content *content,
                          size_t layer, uint64_t first, size_t rows, size_t *problem, struct error *err) {
-    const struct export_plan *plan = transfer->plan;
-    size_t in_bytes = plan->hidden * dtype_size(plan->stored);
-    size_t out_bytes = plan->hidden * dtype_size(plan->dtype);
-    const char *out = convert_block(transfer, rows);
+    size_t out_bytes = transfer->plan->hidden * dtype_size(transfer->plan->dtype);
+    char *out = convert_block(transfer, layer, rows);
     for (uint64_t row = first; row < first + rows;) {
         while (content->row_offset[*problem + 1] <= row) {
             ++*problem;
         }
         uint64_t end = content->row_offset[*problem + 1];
         size_t count = (size_t)((end < first + rows ? end : first + rows) - row);
-        const struct export_problem *target =
-            &plan->problems[plan->by_place[plan->shards[shard].first + *problem]];
-        size_t at = (size_t)(row - first);
-        if (plan->split_count > 1) {
-            export_figures_add_rows(&transfer->figures, target, layer,
-                                    (const char *)transfer->stored + at * in_bytes, count);
-        }
-        TRY(export_outputs_latents(&transfer->outputs, target, layer, row - content->row_offset[*problem],
-                                   count, out + at * out_bytes, err));
+        TRY(export_outputs_latents(&transfer->outputs, problem_of(transfer, shard, *problem), layer,
+                                   row - content->row_offset[*problem], count,
+                                   out + (row - first) * out_bytes, err));
         row += count;
     }
     return STATUS_OK;
 }
 
+// A layer of problems [first, end) of the shard.
+static int transfer_run(struct transfer *transfer, size_t shard, struct shard_reader *reader, size_t layer,
+                        size_t first, size_t end, struct error *err) {
+    const struct shard_content *content = shard_reader_content(reader);
+    uint64_t last = content->row_offset[end];
+    size_t problem = first;
+    for (uint64_t row = content->row_offset[first]; row < last; row += transfer->block_rows) {
+        size_t rows = size_min(transfer->block_rows, last - row);
+        TRY(shard_reader_latents(reader, transfer->plan->layer_places[layer], row, rows, transfer->stored,
+                                 err));
+        TRY(scatter_block(transfer, shard, content, layer, row, rows, &problem, err));
+    }
+    return STATUS_OK;
+}
+
+// Of the shard only what the wave wants is read: runs of problems that follow each other.
 static int transfer_layer(struct transfer *transfer, size_t shard, struct shard_reader *reader, size_t layer,
                           struct error *err) {
-    const struct shard_content *content = shard_reader_content(reader);
-    size_t problem = 0;
-    for (size_t first = 0; first < content->rows; first += transfer->block_rows) {
-        size_t rows = size_min(transfer->block_rows, content->rows - first);
-        TRY(shard_reader_latents(reader, transfer->plan->layer_places[layer], first, rows, transfer->stored,
-                                 err));
-        TRY(scatter_block(transfer, shard, content, layer, first, rows, &problem, err));
+    size_t problems = transfer->plan->shards[shard].problems;
+    size_t first = 0;
+    while (first < problems) {
+        size_t end = first;
+        while (end < problems && export_outputs_want(&transfer->outputs, problem_of(transfer, shard, end))) {
+            end++;
+        }
+        TRY(transfer_run(transfer, shard, reader, layer, first, end, err));
+        first = end + 1; // the one at `end` is not wanted
+    }
+    return STATUS_OK;
+}
+
+static int transfer_problems(struct transfer *transfer, size_t shard, const struct shard_content *content,
+                             struct error *err) {
+    for (size_t i = 0; i < transfer->plan->shards[shard].problems; i++) {
+        const struct export_problem *problem = problem_of(transfer, shard, i);
+        if (export_outputs_want(&transfer->outputs, problem)) {
+            TRY(export_outputs_problem(&transfer->outputs, problem, content, err));
+        }
     }
     return STATUS_OK;
 }
@@ -118,55 +134,135 @@ static int transfer_shard(struct transfer *transfer, size_t shard, struct error 
     struct shard_reader *reader = NULL;
     int status;
     TRY_TO(done, status = export_plan_open_shard(plan, shard, &reader, err));
-    TRY_TO(done, status = export_figures_add_shard(&transfer->figures, reader, err));
-    for (size_t i = 0; i < plan->shards[shard].problems; i++) {
-        const struct export_problem *problem = &plan->problems[plan->by_place[plan->shards[shard].first + i]];
-        TRY_TO(done, status = export_outputs_problem(&transfer->outputs, problem,
-                                                     shard_reader_content(reader), err));
-    }
+    TRY_TO(done, status = transfer_problems(transfer, shard, shard_reader_content(reader), err));
     for (size_t i = 0; i < plan->layer_count; i++) {
         TRY_TO(done, status = transfer_layer(transfer, shard, reader, i, err));
     }
-    export_plan_touched(plan, &transfer->touched, plan->shards[shard].problems);
+    for (size_t i = 0; i < plan->shards[shard].problems; i++) {
+        TRY_TO(done, status = export_outputs_done(&transfer->outputs, problem_of(transfer, shard, i), err));
+    }
 done:
     shard_reader_close(reader);
     return status;
 }
 
-static void fill_report(struct export_report *report, const struct export_plan *plan, uint64_t saturated) {
+static bool shard_is_wanted(struct transfer *transfer, size_t shard) {
+    const struct export_plan *plan = transfer->plan;
+    bool wanted = false;
+    for (size_t i = 0; i < plan->shards[shard].problems && !wanted; i++) {
+        wanted = export_outputs_want(&transfer->outputs, problem_of(transfer, shard, i));
+    }
+    export_plan_touched(plan, &transfer->touched, plan->shards[shard].problems);
+    return wanted;
+}
+
+static int transfer_waves(struct transfer *transfer, struct error *err) {
+    TRY(export_outputs_begin_wave(&transfer->outputs, err));
+    while (transfer->outputs.wave_count > 0) {
+        for (size_t i = 0; i < transfer->plan->shard_count; i++) {
+            if (shard_is_wanted(transfer, i)) {
+                TRY(transfer_shard(transfer, i, err));
+            }
+        }
+        TRY(export_outputs_end_wave(&transfer->outputs, err));
+        TRY(export_outputs_begin_wave(&transfer->outputs, err));
+    }
+    return export_outputs_finish(&transfer->outputs, err);
+}
+
+// ---- the whole ----
+
+// Names everything that the bytes of the pieces follow from, so that pieces of another export are not taken
+// for its own.
+static int add_request(struct digest *digest, const struct export_plan *plan,
+                       const struct export_request *request, struct error *err) {
+    const struct split_rule *rule = &request->split;
+    const uint64_t numbers[] = {
+        plan->dtype,       request->shuffle,    request->shuffle_seed,  request->shuffle_rows,
+        request->row_seed, request->file_bytes, request->normalization, rule->kind,
+        rule->seed,        rule->count,         plan->layer_count,      plan->count,
+        plan->piece_count};
+    TRY(digest_field(digest, request->program, strlen(request->program), err));
+    TRY(digest_field(digest, request->format->name, strlen(request->format->name), err));
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        TRY(digest_number(digest, numbers[i], err));
+    }
+    TRY(digest_field(digest, rule->column, strlen(rule->column), err));
+    for (size_t i = 0; i < rule->count; i++) {
+        TRY(digest_field(digest, rule->names[i], strlen(rule->names[i]), err));
+        TRY(digest_field(digest, &rule->fractions[i], sizeof rule->fractions[i], err));
+    }
+    for (size_t i = 0; i < plan->layer_count; i++) {
+        TRY(digest_number(digest, plan->layers[i], err));
+    }
+    for (size_t i = 0; i < plan->shard_count; i++) {
+        TRY(digest_field(digest, plan->shards[i].sealed.sha256, strlen(plan->shards[i].sealed.sha256), err));
+    }
+    return STATUS_OK;
+}
+
+static int name_request(const struct export_plan *plan, const struct export_request *request,
+                        char key[DIGEST_HEX], struct error *err) {
+    struct digest *digest;
+    TRY(digest_create(&digest, err));
+    int status;
+    TRY_TO(done, status = add_request(digest, plan, request, err));
+    status = digest_finish(digest, key, err);
+done:
+    digest_destroy(digest);
+    return status;
+}
+
+static void fill_report(struct export_report *report, const struct export_plan *plan,
+                        const struct export_progress *progress) {
     *report = (struct export_report){.problems = plan->count,
                                      .failed = plan->failed,
                                      .skipped = plan->skipped,
-                                     .saturated = saturated,
+                                     .saturated = progress->saturated,
+                                     .kept = progress->kept,
                                      .remaining = plan->remaining,
                                      .at_least = plan->at_least};
     export_plan_incomplete_parts(plan, report->incomplete);
     for (size_t i = 0; i < plan->split_count; i++) {
-        report->rows += plan->splits[i].rows;
-        report->unsplit += strcmp(plan->splits[i].name, "unsplit") == 0 ? plan->splits[i].problems : 0;
+        report->rows += plan->splits[i].counts.rows;
+        report->unsplit += strcmp(plan->splits[i].name, "unsplit") == 0 ? plan->splits[i].counts.problems : 0;
     }
 }
 
 int export_run(const struct export_request *request, struct export_report *report, struct error *err) {
     struct aside_folder folder = {.lock = -1};
     struct export_plan plan = {0};
+    struct export_figures figures = {0};
+    struct export_progress progress = {0};
+    struct normalization normalization = {0};
     struct transfer transfer = {0};
+    char key[DIGEST_HEX];
     int status;
     TRY_TO(done, status = aside_folder_open(&folder, request->target, err));
-    TRY_TO(done, status = export_plan_make(&plan, request, folder.path, err));
-    TRY_TO(done, status = transfer_open(&transfer, &plan, request, folder.path, err));
-    for (size_t i = 0; i < plan.shard_count; i++) {
-        if (plan.shards[i].problems > 0) {
-            TRY_TO(done, status = transfer_shard(&transfer, i, err));
-        }
-    }
-    TRY_TO(done, status = export_outputs_finish(&transfer.outputs, err));
-    TRY_TO(done, status = export_figures_write(&transfer.figures, folder.path, err));
-    fill_report(report, &plan, transfer.saturated);
-    TRY_TO(done, status = export_sidecar_write(&plan, request, &transfer.figures, folder.path, report, err));
-    status = aside_folder_publish(&folder, err);
+    TRY_TO(done, status = export_plan_make(&plan, request, folder.path, &figures, err));
+    TRY_TO(done, status = normalization_create(&normalization, &plan, request, &figures, err));
+    TRY_TO(done, status = name_request(&plan, request, key, err));
+    TRY_TO(done, status = export_progress_open(&progress, folder.path, key, plan.piece_count, err));
+    folder.keep = progress.count > 0;
+    TRY_TO(done,
+           status = transfer_open(&transfer, &plan, request, &normalization, &progress, folder.path, err));
+    TRY_TO(done, status = transfer_waves(&transfer, err));
+    TRY_TO(done, status = export_figures_write(&figures, folder.path, err));
+    TRY_TO(done, status = normalization_write(&normalization, folder.path, err));
+    TRY_TO(done, status = request->complete == NULL ? STATUS_OK : request->complete(folder.path, err));
+    fill_report(report, &plan, &progress);
+    const struct sidecar_source source = {&plan, request, &figures, &normalization, &progress};
+    TRY_TO(done, status = export_sidecar_write(&source, folder.path, report, err));
+    TRY_TO(done, status = aside_folder_publish(&folder, err));
+    status = export_progress_remove(folder.target, err);
 done:
     transfer_close(&transfer);
+    normalization_destroy(&normalization);
+    if (progress.count > 0 && folder.path[0] != 0) {
+        folder.keep = true;
+    }
+    export_progress_close(&progress);
+    export_figures_destroy(&figures);
     export_plan_destroy(&plan);
     aside_folder_close(&folder);
     return status;

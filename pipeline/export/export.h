@@ -1,9 +1,10 @@
 // Export: the latents of a run, or of a set of parts, in the order of the query (or shuffled), in the shape
 // training code reads. Failed and skipped problems are listed and left out. The target folder appears whole
-// or not at all, with export.json saying what is in it and where it came from.
+// or not at all, with export.json saying what is in it and where it came from; until then it is TARGET.tmp,
+// in which a killed export's finished files stay (progress.h).
 //
 // The runs are read shard after shard with one shard open and one block of rows in memory; every row's place
-// in the output is known beforehand, so any order costs the same. What is known of each problem, 104 bytes
+// in the output is known beforehand, so any order costs the same. What is known of each problem, 112 bytes
 // and its id, lies in files without a name in the folder that is made (paged_file.h), so that memory grows
 // with the shards (some 250 bytes each) and the problems that are left out (0.6 KB each), not with those that
 // are exported: the peak over 0.1, 1 and 4 million of them is 32, 43 and 47 MB. A shuffle touches the files
@@ -30,6 +31,8 @@ const char *export_format_help(size_t index);
 
 #define EXPORT_PRE_NORM INT64_MAX // among layers: the last block's output before the final norm
 
+enum export_normalization { NORMALIZATION_NONE, NORMALIZATION_STANDARD, NORMALIZATION_EXPECTED_NORM };
+
 struct export_request {
     const char *const *runs; // a run directory, the folder of a set, or several parts of one (run_list.h)
     size_t run_count;
@@ -41,9 +44,15 @@ struct export_request {
     enum dtype dtype;
     bool shuffle; // problems, by `shuffle_seed`
     uint64_t shuffle_seed;
+    bool shuffle_rows; // each by itself, by `row_seed`
+    uint64_t row_seed;
+    uint64_t file_bytes; // of a file at most, if its first problem lets it; 0: a file holds a split
+    enum export_normalization normalization;
     struct split_rule split;
     bool require_complete; // refuse a run or set that has not ended
     const char *program;   // name and version, for export.json
+    // Adds to the folder's files before it gets its name; NULL: nothing is added.
+    int (*complete)(const char *folder, struct error *err);
 };
 
 enum { EXPORT_PARTS_TEXT = 256 };
@@ -60,12 +69,13 @@ struct export_report {
     // "parts 2, 5 and 7 of 8 are not complete", of a set; empty when all are, and of a run by itself.
     char incomplete[EXPORT_PARTS_TEXT];
     uint64_t saturated; // numbers beyond float16, stored as its largest
+    uint64_t kept;      // pieces that an earlier call had finished
     uint64_t unsplit;   // problems without the split column, under --split source
 };
 
 // STATUS_USAGE for a request that does not fit the run, STATUS_DATA for a run that cannot be trusted (a
-// shard's hash, its problems against the ledger's), STATUS_WRITE for the target. Nothing is left of an export
-// that failed.
+// shard's hash, its problems against the ledger's), STATUS_WRITE for the target. Of an export that failed
+// TARGET.tmp is left with the files that were finished, if there are any.
 int export_run(const struct export_request *request, struct export_report *report, struct error *err);
 
 #endif

@@ -10,7 +10,9 @@
 #include "base/size.h"
 #include "checkpoints/layer.h"
 #include "checkpoints/run_folder.h"
+#include "export/figures.h"
 #include "export/format.h"
+#include "export/pieces.h"
 
 void export_layer_text(size_t layer, size_t model_layers, char *out, size_t size) {
     if (layer_is_pre_norm(layer, model_layers)) {
@@ -41,9 +43,22 @@ void export_plan_touched(const struct export_plan *plan, size_t *touched, size_t
         paged_file_release(&plan->record_file);
         paged_file_release(&plan->id_file);
         paged_file_release(&plan->place_file);
+        paged_file_release(&plan->row_file);
         *touched = 0;
     }
 }
+
+// One export's plan as it is made.
+struct survey {
+    struct export_plan *plan;
+    const struct export_request *request;
+    struct export_figures *figures;
+    struct buffer line;
+    void *block; // [block_rows, hidden] as stored
+    size_t block_rows;
+};
+
+enum { BLOCK_BYTES = 4 << 20 };
 
 static int path_of(const struct export_plan *plan, const struct export_shard *shard, char path[PATH_SIZE],
                    struct error *err) {
@@ -210,7 +225,8 @@ static int learn_model(struct export_plan *plan, const struct export_request *re
 
 // ---- one pass over the shards ----
 
-static int find_split(struct export_plan *plan, const char *name, uint16_t *split, struct error *err) {
+static int find_split(struct survey *survey, const char *name, uint16_t *split, struct error *err) {
+    struct export_plan *plan = survey->plan;
     for (size_t i = 0; i < plan->split_count; i++) {
         if (strcmp(plan->splits[i].name, name) == 0) {
             *split = (uint16_t)i;
@@ -222,7 +238,10 @@ static int find_split(struct export_plan *plan, const char *name, uint16_t *spli
                          "more than %d splits, '%s' among them: is the column the right one?", SPLIT_MAXIMUM,
                          name);
     }
-    strcpy(plan->splits[plan->split_count].name, name);
+    struct export_split *found = &plan->splits[plan->split_count];
+    strcpy(found->name, name);
+    found->figures = plan->split_count;
+    export_figures_begin_split(survey->figures, found);
     *split = (uint16_t)plan->split_count++;
     return STATUS_OK;
 }
@@ -251,16 +270,16 @@ static int choose_split(const struct split_rule *rule, const struct shard_proble
     return status;
 }
 
-static int survey_problem(struct export_plan *plan, const struct export_request *request,
-                          struct export_problem *problem, const struct shard_content *content,
-                          struct buffer *line, struct error *err) {
+static int survey_problem(struct survey *survey, struct export_problem *problem,
+                          const struct shard_content *content, struct error *err) {
     const struct shard_problem *stored = &content->problem[problem->index];
+    struct buffer *line = &survey->line;
     char split[SPLIT_NAME];
-    TRY(check_problem(plan, problem, stored, err));
-    TRY(choose_split(&request->split, stored, split, err));
-    TRY(find_split(plan, split, &problem->split, err));
+    TRY(check_problem(survey->plan, problem, stored, err));
+    TRY(choose_split(&survey->request->split, stored, split, err));
+    TRY(find_split(survey, split, &problem->split, err));
     buffer_clear(line);
-    TRY(export_format_line(line, plan, request, problem, content, err));
+    TRY(export_format_line(line, survey->plan, survey->request, problem, content, err));
     if (line->size > UINT32_MAX) {
         return error_set(err, STATUS_DATA, "problem %.*s has too much metadata", (int)stored->id_size,
                          stored->id);
@@ -288,11 +307,54 @@ static bool same_shape(const struct export_plan *plan, const struct shard_conten
                   plan->stored_layer_count * sizeof *plan->stored_layers) == 0;
 }
 
-static int survey_problems(struct export_plan *plan, const struct export_request *request, size_t shard,
-                           const struct shard_reader *reader, struct buffer *line, struct error *err) {
+// Rows [first, first + rows) of the shard lie in the block.
+static void survey_block(struct survey *survey, size_t shard, const struct shard_content *content,
+                         size_t layer, size_t first, size_t rows, size_t *problem) {
+    const struct export_plan *plan = survey->plan;
+    size_t row_bytes = plan->hidden * dtype_size(plan->stored);
+    for (uint64_t row = first; row < first + rows;) {
+        while (content->row_offset[*problem + 1] <= row) {
+            ++*problem;
+        }
+        uint64_t end = content->row_offset[*problem + 1];
+        size_t count = (size_t)((end < first + rows ? end : first + rows) - row);
+        export_figures_add_rows(survey->figures,
+                                &plan->problems[plan->by_place[plan->shards[shard].first + *problem]], layer,
+                                (const char *)survey->block + (row - first) * row_bytes, count);
+        row += count;
+    }
+}
+
+// Right after the shard was read for its hash, so that its latents are in memory still.
+static int survey_latents(struct survey *survey, size_t shard, struct shard_reader *reader,
+                          struct error *err) {
+    const struct export_plan *plan = survey->plan;
+    const struct shard_content *content = shard_reader_content(reader);
+    for (size_t i = 0; i < plan->layer_count; i++) {
+        size_t problem = 0;
+        for (size_t first = 0; first < content->rows; first += survey->block_rows) {
+            size_t rows = size_min(survey->block_rows, content->rows - first);
+            TRY(shard_reader_latents(reader, plan->layer_places[i], first, rows, survey->block, err));
+            survey_block(survey, shard, content, i, first, rows, &problem);
+        }
+    }
+    return STATUS_OK;
+}
+
+static int survey_first(struct survey *survey, const struct shard_reader *reader, struct error *err) {
+    TRY(learn_model(survey->plan, survey->request, reader, err));
+    TRY(export_figures_create(survey->figures, survey->plan, err));
+    size_t row_bytes = survey->plan->hidden * dtype_size(survey->plan->stored);
+    survey->block_rows = size_max(1, BLOCK_BYTES / row_bytes);
+    return memory_zeroed(&survey->block, survey->block_rows, row_bytes, err);
+}
+
+static int survey_problems(struct survey *survey, size_t shard, struct shard_reader *reader,
+                           struct error *err) {
+    struct export_plan *plan = survey->plan;
     const struct shard_content *content = shard_reader_content(reader);
     if (plan->layers == NULL) {
-        TRY(learn_model(plan, request, reader, err));
+        TRY(survey_first(survey, reader, err));
     } else if (plan->shards[shard].member != plan->shards[shard - 1].member) {
         TRY(compare_attributes(plan, shard, reader, err));
     }
@@ -302,31 +364,36 @@ static int survey_problems(struct export_plan *plan, const struct export_request
     }
     for (size_t i = 0; i < content->problems; i++) {
         size_t problem = plan->by_place[plan->shards[shard].first + i];
-        TRY(survey_problem(plan, request, &plan->problems[problem], content, line, err));
+        TRY(survey_problem(survey, &plan->problems[problem], content, err));
     }
-    return STATUS_OK;
+    if (content->problems == 0) { // its problems were all tried again since
+        return STATUS_OK;
+    }
+    TRY(export_figures_add_shard(survey->figures, reader, err));
+    return survey->request->split.kind == SPLIT_NONE ? STATUS_OK : survey_latents(survey, shard, reader, err);
 }
 
-static int survey_shard(struct export_plan *plan, const struct export_request *request, size_t shard,
-                        struct buffer *line, struct error *err) {
+static int survey_shard(struct survey *survey, size_t shard, struct error *err) {
     struct shard_reader *reader = NULL;
-    TRY(check_hash(plan, &plan->shards[shard], err));
-    TRY(export_plan_open_shard(plan, shard, &reader, err));
-    int status = survey_problems(plan, request, shard, reader, line, err);
+    TRY(check_hash(survey->plan, &survey->plan->shards[shard], err));
+    TRY(export_plan_open_shard(survey->plan, shard, &reader, err));
+    int status = survey_problems(survey, shard, reader, err);
     shard_reader_close(reader);
     return status;
 }
 
-static int survey_shards(struct export_plan *plan, const struct export_request *request, struct error *err) {
-    struct buffer line = {0};
+static int survey_shards(struct export_plan *plan, const struct export_request *request,
+                         struct export_figures *figures, struct error *err) {
+    struct survey survey = {.plan = plan, .request = request, .figures = figures};
     size_t touched = 0;
     int status = STATUS_OK;
     for (size_t i = 0; i < plan->shard_count; i++) {
-        TRY_TO(done, status = survey_shard(plan, request, i, &line, err));
+        TRY_TO(done, status = survey_shard(&survey, i, err));
         export_plan_touched(plan, &touched, plan->shards[i].problems);
     }
 done:
-    buffer_destroy(&line);
+    buffer_destroy(&survey.line);
+    free(survey.block);
     return status;
 }
 
@@ -375,43 +442,20 @@ static void sort_splits(struct export_plan *plan) {
     }
 }
 
-static void place_rows(struct export_plan *plan) {
-    size_t touched = 0;
-    for (size_t i = 0; i < plan->count; i++) {
-        struct export_problem *problem = &plan->problems[i];
-        struct export_split *split = &plan->splits[problem->split];
-        problem->position = (uint32_t)split->problems;
-        problem->row_at = split->rows;
-        problem->token_at = split->tokens;
-        problem->id_out_at = split->id_bytes;
-        problem->metadata_at = split->metadata_bytes;
-        problem->line_at = split->line_bytes;
-        split->problems++;
-        split->rows += problem->rows;
-        split->tokens += problem->tokens;
-        split->id_bytes += problem->id_size;
-        split->metadata_bytes += problem->metadata_size;
-        split->line_bytes += problem->line_size;
-        split->truncated += problem->truncated;
-        if (plan->step_rows && problem->steps > problem->rows) {
-            split->missing_steps += problem->steps - problem->rows;
-            split->short_of_steps++;
-        }
-        export_plan_touched(plan, &touched, 1);
-    }
-}
-
 static int open_files(struct export_plan *plan, const char *folder, struct error *err) {
     char path[PATH_SIZE];
     TRY(path_join(path, sizeof path, folder, ".plan", err));
+    TRY(file_remove(path, err)); // of an export killed at the next line
     TRY(paged_file_open(&plan->record_file, path, err));
     TRY(paged_file_open(&plan->id_file, path, err));
+    TRY(paged_file_open(&plan->row_file, path, err));
     return paged_file_open(&plan->place_file, path, err);
 }
 
 int export_plan_make(struct export_plan *plan, const struct export_request *request, const char *folder,
-                     struct error *err) {
-    *plan = (struct export_plan){.left_out = json_array(),
+                     struct export_figures *figures, struct error *err) {
+    *plan = (struct export_plan){.by_rows = request->shuffle_rows,
+                                 .left_out = json_array(),
                                  .identity = json_object(),
                                  .attributes = json_object(),
                                  .whole = json_object()};
@@ -425,19 +469,23 @@ int export_plan_make(struct export_plan *plan, const struct export_request *requ
     if (plan->count == 0) {
         return error_set(err, STATUS_DATA, "%s has no finished problem to export yet", plan->list.name);
     }
-    TRY(survey_shards(plan, request, err));
+    TRY(survey_shards(plan, request, figures, err));
     if (request->shuffle) {
         TRY(shuffle(plan, request->shuffle_seed, err));
     }
     sort_splits(plan);
-    place_rows(plan);
-    return STATUS_OK;
+    return export_pieces_make(plan, request, err);
 }
 
 void export_plan_destroy(struct export_plan *plan) {
     paged_file_close(&plan->record_file);
     paged_file_close(&plan->id_file);
     paged_file_close(&plan->place_file);
+    paged_file_close(&plan->row_file);
+    for (size_t i = 0; i < plan->split_count; i++) {
+        free(plan->splits[i].bucket_start);
+    }
+    free(plan->pieces);
     run_list_destroy(&plan->list);
     free(plan->complete);
     free(plan->shards);

@@ -16,12 +16,13 @@
 struct export_problem {
     uint64_t ordinal;
     uint64_t id_at;  // in plan->ids
-    uint64_t row_at; // first row in its split, and so on
+    uint64_t row_at; // first row in its piece, and so on; of shuffled rows in its split
     uint64_t token_at;
     uint64_t id_out_at;
     uint64_t metadata_at;
     uint64_t line_at;
     uint32_t position; // in its split
+    uint32_t piece;    // in plan->pieces; of shuffled rows the one with its line
     uint32_t shard;    // in plan->shards
     uint32_t index;    // in its shard
     uint32_t id_size;
@@ -42,13 +43,40 @@ struct export_shard {
     size_t problems;
 };
 
-struct export_split {
-    char name[SPLIT_NAME];
+struct export_counts {
     uint64_t problems, rows, tokens;
     uint64_t id_bytes, metadata_bytes, line_bytes;
+};
+
+struct export_split {
+    char name[SPLIT_NAME];
+    struct export_counts counts;
     uint64_t truncated;      // problems
     uint64_t missing_steps;  // cut off by truncation or without a token (where a row is a step)
     uint64_t short_of_steps; // problems that miss some
+    size_t figures;          // the number of its set of figures
+    size_t files;            // its pieces but that of lines
+    // Of shuffled rows (row_shuffle.h).
+    size_t first_piece;     // its first of rows
+    uint64_t rows_before;   // its row r is number rows_before + r of plan->row_places
+    uint64_t *bucket_start; // [buckets + 1] rows
+    size_t buckets;
+};
+
+// What is written, and after a kill kept or made anew, as one: a set of arrays with its lines of JSON.
+enum piece_kind {
+    PIECE_PROBLEMS, // problems that follow each other in their split, with all their rows
+    PIECE_LINES,    // of a split whose rows are shuffled: the lines alone
+    PIECE_ROWS,     // rows of it, from whatever problems
+};
+
+struct export_piece {
+    enum piece_kind kind;
+    uint16_t split;
+    uint32_t number;   // among its split's files, from 0
+    size_t first, end; // its problems are those of its split in plan->problems[first, end)
+    uint64_t row_at;   // PIECE_ROWS: its first row in its split
+    struct export_counts counts;
 };
 
 struct export_plan {
@@ -58,8 +86,12 @@ struct export_plan {
     size_t count;
     const char *ids; // [id_bytes], of id_file
     size_t id_bytes;
-    size_t *by_place; // [count] indices of problems, shard after shard; of place_file
-    struct paged_file record_file, id_file, place_file;
+    size_t *by_place;            // [count] indices of problems, shard after shard; of place_file
+    struct export_piece *pieces; // [piece_count], in the order in which they begin
+    size_t piece_count;
+    bool by_rows;               // rows are shuffled
+    const uint64_t *row_places; // [rows] where each lies in its split before its bucket is shuffled
+    struct paged_file record_file, id_file, place_file, row_file;
     struct export_shard *shards; // those that hold exported problems, part after part
     size_t shard_count;
     struct export_split splits[SPLIT_MAXIMUM];
@@ -88,9 +120,12 @@ struct export_plan {
     size_t *layer_places; // their positions in the shards' list
 };
 
-// `folder`, the export's own, holds the plan's files while they are made.
+struct export_figures; // figures.h
+
+// `folder`, the export's own, holds the plan's files while they are made. `figures` are of everything and,
+// where there are splits, of each; they are the caller's to destroy, whatever happens.
 int export_plan_make(struct export_plan *plan, const struct export_request *request, const char *folder,
-                     struct error *err);
+                     struct export_figures *figures, struct error *err);
 void export_plan_destroy(struct export_plan *plan); // accepts zeros; leaves zeros
 
 // The part of the plan that the ledgers give, which export_plan_make begins with (export_plan_ledger.c).

@@ -4,19 +4,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/size.h"
 #include "checkpoints/layer.h"
 #include "export/array_store.h"
 
 enum { VECTORS = 4 }; // sum, sum of squares, minimum, maximum
 
-static struct statistics *set_of(const struct export_figures *figures, size_t split, size_t layer) {
-    return &figures->sets[split * figures->plan->layer_count + layer];
+static struct statistics *set_of(const struct export_figures *figures, const struct export_split *split,
+                                 size_t layer) {
+    size_t set = split == NULL ? SPLIT_MAXIMUM : split->figures;
+    return &figures->sets[set * figures->plan->layer_count + layer];
 }
 
+const struct statistics *export_figures_of(const struct export_figures *figures,
+                                           const struct export_split *split, size_t layer) {
+    return set_of(figures, split, layer);
+}
+
+// Memory of sets that no split has is never touched.
 int export_figures_create(struct export_figures *figures, const struct export_plan *plan, struct error *err) {
     *figures = (struct export_figures){.plan = plan};
-    size_t sets = (plan->split_count + 1) * plan->layer_count;
+    size_t sets = (SPLIT_MAXIMUM + 1) * plan->layer_count;
     void *block;
     TRY(memory_zeroed(&block, sets, sizeof *figures->sets, err));
     figures->sets = block;
@@ -28,9 +35,15 @@ int export_figures_create(struct export_figures *figures, const struct export_pl
                                                .sum_of_squares = vectors + plan->hidden,
                                                .minimum = vectors + 2 * plan->hidden,
                                                .maximum = vectors + 3 * plan->hidden};
-        statistics_reset(&figures->sets[i], plan->hidden);
     }
+    export_figures_begin_split(figures, NULL);
     return STATUS_OK;
+}
+
+void export_figures_begin_split(struct export_figures *figures, const struct export_split *split) {
+    for (size_t i = 0; i < figures->plan->layer_count; i++) {
+        statistics_reset(set_of(figures, split, i), figures->plan->hidden);
+    }
 }
 
 void export_figures_destroy(struct export_figures *figures) {
@@ -41,13 +54,13 @@ void export_figures_destroy(struct export_figures *figures) {
 
 int export_figures_add_shard(struct export_figures *figures, struct shard_reader *reader, struct error *err) {
     const struct export_plan *plan = figures->plan;
-    double *vectors = figures->memory + (plan->split_count + 1) * plan->layer_count * VECTORS * plan->hidden;
+    double *vectors = figures->memory + (SPLIT_MAXIMUM + 1) * plan->layer_count * VECTORS * plan->hidden;
     for (size_t i = 0; i < plan->layer_count; i++) {
         struct shard_statistics read = {.sum = vectors,
                                         .sum_of_squares = vectors + plan->hidden,
                                         .minimum = vectors + 2 * plan->hidden,
                                         .maximum = vectors + 3 * plan->hidden};
-        struct statistics *all = set_of(figures, plan->split_count, i);
+        struct statistics *all = set_of(figures, NULL, i);
         TRY(shard_reader_statistics(reader, plan->layer_places[i], &read, err));
         for (size_t k = 0; k < plan->hidden; k++) {
             all->sum[k] += read.sum[k];
@@ -63,8 +76,8 @@ int export_figures_add_shard(struct export_figures *figures, struct shard_reader
 
 void export_figures_add_rows(struct export_figures *figures, const struct export_problem *problem,
                              size_t layer, const void *latents, size_t rows) {
-    statistics_add(set_of(figures, problem->split, layer), latents, figures->plan->stored, rows,
-                   figures->plan->hidden);
+    statistics_add(set_of(figures, &figures->plan->splits[problem->split], layer), latents,
+                   figures->plan->stored, rows, figures->plan->hidden);
 }
 
 // Population variance; cancellation may leave a tiny negative number.
@@ -73,8 +86,16 @@ static double deviation(double sum, double sum_of_squares, double count) {
     return sqrt(fmax(sum_of_squares / count - mean * mean, 0));
 }
 
+void export_figures_spread(const struct statistics *set, size_t hidden, double *mean, double *spread) {
+    double rows = set->rows == 0 ? NAN : (double)set->rows;
+    for (size_t k = 0; k < hidden; k++) {
+        mean[k] = set->sum[k] / rows;
+        spread[k] = deviation(set->sum[k], set->sum_of_squares[k], rows);
+    }
+}
+
 static int write_set(const struct export_figures *figures, struct array_store *store, size_t first,
-                     size_t split, struct error *err) {
+                     const struct export_split *split, struct error *err) {
     size_t hidden = figures->plan->hidden;
     void *block;
     int status = STATUS_OK;
@@ -82,11 +103,7 @@ static int write_set(const struct export_figures *figures, struct array_store *s
     double *mean = block;
     for (size_t i = 0; i < figures->plan->layer_count; i++) {
         const struct statistics *set = set_of(figures, split, i);
-        double rows = set->rows == 0 ? NAN : (double)set->rows;
-        for (size_t k = 0; k < hidden; k++) {
-            mean[k] = set->sum[k] / rows;
-            mean[hidden + k] = deviation(set->sum[k], set->sum_of_squares[k], rows);
-        }
+        export_figures_spread(set, hidden, mean, mean + hidden);
         const double *vectors[VECTORS] = {mean, mean + hidden, set->minimum, set->maximum};
         for (size_t k = 0; k < VECTORS; k++) {
             TRY_TO(done,
@@ -130,7 +147,8 @@ int export_figures_write(const struct export_figures *figures, const char *folde
     TRY_TO(done, status = path_join(path, sizeof path, folder, "statistics.safetensors", err));
     TRY_TO(done, status = safetensors_store(&store, path, specs, sets * a_set, err));
     for (size_t i = 0; i < sets; i++) {
-        TRY_TO(done, status = write_set(figures, store, i * a_set, i == 0 ? plan->split_count : i - 1, err));
+        TRY_TO(done,
+               status = write_set(figures, store, i * a_set, i == 0 ? NULL : &plan->splits[i - 1], err));
     }
     status = array_store_close(store, err);
 done:
@@ -144,9 +162,10 @@ static bool put_real(json_t *object, const char *key, double value) {
     return json_object_set_new(object, key, isfinite(value) ? json_real(value) : json_null()) == 0;
 }
 
-json_t *export_figures_json(const struct export_figures *figures, size_t split, size_t layer) {
+json_t *export_figures_json(const struct export_figures *figures, const struct export_split *split,
+                            size_t layer) {
     const struct export_plan *plan = figures->plan;
-    const struct statistics *set = set_of(figures, size_min(split, plan->split_count), layer);
+    const struct statistics *set = set_of(figures, split, layer);
     double sum = 0;
     double squares = 0;
     double minimum = INFINITY;

@@ -25,6 +25,10 @@ const struct export_format *export_format_find(const char *name) {
     return NULL;
 }
 
+const struct export_layout *export_layout_of(const struct export_request *request) {
+    return request->shuffle_rows ? &export_shuffled_rows : request->format->layout;
+}
+
 // ---- the line of JSON beside a problem's rows ----
 
 static bool put(json_t *object, const char *key, json_t *value) {

@@ -12,19 +12,23 @@ struct export_outputs; // outputs.h
 // In the order of the help.
 #define EXPORT_FORMATS(row) row(safetensors) row(npy) row(hdf5) row(rjepa)
 
-// How a split lies in files while it is written; see outputs.h.
+struct output_piece; // outputs.h
+
+// How a piece lies in files while it is written; see outputs.h.
 struct export_layout {
-    size_t problems; // in one file at most; 0: all of a split
-    // Makes the files, which stand in outputs->splits[split].files.
-    int (*open)(struct export_outputs *outputs, size_t split, struct error *err);
+    // In one piece at most, of a split of so many; NULL: no bound.
+    uint64_t (*most_problems)(uint64_t split_problems);
+    // Makes the piece's files.
+    int (*open)(struct export_outputs *outputs, struct output_piece *piece, struct error *err);
     // Everything of a problem but its latents and its line of JSON; NULL: there is nothing else.
     int (*problem)(struct export_outputs *outputs, const struct export_problem *problem,
                    const struct shard_content *content, struct error *err);
-    // Rows [first, first + rows) of the problem for the plan's layer number `layer`.
+    // Rows [first, first + rows) of the problem for the plan's layer number `layer`; they may be changed.
     int (*latents)(struct export_outputs *outputs, const struct export_problem *problem, size_t layer,
-                   uint64_t first, uint64_t rows, const void *latents, struct error *err);
-    // Writes what is left, and closes the files.
-    int (*finish)(struct export_outputs *outputs, size_t split, struct error *err);
+                   uint64_t first, uint64_t rows, void *latents, struct error *err);
+    // Writes what is left; NULL: nothing is.
+    int (*finish)(struct export_outputs *outputs, struct output_piece *piece, struct error *err);
+    bool indexed; // a split of several files has an index of them
 };
 
 // What the line of JSON beside a problem's rows is made of.
@@ -44,9 +48,12 @@ struct export_format {
     bool (*fill_line)(json_t *line, const struct line_source *source); // false: out of memory, or not UTF-8
     const struct export_layout *layout;
 
-    // Of a layout in which a split is one set of arrays (split_arrays.c).
-    const char *ending; // of the split's file; "": it is a folder
-    bool as_shard;      // names are paths as in a shard, ids and metadata are arrays too; no lines of JSON
+    // Of a layout in which a piece is one set of arrays (split_arrays.c).
+    const char *ending;    // of the piece's file; "": it is a folder
+    size_t array_overhead; // most bytes that a file has for an array beside its numbers
+    size_t file_overhead;  // and by itself
+    size_t files_an_array; // that are open while a piece is written
+    bool as_shard;         // names are paths as in a shard, ids and metadata are arrays too; no lines of JSON
     int (*make)(struct array_store **out, const char *path, const struct array_set *set, struct error *err);
 };
 
@@ -54,7 +61,11 @@ struct export_format {
 EXPORT_FORMATS(DECLARE_FORMAT)
 #undef DECLARE_FORMAT
 
-extern const struct export_layout export_split_arrays; // split_arrays.c
+extern const struct export_layout export_split_arrays;  // split_arrays.c
+extern const struct export_layout export_shuffled_rows; // shuffled_rows.c
+
+// The layout that the request is written in.
+const struct export_layout *export_layout_of(const struct export_request *request);
 
 // The fill_line of a format without one of its own.
 bool export_format_fill_line(json_t *line, const struct line_source *source);

@@ -195,7 +195,7 @@ static int make(struct array_store **out, const char *path, const struct array_s
     *out = NULL;
     TRY(memory_zeroed(&block, 1, sizeof(struct hdf5_store), err));
     struct hdf5_store *store = block;
-    store->base = (struct array_store){hdf5_put, hdf5_close, hdf5_destroy};
+    store->base = (struct array_store){hdf5_put, NULL, hdf5_close, hdf5_destroy};
     store->count = set->count;
     TRY_TO(failed, status = path_join(store->path, sizeof store->path, "", path, err));
     TRY_TO(failed, status = memory_zeroed(&block, set->count, sizeof(struct hdf5_array), err));
@@ -215,12 +215,24 @@ failed:
     return status;
 }
 
+static int settle(struct export_plan *plan, const struct export_request *request, struct error *err) {
+    (void)plan;
+    return !request->shuffle_rows
+               ? STATUS_OK
+               : error_set(err, STATUS_USAGE,
+                           "hdf5 has the layout of a shard, in which a problem's rows lie together: "
+                           "--shuffle-rows needs safetensors or npy");
+}
+
 const struct export_format export_format_hdf5 = {
     .name = "hdf5",
     .help = "S.h5 in the layout of a shard",
+    .settle = settle,
     .fill_line = export_format_fill_line,
     .layout = &export_split_arrays,
     .ending = ".h5",
+    .array_overhead = 1024,
+    .file_overhead = 64 << 10, // attributes: the template is the longest of them
     .as_shard = true,
     .make = make,
 };

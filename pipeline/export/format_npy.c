@@ -91,6 +91,13 @@ static int npy_write(struct array_store *base, size_t array, uint64_t first, uin
                              rows * place->row_bytes, err);
 }
 
+static int npy_read(struct array_store *base, size_t array, uint64_t first, uint64_t rows, void *bytes,
+                    struct error *err) {
+    const struct npy_array *place = &((const struct npy_store *)base)->arrays[array];
+    return placed_file_read(place->descriptor, place->path, NPY_HEADER + first * place->row_bytes, bytes,
+                            rows * place->row_bytes, err);
+}
+
 static int npy_close(struct array_store *base, struct error *err) {
     struct npy_store *store = (struct npy_store *)base;
     for (size_t i = 0; i < store->count; i++) {
@@ -116,7 +123,7 @@ static int make(struct array_store **out, const char *folder, const struct array
     *out = NULL;
     TRY(memory_zeroed(&block, 1, sizeof(struct npy_store), err));
     struct npy_store *store = block;
-    store->base = (struct array_store){npy_write, npy_close, npy_destroy};
+    store->base = (struct array_store){npy_write, npy_read, npy_close, npy_destroy};
     store->count = set->count;
     TRY_TO(failed, status = path_join(store->folder, sizeof store->folder, "", folder, err));
     TRY_TO(failed, status = memory_zeroed(&block, set->count, sizeof(struct npy_array), err));
@@ -154,5 +161,7 @@ const struct export_format export_format_npy = {
     .fill_line = export_format_fill_line,
     .layout = &export_split_arrays,
     .ending = "",
+    .array_overhead = NPY_HEADER,
+    .files_an_array = 1,
     .make = make,
 };

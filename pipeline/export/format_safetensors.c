@@ -20,8 +20,7 @@ struct placed_array {
 struct safetensors_store {
     struct array_store base;
     char *path;
-    int descriptor; // -1 between writes unless keep_open
-    bool keep_open;
+    int descriptor;
     struct placed_array *arrays;
     size_t count;
 };
@@ -108,22 +107,20 @@ static int safetensors_write(struct array_store *base, size_t array, uint64_t fi
     if (array >= store->count || first > place->rows || rows > place->rows - first) {
         return error_set(err, STATUS_INTERNAL, "%s: rows outside the array", store->path);
     }
-    if (store->descriptor < 0) {
-        TRY(placed_file_open(&store->descriptor, store->path, err));
-    }
-    int status = placed_file_write(store->descriptor, store->path, place->offset + first * place->row_bytes,
-                                   bytes, rows * place->row_bytes, err);
-    if (!store->keep_open) {
-        placed_file_abandon(&store->descriptor);
-    }
-    return status;
+    return placed_file_write(store->descriptor, store->path, place->offset + first * place->row_bytes, bytes,
+                             rows * place->row_bytes, err);
+}
+
+static int safetensors_read(struct array_store *base, size_t array, uint64_t first, uint64_t rows,
+                            void *bytes, struct error *err) {
+    const struct safetensors_store *store = (const struct safetensors_store *)base;
+    const struct placed_array *place = &store->arrays[array];
+    return placed_file_read(store->descriptor, store->path, place->offset + first * place->row_bytes, bytes,
+                            rows * place->row_bytes, err);
 }
 
 static int safetensors_close(struct array_store *base, struct error *err) {
     struct safetensors_store *store = (struct safetensors_store *)base;
-    if (store->descriptor < 0) {
-        TRY(placed_file_open(&store->descriptor, store->path, err));
-    }
     return placed_file_finish(&store->descriptor, store->path, err);
 }
 
@@ -145,22 +142,19 @@ static int create_file(struct safetensors_store *store, const struct array_spec 
     }
     status = write_header(store, &header, offset, err);
 done:
-    if (!store->keep_open) {
-        placed_file_abandon(&store->descriptor);
-    }
     buffer_destroy(&header);
     return status;
 }
 
 static int make_store(struct safetensors_store **out, const char *path, const struct array_spec *specs,
-                      size_t count, bool keep_open, struct error *err) {
+                      size_t count, struct error *err) {
     void *block;
     int status;
     TRY(memory_zeroed(&block, 1, sizeof(struct safetensors_store), err));
     struct safetensors_store *store = block;
-    store->base = (struct array_store){safetensors_write, safetensors_close, safetensors_destroy};
+    store->base =
+        (struct array_store){safetensors_write, safetensors_read, safetensors_close, safetensors_destroy};
     store->descriptor = -1;
-    store->keep_open = keep_open;
     store->count = count;
     TRY_TO(failed, status = memory_text(&store->path, path, err));
     TRY_TO(failed, status = memory_zeroed(&store->arrays, count, sizeof(struct placed_array), err));
@@ -175,7 +169,7 @@ failed:
 int safetensors_store(struct array_store **out, const char *path, const struct array_spec *specs,
                       size_t count, struct error *err) {
     struct safetensors_store *store = NULL;
-    int status = make_store(&store, path, specs, count, true, err);
+    int status = make_store(&store, path, specs, count, err);
     *out = store == NULL ? NULL : &store->base;
     return status;
 }
@@ -184,7 +178,7 @@ int safetensors_joined_store(struct array_store **out, const char *path, const s
                              size_t count, struct error *err) {
     struct safetensors_store *store = NULL;
     *out = NULL;
-    TRY(make_store(&store, path, specs, count, false, err));
+    TRY(make_store(&store, path, specs, count, err));
     *out = &store->base;
     for (size_t i = 1; i < count; i++) { // they lie without gaps
         store->arrays[0].rows += store->arrays[i].rows;
@@ -206,5 +200,7 @@ const struct export_format export_format_safetensors = {
     .fill_line = export_format_fill_line,
     .layout = &export_split_arrays,
     .ending = ".safetensors",
+    .array_overhead = 128,
+    .file_overhead = 16,
     .make = make,
 };

@@ -1,11 +1,9 @@
 #include "export/sidecar.h"
 
-#include <fts.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/digest.h"
 #include "checkpoints/layer.h"
@@ -27,7 +25,7 @@ static json_t *describe_counts(const struct export_plan *plan, const struct expo
     uint64_t missing = 0;
     uint64_t shorter = 0;
     for (size_t i = 0; i < plan->split_count; i++) {
-        tokens += plan->splits[i].tokens;
+        tokens += plan->splits[i].counts.tokens;
         truncated += plan->splits[i].truncated;
         missing += plan->splits[i].missing_steps;
         shorter += plan->splits[i].short_of_steps;
@@ -53,7 +51,7 @@ static json_t *describe_layers(const struct export_plan *plan, const struct expo
         export_layer_text(layer, plan->model_layers, text, sizeof text);
         json_t *entry = json_pack("{s:s, s:o, s:s, s:o}", "name", name, "index",
                                   in_tuple ? number(layer) : json_string("pre_norm"), "layer", text,
-                                  "statistics", export_figures_json(figures, SIZE_MAX, i));
+                                  "statistics", export_figures_json(figures, NULL, i));
         if (entry != NULL) {
             json_object_set_new(entry, "negative_index",
                                 in_tuple
@@ -80,13 +78,13 @@ static json_t *describe_splits(const struct export_plan *plan, const struct expo
         for (size_t k = 0; k < plan->layer_count && plan->split_count > 1; k++) {
             char name[LAYER_NAME];
             layer_name(name, plan->layers[k], plan->model_layers);
-            json_object_set_new(layers, name, export_figures_json(figures, i, k));
+            json_object_set_new(layers, name, export_figures_json(figures, split, k));
         }
-        json_t *entry =
-            json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "name", split->name, "problems",
-                      number(split->problems), "rows", number(split->rows), "tokens", number(split->tokens),
-                      "truncated", number(split->truncated), "missing_steps", number(split->missing_steps),
-                      "statistics", plan->split_count > 1 ? layers : json_null());
+        json_t *entry = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "name", split->name, "problems",
+                                  number(split->counts.problems), "rows", number(split->counts.rows),
+                                  "tokens", number(split->counts.tokens), "truncated",
+                                  number(split->truncated), "missing_steps", number(split->missing_steps),
+                                  "statistics", plan->split_count > 1 ? layers : json_null());
         if (plan->split_count <= 1) {
             json_decref(layers);
         }
@@ -146,51 +144,27 @@ static json_t *describe_parts(const struct export_plan *plan) {
     return list;
 }
 
-static int by_path(const FTSENT **a, const FTSENT **b) {
-    return strcmp((*a)->fts_name, (*b)->fts_name);
+static json_t *describe_order(const struct export_request *request) {
+    return request->shuffle_rows
+               ? json_pack("{s:s, s:o}", "kind", "shuffled rows", "seed", number(request->row_seed))
+           : request->shuffle
+               ? json_pack("{s:s, s:o}", "kind", "shuffled", "seed", number(request->shuffle_seed))
+               : json_pack("{s:s}", "kind", "query");
 }
 
-static int add_file(json_t *files, const FTSENT *entry, size_t prefix, struct export_report *report,
-                    struct error *err) {
-    char hex[DIGEST_HEX];
-    TRY(digest_file(entry->fts_path, hex, err));
-    uint64_t bytes = (uint64_t)entry->fts_statp->st_size;
-    report->files++;
-    report->bytes += bytes;
-    json_t *item = json_pack("{s:s, s:o, s:s}", "path", entry->fts_path + prefix + 1, "bytes", number(bytes),
-                             "sha256", hex);
-    return json_array_append_new(files, item) == 0
-               ? STATUS_OK
-               : error_set(err, STATUS_INTERNAL, "out of memory: the list of files");
-}
-
-// Every file under the folder with its size and hash, by name; dot files are not part of an export.
-static int describe_files(json_t *files, const char *folder, struct export_report *report,
-                          struct error *err) {
-    char root[PATH_SIZE];
-    char *const roots[] = {root, NULL};
-    int status = STATUS_OK;
-    TRY(path_join(root, sizeof root, "", folder, err));
-    FTS *walk = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, by_path);
-    if (walk == NULL) {
-        return error_set_errno(err, STATUS_WRITE, "cannot list %s", folder);
+static void count_files(const json_t *files, struct export_report *report) {
+    size_t i;
+    json_t *file;
+    json_array_foreach(files, i, file) {
+        report->files++;
+        report->bytes += (uint64_t)json_integer_value(json_object_get(file, "bytes"));
     }
-    FTSENT *entry;
-    while ((entry = fts_read(walk)) != NULL) {
-        if (entry->fts_info == FTS_F && entry->fts_name[0] != '.') {
-            TRY_TO(done, status = add_file(files, entry, strlen(root), report, err));
-        }
-    }
-done:
-    fts_close(walk);
-    return status;
 }
 
-static json_t *describe(const struct export_plan *plan, const struct export_request *request,
-                        const struct export_figures *figures, const struct export_report *report) {
-    json_t *order = request->shuffle
-                        ? json_pack("{s:s, s:o}", "kind", "shuffled", "seed", number(request->shuffle_seed))
-                        : json_pack("{s:s}", "kind", "query");
+static json_t *describe(const struct sidecar_source *source, const struct export_report *report) {
+    const struct export_plan *plan = source->plan;
+    const struct export_request *request = source->request;
+    json_t *order = describe_order(request);
     json_t *model =
         json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "name", attribute(plan, "model"), "path",
                   attribute(plan, "model_path"), "type", attribute(plan, "model_type"), "fingerprint",
@@ -201,16 +175,18 @@ static json_t *describe(const struct export_plan *plan, const struct export_requ
     json_t *dtype = json_pack("{s:s, s:s, s:o}", "stored", dtype_name(plan->stored), "exported",
                               dtype_name(plan->dtype), "computed", attribute(plan, "compute_dtype"));
     return json_pack(
-        "{s:i, s:s, s:s, s:s, s:b, s:o, s:o, s:{s:o}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:o, "
+        "{s:i, s:s, s:s, s:s, s:b, s:o, s:o, s:{s:o}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, "
+        "s:o, "
         "s:o, s:o, s:o, s:O}",
         "export_version", 1, "format", request->format->name, "program", request->program, "run",
         plan->list.name, "complete", (int)plan->finished, "counts", describe_counts(plan, report), "model",
         model, "tokenizer", "fingerprint", attribute(plan, "tokenizer_fingerprint"), "problems_sha256",
         attribute(plan, "problems_sha256"), "template", attribute(plan, "template"), "steps", steps,
         "pooling", attribute(plan, "pooling"), "dtype", dtype, "hidden", number(plan->hidden), "layers",
-        describe_layers(plan, figures), "order", order, "split", describe_rule(&request->split), "left_out",
-        plan->left_out, "splits", describe_splits(plan, figures), "parts", describe_parts(plan), "shards",
-        describe_shards(plan), "warnings", attribute(plan, "warnings"), "identity", plan->identity);
+        describe_layers(plan, source->figures), "order", order, "normalization",
+        normalization_json(source->normalization), "split", describe_rule(&request->split), "left_out",
+        plan->left_out, "splits", describe_splits(plan, source->figures), "parts", describe_parts(plan),
+        "shards", describe_shards(plan), "warnings", attribute(plan, "warnings"), "identity", plan->identity);
 }
 
 static int write_document(const json_t *document, const char *folder, struct export_report *report,
@@ -230,14 +206,14 @@ static int write_document(const json_t *document, const char *folder, struct exp
     return status;
 }
 
-int export_sidecar_write(const struct export_plan *plan, const struct export_request *request,
-                         const struct export_figures *figures, const char *folder,
+int export_sidecar_write(const struct sidecar_source *source, const char *folder,
                          struct export_report *report, struct error *err) {
     json_t *files = json_array();
     json_t *document = NULL;
     int status;
-    TRY_TO(done, status = describe_files(files, folder, report, err));
-    document = describe(plan, request, figures, report);
+    TRY_TO(done, status = export_progress_describe(source->progress, "", files, err));
+    count_files(files, report);
+    document = describe(source, report);
     if (document == NULL || json_object_set(document, "files", files) != 0) {
         status = error_set(err, STATUS_INTERNAL,
                            "cannot describe the export (is the run directory's name valid UTF-8?)");

@@ -5,10 +5,19 @@
 
 #include "export/export_plan.h"
 #include "export/figures.h"
+#include "export/normalization.h"
+#include "export/progress.h"
+
+struct sidecar_source {
+    const struct export_plan *plan;
+    const struct export_request *request;
+    const struct export_figures *figures;
+    const struct normalization *normalization;
+    const struct export_progress *progress;
+};
 
 // Writes FOLDER/export.json and counts all files into the report. The other files are closed and synced.
-int export_sidecar_write(const struct export_plan *plan, const struct export_request *request,
-                         const struct export_figures *figures, const char *folder,
+int export_sidecar_write(const struct sidecar_source *source, const char *folder,
                          struct export_report *report, struct error *err);
 
 #endif

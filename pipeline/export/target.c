@@ -33,25 +33,23 @@ static int take_mark(struct aside_folder *folder, const char *path, struct error
     return held ? STATUS_OK : error_set(err, STATUS_WRITE, "another export is writing %s", folder->target);
 }
 
-static int clear_leftover(struct aside_folder *folder, const char *path, const char *mark_path,
-                          struct error *err) {
-    // An export killed before it made its mark left an empty folder.
-    if (!file_exists(mark_path) && rmdir(path) == 0) {
+int target_clear(const char *path, struct error *err) {
+    struct stat info;
+    return lstat(path, &info) != 0 && errno == ENOENT ? STATUS_OK : remove_tree(path, err);
+}
+
+// There is a TARGET.tmp: it is taken over, or was an empty folder and is gone.
+static int take_leftover(struct aside_folder *folder, const char *path, const char *mark_path,
+                         struct error *err) {
+    if (file_exists(mark_path)) {
+        folder->keep = true;
         return STATUS_OK;
     }
-    if (!file_exists(mark_path)) {
-        return error_set(err, STATUS_WRITE, "%s is in the way and is not from an export; remove or rename it",
-                         path);
-    }
-    int status;
-    TRY_TO(done, status = take_mark(folder, mark_path, err));
-    status = remove_tree(path, err);
-done:
-    if (folder->lock >= 0) {
-        close(folder->lock);
-        folder->lock = -1;
-    }
-    return status;
+    // An export killed before it made its mark left an empty folder.
+    return rmdir(path) == 0
+               ? STATUS_OK
+               : error_set(err, STATUS_WRITE,
+                           "%s is in the way and is not from an export; remove or rename it", path);
 }
 
 int aside_folder_open(struct aside_folder *folder, const char *target, struct error *err) {
@@ -71,7 +69,7 @@ int aside_folder_open(struct aside_folder *folder, const char *target, struct er
     }
     TRY(path_join(mark_path, sizeof mark_path, path, mark, err));
     if (file_exists(path)) {
-        TRY(clear_leftover(folder, path, mark_path, err));
+        TRY(take_leftover(folder, path, mark_path, err));
     }
     TRY(file_make_folder(path, err));
     TRY(take_mark(folder, mark_path, err));
@@ -99,10 +97,10 @@ int aside_folder_publish(struct aside_folder *folder, struct error *err) {
 
 void aside_folder_close(struct aside_folder *folder) {
     struct error ignored;
-    if (folder->path[0] != 0) {
+    if (folder->path[0] != 0 && !folder->keep) {
         remove_tree(folder->path, &ignored);
-        folder->path[0] = 0;
     }
+    folder->path[0] = 0;
     if (folder->lock >= 0) {
         close(folder->lock);
         folder->lock = -1;
@@ -112,7 +110,7 @@ void aside_folder_close(struct aside_folder *folder) {
 // ---- a file by position ----
 
 int placed_file_create(int *descriptor, const char *path, uint64_t size, struct error *err) {
-    *descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    *descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (*descriptor < 0) {
         return error_set_errno(err, STATUS_WRITE, "cannot create %s", path);
     }
@@ -126,11 +124,6 @@ int placed_file_create(int *descriptor, const char *path, uint64_t size, struct 
     return STATUS_OK;
 }
 
-int placed_file_open(int *descriptor, const char *path, struct error *err) {
-    *descriptor = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    return *descriptor < 0 ? error_set_errno(err, STATUS_WRITE, "cannot open %s", path) : STATUS_OK;
-}
-
 int placed_file_write(int descriptor, const char *path, uint64_t offset, const void *bytes, size_t size,
                       struct error *err) {
     const char *next = bytes;
@@ -141,6 +134,25 @@ int placed_file_write(int descriptor, const char *path, uint64_t offset, const v
         }
         if (count < 0) {
             return error_set_errno(err, STATUS_WRITE, "cannot write %s", path);
+        }
+        next += count;
+        offset += (uint64_t)count;
+        size -= (size_t)count;
+    }
+    return STATUS_OK;
+}
+
+int placed_file_read(int descriptor, const char *path, uint64_t offset, void *bytes, size_t size,
+                     struct error *err) {
+    char *next = bytes;
+    while (size > 0) {
+        ssize_t count = pread(descriptor, next, size, (off_t)offset);
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count <= 0) {
+            errno = count < 0 ? errno : EIO; // it is as long as it was made
+            return error_set_errno(err, STATUS_WRITE, "cannot read %s", path);
         }
         next += count;
         offset += (uint64_t)count;

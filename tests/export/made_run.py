@@ -1,5 +1,6 @@
 """Run directories made by tool_make_run.c, and the strata program on them."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -58,3 +59,26 @@ def shard_rows(run, layer):
             for i in range(len(cut) - 1):
                 found[names[cut[i] : cut[i + 1]].decode()] = values[offset[i] : offset[i + 1]]
     return found
+
+
+def export(run, target, *words, **options):
+    result = strata("export", run, "--to", target, *words, **options)
+    return json.loads((target / "export.json").read_text())
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def same_bytes(*folders):
+    a, b = (sorted(folder.rglob("*")) for folder in folders)
+    assert [path.relative_to(folders[0]) for path in a] == [path.relative_to(folders[1]) for path in b] and len(a) > 3
+    for one, other in zip(a, b):
+        assert one.is_dir() or one.read_bytes() == other.read_bytes(), one
+
+
+def check_rows(ids, offset, matrix, stored):
+    assert len(ids) > 0 and len(offset) == len(ids) + 1 and offset[0] == 0 and offset[-1] == len(matrix)
+    assert np.isfinite(np.asarray(matrix, np.float32)).all()
+    for i, name in enumerate(ids):
+        assert np.array_equal(matrix[offset[i] : offset[i + 1]], stored[name]), name
