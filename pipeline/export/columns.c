@@ -8,7 +8,7 @@
 #include "checkpoints/layer.h"
 #include "export/format.h"
 
-enum column_needs { ALWAYS, WITH_TOKENS, WITH_MASK, AS_SHARD, SHUFFLED_ROWS };
+enum column_needs { ALWAYS, WITH_TOKENS, WITH_MASK, AS_SHARD, SHUFFLED_ROWS, SHUFFLED_TOKENS, SHUFFLED_MASK };
 enum column_length { ROWS, PROBLEMS, OFFSETS, TOKENS, ID_BYTES, METADATA_BYTES };
 
 static const struct {
@@ -24,6 +24,8 @@ static const struct {
     [COLUMN_BYTE_START] = {"byte_start", "rows/byte_start", ARRAY_I64, ROWS, ALWAYS},
     [COLUMN_BYTE_END] = {"byte_end", "rows/byte_end", ARRAY_I64, ROWS, ALWAYS},
     [COLUMN_PROBLEM] = {"problem", "rows/problem", ARRAY_I64, ROWS, SHUFFLED_ROWS},
+    [COLUMN_TOKEN_ID] = {"token_id", "rows/token_id", ARRAY_I32, ROWS, SHUFFLED_TOKENS},
+    [COLUMN_TOKEN_MASK] = {"loss_mask", "rows/loss_mask", ARRAY_U8, ROWS, SHUFFLED_MASK},
     [COLUMN_ROW_OFFSET] = {"row_offset", "problems/row_offset", ARRAY_I64, OFFSETS, ALWAYS},
     [COLUMN_ORDINAL] = {"ordinal", "problems/ordinal", ARRAY_I64, PROBLEMS, ALWAYS},
     [COLUMN_TOKEN_COUNT] = {"token_count", "problems/token_count", ARRAY_I64, PROBLEMS, ALWAYS},
@@ -50,6 +52,10 @@ static bool has_column(const struct export_plan *plan, enum piece_kind kind,
         return format->as_shard && kind == PIECE_PROBLEMS;
     case SHUFFLED_ROWS:
         return kind == PIECE_ROWS;
+    case SHUFFLED_TOKENS:
+        return kind == PIECE_ROWS && plan->token_rows && plan->has_tokens;
+    case SHUFFLED_MASK:
+        return kind == PIECE_ROWS && plan->token_rows && plan->has_mask;
     case ALWAYS:
         break;
     }
@@ -312,12 +318,26 @@ int column_set_write_problem(const struct column_set *set, struct array_store *s
 }
 
 int column_set_write_row(const struct column_set *set, struct array_store *store, uint64_t at,
-                         const struct export_problem *problem, const struct shard_row *row,
-                         struct error *err) {
+                         const struct export_problem *problem, const struct shard_content *content,
+                         uint64_t row, struct error *err) {
+    const struct shard_problem *stored = &content->problem[problem->index];
+    const struct shard_row *spans = &content->row[row];
+    int64_t position = problem->position;
     for (enum export_column column = COLUMN_STEP; column <= COLUMN_BYTE_END; column++) {
-        int64_t value = row_value(row, column);
+        int64_t value = row_value(spans, column);
         TRY(array_store_write(store, (size_t)set->number[column], at, 1, &value, err));
     }
-    int64_t position = problem->position;
-    return array_store_write(store, (size_t)set->number[COLUMN_PROBLEM], at, 1, &position, err);
+    TRY(write_values(set, COLUMN_PROBLEM, store, at, &position, 1, err));
+    if (set->number[COLUMN_TOKEN_ID] == COLUMN_ABSENT) {
+        return STATUS_OK;
+    }
+    if (stored->tokens == NULL || spans->token_start >= stored->token_count ||
+        (set->number[COLUMN_TOKEN_MASK] != COLUMN_ABSENT && stored->loss_mask == NULL)) {
+        return error_set(err, STATUS_DATA, "problem %.*s has not all its tokens in its shard",
+                         (int)stored->id_size, stored->id);
+    }
+    TRY(write_values(set, COLUMN_TOKEN_ID, store, at, &stored->tokens[spans->token_start], 1, err));
+    return stored->loss_mask == NULL ? STATUS_OK
+                                     : write_values(set, COLUMN_TOKEN_MASK, store, at,
+                                                    &stored->loss_mask[spans->token_start], 1, err);
 }

@@ -11,7 +11,9 @@ enum export_column {
     COLUMN_TOKEN_END,
     COLUMN_BYTE_START,
     COLUMN_BYTE_END,
-    COLUMN_PROBLEM,    // of rows that are shuffled: the line of their problem, from 0
+    COLUMN_PROBLEM,  // of rows that are shuffled: the line of their problem, from 0
+    COLUMN_TOKEN_ID, // where each is of a token
+    COLUMN_TOKEN_MASK,
     COLUMN_ROW_OFFSET, // of problems
     COLUMN_ORDINAL,
     COLUMN_TOKEN_COUNT,
@@ -54,10 +56,10 @@ int column_set_write_problem(const struct column_set *set, struct array_store *s
                              const struct export_plan *plan, const struct export_problem *problem,
                              const struct shard_content *content, struct error *err);
 
-// Writes the columns of a shuffled row to row `at`.
+// Writes the columns of row `row` of the shard, a shuffled one of the problem, to row `at`.
 int column_set_write_row(const struct column_set *set, struct array_store *store, uint64_t at,
-                         const struct export_problem *problem, const struct shard_row *row,
-                         struct error *err);
+                         const struct export_problem *problem, const struct shard_content *content,
+                         uint64_t row, struct error *err);
 
 // Writes the columns of a piece that the plan knows alone.
 int column_set_write_plan(const struct column_set *set, struct array_store *store,

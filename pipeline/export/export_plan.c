@@ -125,6 +125,7 @@ static int keep_attributes(struct export_plan *plan, const struct shard_reader *
     const char *pooling = shard_reader_attribute(reader, "pooling");
     plan->step_rows =
         pooling != NULL && (strcmp(pooling, "step_mean") == 0 || strcmp(pooling, "last_of_step") == 0);
+    plan->token_rows = pooling != NULL && strcmp(pooling, "tokens") == 0;
     plan->model_layers = shard_reader_content(reader)->model_layers;
     return STATUS_OK;
 }

@@ -113,6 +113,7 @@ struct export_plan {
     enum dtype stored;
     enum dtype dtype; // of the export
     bool step_rows;   // pooling is step_mean or last_of_step: a row is a step
+    bool token_rows;  // pooling is tokens: a row is a token
     bool has_tokens;
     bool has_mask; // of the tokens
     size_t layer_count;

@@ -32,12 +32,12 @@ static struct output_piece *piece_of(const struct export_outputs *outputs,
 
 static int write_problem(struct export_outputs *outputs, const struct export_problem *problem,
                          const struct shard_content *content, struct error *err) {
-    const struct shard_row *rows = content->row + content->row_offset[problem->index];
+    uint64_t first = content->row_offset[problem->index];
     for (uint64_t row = 0; row < problem->rows; row++) {
         uint64_t at;
         const struct output_piece *piece = piece_of(outputs, problem, row, &at);
         if (piece != NULL) {
-            TRY(column_set_write_row(&piece->columns, piece->store, at, problem, &rows[row], err));
+            TRY(column_set_write_row(&piece->columns, piece->store, at, problem, content, first + row, err));
         }
     }
     return STATUS_OK;

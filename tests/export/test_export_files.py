@@ -20,7 +20,7 @@ SIZE = 3000  # bytes: about six problems
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("made") / "run", problems=160, tokens=1)
+    return make_run(tmp_path_factory.mktemp("made") / "run", problems=160, tokens=1, mask=1)
 
 
 def read(path):
@@ -62,7 +62,8 @@ def test_files_of_whole_problems(run, tmp_path, form, ending, size, order):
                 assert np.array_equal(part[name], whole[name][rows:rows + entry["rows"]]), name
             assert np.array_equal(part["ordinal"], whole["ordinal"][first:first + count])
             assert np.array_equal(part["row_offset"] + rows, whole["row_offset"][first:first + count + 1])
-            assert np.array_equal(part["token_ids"], whole["token_ids"][tokens:tokens + len(part["token_ids"])])
+            for name in ("token_ids", "loss_mask"):
+                assert np.array_equal(part[name], whole[name][tokens:tokens + part["token_offset"][-1]])
             rows, problems, tokens = rows + entry["rows"], problems + count, tokens + len(part["token_ids"])
             if form != "hdf5":
                 told += lines(tmp_path / "out" / (entry["file"].replace(".safetensors", "") + ".jsonl"))

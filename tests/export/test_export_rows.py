@@ -40,6 +40,15 @@ def check_permutation(folder, split, ordinals, form="safetensors"):
     return order
 
 
+def test_rows_of_tokens_have_their_ids_and_mask(tmp_path):
+    run = make_run(tmp_path / "run", problems=60, pooling="tokens", tokens=1, mask=1)
+    export(run, tmp_path / "out", "--format", "npy", "--shuffle-rows", 2, "--max-shard-size", "5KB")
+    made, files = parts(tmp_path / "out", "all", "npy")
+    ordinals = np.array(done(60))[made["problem"]]
+    assert files > 1 and np.array_equal(made["token_id"], ordinals * 100 + made["token_start"])
+    assert made["loss_mask"].dtype == np.uint8 and np.array_equal(made["loss_mask"], made["token_start"] % 3 == 0)
+
+
 @pytest.mark.parametrize("form", ["safetensors", "npy"])
 @pytest.mark.parametrize("size", [None, "6KB"])
 def test_rows_are_a_permutation(run, tmp_path, form, size):

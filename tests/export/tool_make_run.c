@@ -1,6 +1,6 @@
 // Makes a run directory through the real checkpoints code, without a model: known latents, failed and skipped
 // problems, ids and metadata that need escaping, problems out of order within their shards.
-//   export_tool_make_run FOLDER [problems=N] [dtype=NAME] [tokens=1] [pooling=NAME] [shards=N]
+//   export_tool_make_run FOLDER [problems=N] [dtype=NAME] [tokens=1] [mask=1] [pooling=NAME] [shards=N]
 //   [end=finished|killed|hold]
 //                       [hidden=N] [scale=X]
 // shards=N stops after N shards. end=hold keeps the lock until standard input is closed.
@@ -24,6 +24,7 @@ struct options {
     uint64_t problems;
     enum dtype dtype;
     bool tokens;
+    bool mask;
     const char *pooling;
     uint64_t shards;
     const char *end;
@@ -37,6 +38,7 @@ struct made_problem {
     char id[64];
     char metadata[256];
     int32_t tokens[64];
+    uint8_t mask[64];
 };
 
 static int failed(const struct error *err) {
@@ -80,9 +82,11 @@ static void make_problem(struct made_problem *made, const struct options *option
                                          .truncated = truncated,
                                          .step_count = steps,
                                          .rows = rows,
-                                         .tokens = options->tokens ? made->tokens : NULL};
+                                         .tokens = options->tokens ? made->tokens : NULL,
+                                         .loss_mask = options->mask ? made->mask : NULL};
     for (int32_t i = 0; i < 64; i++) {
         made->tokens[i] = (int32_t)ordinal * 100 + i;
+        made->mask[i] = i % 3 == 0;
     }
 }
 
@@ -302,6 +306,7 @@ static int make_run(const struct options *options, struct error *err) {
                                         .hidden = options->hidden,
                                         .dtype = options->dtype,
                                         .token_ids = options->tokens,
+                                        .loss_mask = options->mask,
                                         .attributes = attributes,
                                         .attribute_count = sizeof attributes / sizeof attributes[0]};
     struct run_folder folder = {.lock = -1, .output_lock = -1};
@@ -360,6 +365,8 @@ int main(int argc, char **argv) {
             continue;
         } else if (strncmp(argv[i], "tokens=", 7) == 0) {
             options.tokens = value[1] == '1';
+        } else if (strncmp(argv[i], "mask=", 5) == 0) {
+            options.mask = value[1] == '1';
         } else if (strncmp(argv[i], "pooling=", 8) == 0) {
             options.pooling = value + 1;
         } else if (strncmp(argv[i], "shards=", 7) == 0) {
