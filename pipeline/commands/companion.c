@@ -81,6 +81,6 @@ int companion_run(const char *name, const char *const words[], bool *missing, in
         }
     }
     *code = WIFEXITED(waited) ? WEXITSTATUS(waited) : 128 + WTERMSIG(waited);
-    *missing = *code == 127; // how posix_spawn may say so too, and how a script does whose interpreter is gone
+    *missing = *code == 127; // how posix_spawn may say so too
     return STATUS_OK;
 }

@@ -253,14 +253,11 @@ int export_run(const struct export_request *request, struct export_report *repor
     fill_report(report, &plan, &progress);
     const struct sidecar_source source = {&plan, request, &figures, &normalization, &progress};
     TRY_TO(done, status = export_sidecar_write(&source, folder.path, report, err));
-    TRY_TO(done, status = aside_folder_publish(&folder, err));
-    status = export_progress_remove(folder.target, err);
+    status = aside_folder_publish(&folder, err);
 done:
     transfer_close(&transfer);
     normalization_destroy(&normalization);
-    if (progress.count > 0 && folder.path[0] != 0) {
-        folder.keep = true;
-    }
+    folder.keep = folder.keep || progress.count > 0;
     export_progress_close(&progress);
     export_figures_destroy(&figures);
     export_plan_destroy(&plan);

@@ -13,8 +13,6 @@
 #include "base/memory.h"
 #include "export/target.h"
 
-static const char file_name[] = ".progress";
-
 // ---- what an earlier call left ----
 
 // Whether the piece's files are there as they were recorded; they were on the disk before that.
@@ -127,8 +125,7 @@ static int sweep(const struct export_progress *progress, struct error *err) {
     FTS *walk = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
     FTSENT *entry;
     while (walk != NULL && (entry = fts_read(walk)) != NULL) {
-        bool own = entry->fts_level == 1 &&
-                   (strcmp(entry->fts_name, file_name) == 0 || strcmp(entry->fts_name, ".writing") == 0);
+        bool own = entry->fts_level == 1 && strcmp(entry->fts_name, ASIDE_MARK) == 0;
         bool folder = entry->fts_info == FTS_D || entry->fts_info == FTS_DP;
         if (!folder && !own && json_object_get(progress->files, entry->fts_path + strlen(root) + 1) == NULL) {
             TRY_TO(done, status = file_remove(entry->fts_path, err));
@@ -179,7 +176,7 @@ int export_progress_open(struct export_progress *progress, const char *folder, c
     *progress = (struct export_progress){.pieces = pieces, .files = json_object()};
     TRY(memory_zeroed(&progress->finished, pieces, sizeof *progress->finished, err));
     TRY(path_join(progress->folder, sizeof progress->folder, "", folder, err));
-    TRY(path_join(progress->path, sizeof progress->path, folder, file_name, err));
+    TRY(path_join(progress->path, sizeof progress->path, folder, ASIDE_MARK, err));
     progress->descriptor = open(progress->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (progress->descriptor < 0 || progress->files == NULL) {
         return error_set_errno(err, STATUS_WRITE, "cannot open %s", progress->path);
@@ -263,12 +260,6 @@ int export_progress_describe(const struct export_progress *progress, const char 
 done:
     fts_close(walk);
     return status;
-}
-
-int export_progress_remove(const char *folder, struct error *err) {
-    char path[PATH_SIZE];
-    TRY(path_join(path, sizeof path, folder, file_name, err));
-    return file_remove(path, err);
 }
 
 void export_progress_close(struct export_progress *progress) {

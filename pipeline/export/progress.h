@@ -1,6 +1,6 @@
-// What is finished of an export: a file FOLDER/.progress that grows by a line for each piece, after the
-// piece's files are on the disk. An export that was killed goes on with the pieces that have no line; a line
-// that was cut off counts for nothing.
+// What is finished of an export: a file FOLDER/.writing (ASIDE_MARK) that grows by a line for each piece,
+// after the piece's files are on the disk. An export that was killed goes on with the pieces that have no
+// line; a line that was cut off counts for nothing.
 #ifndef STRATA_EXPORT_PROGRESS_H
 #define STRATA_EXPORT_PROGRESS_H
 
@@ -42,8 +42,6 @@ int export_progress_add(struct export_progress *progress, size_t piece, uint64_t
 int export_progress_describe(const struct export_progress *progress, const char *below, json_t *files,
                              struct error *err);
 
-// Removes the record from the folder, which is whole.
-int export_progress_remove(const char *folder, struct error *err);
 void export_progress_close(struct export_progress *progress); // accepts zeros; leaves zeros
 
 #endif

@@ -11,8 +11,6 @@
 
 // ---- the folder ----
 
-static const char mark[] = ".writing"; // tells an export's folder from any other; holds the lock
-
 static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *place) {
     (void)info;
     (void)kind;
@@ -67,7 +65,7 @@ int aside_folder_open(struct aside_folder *folder, const char *target, struct er
     if (file_exists(folder->target)) {
         return error_set(err, STATUS_USAGE, "%s exists; an export never overwrites anything", folder->target);
     }
-    TRY(path_join(mark_path, sizeof mark_path, path, mark, err));
+    TRY(path_join(mark_path, sizeof mark_path, path, ASIDE_MARK, err));
     if (file_exists(path)) {
         TRY(take_leftover(folder, path, mark_path, err));
     }
@@ -82,7 +80,7 @@ int aside_folder_publish(struct aside_folder *folder, struct error *err) {
     char parent[PATH_SIZE];
     TRY(file_sync_folder(folder->path, err));
     TRY(path_folder(parent, sizeof parent, folder->target, err));
-    TRY(path_join(mark_path, sizeof mark_path, folder->target, mark, err));
+    TRY(path_join(mark_path, sizeof mark_path, folder->target, ASIDE_MARK, err));
     // rename() alone would replace an empty folder that appeared meanwhile.
     if (renameat2(AT_FDCWD, folder->path, AT_FDCWD, folder->target, RENAME_NOREPLACE) != 0) {
         if (errno != EINVAL || file_exists(folder->target) || rename(folder->path, folder->target) != 0) {

@@ -12,6 +12,10 @@
 
 // ---- the folder: written as TARGET.tmp, then renamed ----
 
+// Its file that tells an export's folder from any other, is locked while one writes, and records what is
+// finished (progress.h). It goes last.
+#define ASIDE_MARK ".writing"
+
 struct aside_folder {
     char target[PATH_SIZE];
     char path[PATH_SIZE]; // TARGET.tmp; empty when it was not made

@@ -135,7 +135,7 @@ def test_a_killed_export_goes_on_with_what_is_finished(run, tmp_path, words, cal
     for number in numbers:
         broken(call, number, "signal=KILL", run, out, *words)
     assert not out.exists()
-    left = (tmp_path / "out.tmp" / ".progress").read_text().splitlines() if (tmp_path / "out.tmp" / ".progress").exists() else []
+    left = (tmp_path / "out.tmp" / ".writing").read_text().splitlines() if (tmp_path / "out.tmp" / ".writing").exists() else []
     finished = [file["path"] for line in left[1:] for file in json.loads(line)["files"]]
     before = {path: (tmp_path / "out.tmp" / path).stat() for path in finished}
     result = strata("export", run, "--to", out, *words)
@@ -151,9 +151,9 @@ def test_a_full_disk_keeps_what_is_finished(run, tmp_path):
     export(run, tmp_path / "whole", *MANY)
     result = broken("pwrite64", 1100, "error=ENOSPC", run, tmp_path / "out", *MANY)
     assert result.returncode == 73 and "No space left on device" in result.stderr
-    left = (tmp_path / "out.tmp" / ".progress").read_text().splitlines()
+    left = (tmp_path / "out.tmp" / ".writing").read_text().splitlines()
     kept = {file["path"] for line in left[1:] for file in json.loads(line)["files"]}
-    assert kept and {path.name for path in (tmp_path / "out.tmp").iterdir()} == kept | {".progress", ".writing"}
+    assert kept and {path.name for path in (tmp_path / "out.tmp").iterdir()} == kept | {".writing"}
     assert "run the same command again" in result.stderr
     strata("export", run, "--to", tmp_path / "out", *MANY)
     same_bytes(tmp_path / "whole", tmp_path / "out")
@@ -167,7 +167,7 @@ def test_what_is_finished_is_not_mixed_with_another_export(run, tmp_path):
     strata("export", run, "--to", tmp_path / "out", "--format", "npy", "--layers", "99", code=64)
     assert inodes(tmp_path / "out.tmp") == files
     # A finished file that is not as it was is made anew; half a line of the record counts for nothing.
-    record = tmp_path / "out.tmp" / ".progress"
+    record = tmp_path / "out.tmp" / ".writing"
     first = json.loads(record.read_text().splitlines()[1])["files"][0]["path"]
     os.truncate(tmp_path / "out.tmp" / first, 10)
     with open(record, "a", encoding="utf-8") as file:
