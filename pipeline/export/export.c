@@ -149,6 +149,9 @@ done:
 static bool shard_is_wanted(struct transfer *transfer, size_t shard) {
     const struct export_plan *plan = transfer->plan;
     bool wanted = false;
+    if (!export_outputs_want_shard(&transfer->outputs, &plan->shards[shard])) {
+        return false;
+    }
     for (size_t i = 0; i < plan->shards[shard].problems && !wanted; i++) {
         wanted = export_outputs_want(&transfer->outputs, problem_of(transfer, shard, i));
     }

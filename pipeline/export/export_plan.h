@@ -41,6 +41,7 @@ struct export_shard {
     struct shard_sealed sealed;
     size_t first; // of its problems in plan->by_place, in shard order
     size_t problems;
+    uint32_t lowest_piece, highest_piece; // that its problems' lines go to
 };
 
 struct export_counts {

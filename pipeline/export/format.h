@@ -52,7 +52,7 @@ struct export_format {
     const char *ending;    // of the piece's file; "": it is a folder
     size_t array_overhead; // most bytes that a file has for an array beside its numbers
     size_t file_overhead;  // and by itself
-    size_t files_an_array; // that are open while a piece is written
+    size_t open_an_array;  // files or objects that are open while a piece is written
     bool as_shard;         // names are paths as in a shard, ids and metadata are arrays too; no lines of JSON
     int (*make)(struct array_store **out, const char *path, const struct array_set *set, struct error *err);
 };

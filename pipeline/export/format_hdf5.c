@@ -232,6 +232,7 @@ const struct export_format export_format_hdf5 = {
     .layout = &export_split_arrays,
     .ending = ".h5",
     .array_overhead = 1024,
+    .open_an_array = 1,
     .file_overhead = 64 << 10, // attributes: the template is the longest of them
     .as_shard = true,
     .make = make,

@@ -162,6 +162,6 @@ const struct export_format export_format_npy = {
     .layout = &export_split_arrays,
     .ending = "",
     .array_overhead = NPY_HEADER,
-    .files_an_array = 1,
+    .open_an_array = 1,
     .make = make,
 };

@@ -11,10 +11,11 @@
 #include "export/target.h"
 
 enum {
-    WAVE_PIECES = 16,       // at most of problems: what a kill makes worthless
+    WAVE_PIECES = 16,       // of problems; what a kill makes worthless
     WAVE_DESCRIPTORS = 512, // about, half of what a process may usually have open
     ATTRIBUTES_MOST = 32,
 };
+static const uint64_t wave_bytes = UINT64_C(4) << 30; // small pieces are more of a wave
 
 static const struct export_layout *layout_of(const struct export_outputs *outputs) {
     return export_layout_of(outputs->request);
@@ -42,9 +43,13 @@ static int check_room(const struct export_outputs *outputs, struct error *err) {
 
 // Rows from everywhere go to all pieces at once, so that each wave reads everything.
 static size_t wave_most(const struct export_plan *plan, const struct export_format *format) {
-    size_t descriptors = 2 + format->files_an_array * (plan->layer_count + COLUMN_COUNT);
-    size_t most = size_max(1, WAVE_DESCRIPTORS / descriptors);
-    return plan->by_rows ? most : size_min(most, WAVE_PIECES);
+    size_t descriptors = 2 + format->open_an_array * (plan->layer_count + COLUMN_COUNT);
+    return size_min(plan->piece_count, size_max(1, WAVE_DESCRIPTORS / descriptors));
+}
+
+static bool wave_is_full(const struct export_outputs *outputs, uint64_t bytes) {
+    return outputs->wave_count == outputs->wave_most ||
+           (!outputs->plan->by_rows && outputs->wave_count >= WAVE_PIECES && bytes >= wave_bytes);
 }
 
 int export_outputs_open(struct export_outputs *outputs, const struct export_plan *plan,
@@ -111,11 +116,15 @@ static int open_piece(struct export_outputs *outputs, size_t number, struct erro
 }
 
 int export_outputs_begin_wave(struct export_outputs *outputs, struct error *err) {
+    const struct export_plan *plan = outputs->plan;
+    uint64_t bytes = 0;
     outputs->wave_count = 0;
-    while (outputs->next < outputs->plan->piece_count && outputs->wave_count < outputs->wave_most) {
+    while (outputs->next < plan->piece_count && !wave_is_full(outputs, bytes)) {
         size_t number = outputs->next++;
         if (!outputs->progress->finished[number]) {
             TRY(open_piece(outputs, number, err));
+            bytes +=
+                column_set_bytes(plan, PIECE_ROWS, &plan->pieces[number].counts, outputs->request->format);
         }
     }
     return STATUS_OK;
@@ -126,6 +135,12 @@ int export_outputs_begin_wave(struct export_outputs *outputs, struct error *err)
 struct output_piece *export_outputs_piece(const struct export_outputs *outputs, size_t number) {
     size_t slot = outputs->slots[number];
     return slot == 0 ? NULL : &outputs->wave[slot - 1];
+}
+
+bool export_outputs_want_shard(const struct export_outputs *outputs, const struct export_shard *shard) {
+    // Numbers of a wave ascend.
+    return outputs->plan->by_rows || (outputs->wave[0].number <= shard->highest_piece &&
+                                      outputs->wave[outputs->wave_count - 1].number >= shard->lowest_piece);
 }
 
 bool export_outputs_want(const struct export_outputs *outputs, const struct export_problem *problem) {

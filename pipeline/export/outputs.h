@@ -44,7 +44,8 @@ int export_outputs_open(struct export_outputs *outputs, const struct export_plan
 // Makes the files of the next pieces that are not finished; wave_count is 0 when there are none.
 int export_outputs_begin_wave(struct export_outputs *outputs, struct error *err);
 
-// Whether something of the problem goes into the wave.
+// Whether something of the problem goes into the wave; false of a shard: nothing of it does.
+bool export_outputs_want_shard(const struct export_outputs *outputs, const struct export_shard *shard);
 bool export_outputs_want(const struct export_outputs *outputs, const struct export_problem *problem);
 
 // Everything of such a problem but its latents: spans of rows, tokens, id, metadata, line.

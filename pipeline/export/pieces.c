@@ -82,6 +82,11 @@ static void place_problem(struct export_piece *piece, struct export_problem *pro
     piece->end = number + 1;
 }
 
+static void note_piece(struct export_shard *shard, uint32_t piece) {
+    shard->lowest_piece = piece < shard->lowest_piece ? piece : shard->lowest_piece;
+    shard->highest_piece = piece > shard->highest_piece ? piece : shard->highest_piece;
+}
+
 // `open` are the pieces that the splits' next problems go to, SIZE_MAX where there is none yet.
 static int place_problems(struct export_plan *plan, const struct export_request *request,
                           size_t open[SPLIT_MAXIMUM], struct error *err) {
@@ -100,6 +105,7 @@ static int place_problems(struct export_plan *plan, const struct export_request 
             TRY(export_pieces_add(plan, &begun, err));
         }
         problem->piece = (uint32_t)*piece;
+        note_piece(&plan->shards[problem->shard], problem->piece);
         place_problem(&plan->pieces[*piece], problem, i);
         export_plan_touched(plan, &touched, 1);
     }
@@ -110,6 +116,9 @@ int export_pieces_make(struct export_plan *plan, const struct export_request *re
     size_t open[SPLIT_MAXIMUM];
     for (size_t i = 0; i < SPLIT_MAXIMUM; i++) {
         open[i] = SIZE_MAX;
+    }
+    for (size_t i = 0; i < plan->shard_count; i++) {
+        plan->shards[i].lowest_piece = UINT32_MAX;
     }
     count_splits(plan);
     TRY(place_problems(plan, request, open, err));

@@ -66,6 +66,12 @@ def test_rows_are_a_permutation(run, tmp_path, form, size):
     same_bytes(tmp_path / "out", tmp_path / "again")
 
 
+def test_more_files_than_are_written_at_once(run, tmp_path):
+    export(run, tmp_path / "out", "--format", "npy", "--shuffle-rows", 5, "--max-shard-size", "3KB")
+    check_permutation(tmp_path / "out", "all", done(300), "npy")
+    assert parts(tmp_path / "out", "all", "npy")[1] > 40
+
+
 def test_the_seed_makes_the_order(run, tmp_path):
     orders = []
     for seed in (1, 2, 3):
