@@ -99,7 +99,7 @@ static int add_tables(const char *folder, struct error *err) {
     if (missing) {
         fprintf(stderr,
                 "strata export: warning: the shards have JSON lines and no Parquet, which R-JEPA's loader "
-                "reads: it is written by strata-export with pyarrow (pip install 'strata-latents[parquet]'); "
+                "reads: it is written by strata-export with pyarrow (pip install 'strata-latents[export]'); "
                 "then run strata-export FOLDER --format rjepa-parquet\n");
     }
     return STATUS_OK;
