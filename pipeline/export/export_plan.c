@@ -344,7 +344,8 @@ static int survey_latents(struct survey *survey, size_t shard, struct shard_read
 
 static int survey_first(struct survey *survey, const struct shard_reader *reader, struct error *err) {
     TRY(learn_model(survey->plan, survey->request, reader, err));
-    TRY(export_figures_create(survey->figures, survey->plan, err));
+    size_t splits = survey->request->split.kind == SPLIT_NONE ? 1 : SPLIT_MAXIMUM;
+    TRY(export_figures_create(survey->figures, survey->plan, splits, err));
     size_t row_bytes = survey->plan->hidden * dtype_size(survey->plan->stored);
     survey->block_rows = size_max(1, BLOCK_BYTES / row_bytes);
     return memory_zeroed(&survey->block, survey->block_rows, row_bytes, err);

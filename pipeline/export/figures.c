@@ -11,7 +11,7 @@ enum { VECTORS = 4 }; // sum, sum of squares, minimum, maximum
 
 static struct statistics *set_of(const struct export_figures *figures, const struct export_split *split,
                                  size_t layer) {
-    size_t set = split == NULL ? SPLIT_MAXIMUM : split->figures;
+    size_t set = split == NULL ? figures->splits : split->figures;
     return &figures->sets[set * figures->plan->layer_count + layer];
 }
 
@@ -21,9 +21,10 @@ const struct statistics *export_figures_of(const struct export_figures *figures,
 }
 
 // Memory of sets that no split has is never touched.
-int export_figures_create(struct export_figures *figures, const struct export_plan *plan, struct error *err) {
-    *figures = (struct export_figures){.plan = plan};
-    size_t sets = (SPLIT_MAXIMUM + 1) * plan->layer_count;
+int export_figures_create(struct export_figures *figures, const struct export_plan *plan, size_t splits,
+                          struct error *err) {
+    *figures = (struct export_figures){.plan = plan, .splits = splits};
+    size_t sets = (splits + 1) * plan->layer_count;
     void *block;
     TRY(memory_zeroed(&block, sets, sizeof *figures->sets, err));
     figures->sets = block;
@@ -54,7 +55,7 @@ void export_figures_destroy(struct export_figures *figures) {
 
 int export_figures_add_shard(struct export_figures *figures, struct shard_reader *reader, struct error *err) {
     const struct export_plan *plan = figures->plan;
-    double *vectors = figures->memory + (SPLIT_MAXIMUM + 1) * plan->layer_count * VECTORS * plan->hidden;
+    double *vectors = figures->memory + (figures->splits + 1) * plan->layer_count * VECTORS * plan->hidden;
     for (size_t i = 0; i < plan->layer_count; i++) {
         struct shard_statistics read = {.sum = vectors,
                                         .sum_of_squares = vectors + plan->hidden,

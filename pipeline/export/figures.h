@@ -9,13 +9,14 @@
 
 struct export_figures {
     const struct export_plan *plan;
-    struct statistics
-        *sets;      // [SPLIT_MAXIMUM + 1][layer_count] by split->figures; the last is over everything
-    double *memory; // what they point to, and one more of [4, hidden] to read into
+    size_t splits;           // at most
+    struct statistics *sets; // [splits + 1][layer_count] by split->figures; the last: everything
+    double *memory;          // what they point to, and one more of [4, hidden] to read into
 };
 
-// The layers of the plan are known.
-int export_figures_create(struct export_figures *figures, const struct export_plan *plan, struct error *err);
+// The layers of the plan are known; of its splits there will be so many at most.
+int export_figures_create(struct export_figures *figures, const struct export_plan *plan, size_t splits,
+                          struct error *err);
 void export_figures_destroy(struct export_figures *figures); // accepts zeros; leaves zeros
 
 // Adds a shard's own statistics to those over everything.
