@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -162,6 +163,25 @@ def test_with_rows_files_and_splits_at_once(run, tmp_path):
         made, files = parts(tmp_path / "out", split)
         assert files > 1 and len(made["hs_002"]) == len(plain["hs_002"])
         assert np.array_equal(made["hs_002"], plain["hs_002"][plain["row_offset"][made["problem"]] + made["step"]])
+
+
+def test_the_state_before_the_final_norm(tmp_path):
+    """Of three blocks the tool's layer 4 is that: no index of transformers' has it."""
+    run = make_run(tmp_path / "run", problems=60, dtype="float32", blocks=3)
+    words = ("--normalize", "standard", "--layers", "pre_norm,0")
+    about = export(run, tmp_path / "out", "--format", "npy", *words, "--shuffle-rows", 3, "--max-shard-size", "4KB")
+    assert [layer["name"] for layer in about["layers"]] == ["hs_003_pre_norm", "hs_000"]
+    made, files = parts(tmp_path / "out", "all", "npy")
+    kept = safetensors.numpy.load_file(tmp_path / "out" / "normalization.safetensors")
+    x = np.stack([latents(done(60)[problem], 4)[step] for problem, step in zip(made["problem"], made["step"])]).astype(np.float64)
+    shift, scale = kept["hs_003_pre_norm.shift"], kept["hs_003_pre_norm.scale"]
+    assert files > 1 and np.array_equal(made["hs_003_pre_norm"], ((x - shift) / scale).astype(np.float32))
+    np.testing.assert_allclose(shift, rows_of(done(60), 4).mean(0), rtol=1e-12)
+    export(run, tmp_path / "hdf5", "--format", "hdf5", "--max-shard-size", "90KB")
+    assert all("hs_003_pre_norm" in h5py.File(path)["latents"] for path in (tmp_path / "hdf5").glob("all-*.h5"))
+    export(run, tmp_path / "rjepa", "--format", "rjepa", "--layers", "pre_norm")
+    table = lines(tmp_path / "rjepa" / "shard-0000.jsonl")
+    assert table[0]["latent_id"] == table[0]["cot_id"] + "-hs_003_pre_norm" and {line["layer_idx"] for line in table} == {-1}
 
 
 def test_what_exceeds_float16_when_normalised_is_counted(tmp_path):

@@ -1,7 +1,7 @@
 // Makes a run directory through the real checkpoints code, without a model: known latents, failed and skipped
 // problems, ids and metadata that need escaping, problems out of order within their shards.
-//   export_tool_make_run FOLDER [problems=N] [dtype=NAME] [tokens=1] [mask=1] [pooling=NAME] [shards=N]
-//   [end=finished|killed|hold]
+//   export_tool_make_run FOLDER [problems=N] [dtype=NAME] [tokens=1] [mask=1] [blocks=N] [pooling=NAME]
+//   [shards=N] [end=finished|killed|hold]
 //                       [hidden=N] [scale=X]
 // shards=N stops after N shards. end=hold keeps the lock until standard input is closed.
 #include <inttypes.h>
@@ -25,6 +25,7 @@ struct options {
     enum dtype dtype;
     bool tokens;
     bool mask;
+    size_t blocks; // 3: the layer 4 is the last block's output before the final norm
     const char *pooling;
     uint64_t shards;
     const char *end;
@@ -302,7 +303,7 @@ static int make_run(const struct options *options, struct error *err) {
                                                  {"compute_dtype", "bfloat16"}};
     const struct shard_layout layout = {.layers = layers,
                                         .layer_count = LAYERS,
-                                        .model_layers = MODEL_LAYERS,
+                                        .model_layers = options->blocks,
                                         .hidden = options->hidden,
                                         .dtype = options->dtype,
                                         .token_ids = options->tokens,
@@ -350,6 +351,7 @@ int main(int argc, char **argv) {
     struct options options = {.problems = 37,
                               .dtype = DTYPE_F16,
                               .pooling = "step_mean",
+                              .blocks = MODEL_LAYERS,
                               .shards = UINT64_MAX,
                               .end = "finished",
                               .hidden = 8,
@@ -365,6 +367,8 @@ int main(int argc, char **argv) {
             continue;
         } else if (strncmp(argv[i], "tokens=", 7) == 0) {
             options.tokens = value[1] == '1';
+        } else if (strncmp(argv[i], "blocks=", 7) == 0) {
+            options.blocks = strtoul(value + 1, NULL, 10);
         } else if (strncmp(argv[i], "mask=", 5) == 0) {
             options.mask = value[1] == '1';
         } else if (strncmp(argv[i], "pooling=", 8) == 0) {
