@@ -244,7 +244,7 @@ static void print_type(FILE *out, const struct job_key *key) {
         fprintf(out, "number, %.15g to %.15g, or one for each of host, cuda:N", key->minimum, key->maximum);
         break;
     case KEY_LAYERS:
-        fprintf(out, "all, or a list of integers, %.15g to %.15g, `pre_norm` and names", key->minimum,
+        fprintf(out, "all, or a list of integers, %.15g to %.15g, pre_norm and names", key->minimum,
                 key->maximum);
         break;
     case KEY_TEXTS:

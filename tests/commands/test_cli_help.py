@@ -105,7 +105,7 @@ problems: The input: the rows of an SQLite query, and the text built from each.
       a single SELECT; exports keep its order
   id: text; required (part of the run's identity)
 """)
-    for line in ('text: text; default "{statement}\\n{steps}"', "layers: all, or a list of integers, -1000 to 1000; default [-2]",
+    for line in ('text: text; default "{statement}\\n{steps}"', "layers: all, or a list of integers, -1000 to 1000, pre_norm and names; default [-2]",
                  "dtype: float16, bfloat16, float32; default float16"):
         assert f"  {line} (part of the run's identity)\n" in text
     assert "  threads: integer, 0 to 1024; default 0\n" in text
