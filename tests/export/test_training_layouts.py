@@ -284,7 +284,7 @@ def test_places_that_are_refused(made, tmp_path, monkeypatch):
     (tmp_path / "mine.tmp" / "thesis").touch()
     export(made, "--format", "parquet", "--to", tmp_path / "mine", code=WRITE)
     assert (tmp_path / "mine.tmp" / "thesis").exists()
-    export(made, "--format", "parquet", "--to", tmp_path / "no" / "folder", code=WRITE)
+    export(made, "--format", "parquet", "--to", damaged / "ledger.sqlite" / "folder", code=WRITE)
     for name, needed in (("parquet", "pyarrow"), ("specforge", "torch")):
         monkeypatch.setitem(sys.modules, needed, None)
         assert f"pip install {needed}" in export(made, "--format", name, "--to", tmp_path / "without", code=DEVICE).err

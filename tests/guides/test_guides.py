@@ -65,7 +65,7 @@ def make_chats(count, rng):
         turns = []
         for _ in range(rng.randint(1, 2)):
             turns.append({"role": "user", "content": " ".join(rng.choices(WORDS, k=6))})
-            turns.append({"role": "assistant", "content": " ".join([*rng.choices(WORDS, k=5), word, word])})
+            turns.append({"role": "assistant", "content": " ".join([*rng.choices(WORDS, k=3), *[word] * 5])})
         yield {"problem_id": f"chat-{number}", "messages": turns, "label": label}
 
 
@@ -75,7 +75,7 @@ def place(tmp_path, model):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "Qwen3-8B").symlink_to(model)
     write_lines(tmp_path / "problems.jsonl", make_problems(60, rng))
-    write_lines(tmp_path / "chats.jsonl", make_chats(80, rng))
+    write_lines(tmp_path / "chats.jsonl", make_chats(200, rng))
     (tmp_path / "job.yaml").write_text(JOB)
     return tmp_path
 
@@ -101,7 +101,7 @@ def test_guide(page, place, programs):
     printed = [run_block(kind, text, place, programs) for kind, text in blocks]
     if page == "probes-and-saes":
         accuracy = re.search(r"accuracy (\d\.\d+) of (\d+) chats", "".join(printed))
-        assert float(accuracy[1]) > 0.8 and int(accuracy[2]) == 20
+        assert float(accuracy[1]) > 0.8 and int(accuracy[2]) == 50
 
 
 def test_every_guide_is_listed():

@@ -115,7 +115,7 @@ class Output:
         with writing(self.folder):
             if self.folder.exists() and not mark.exists() and any(self.folder.iterdir()):
                 raise ExportError(WRITE, f"{self.folder} is in the way and is not from an export; remove or rename it")
-            self.folder.mkdir(exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)  # as strata export makes them
             lock = os.open(mark, os.O_RDWR | os.O_CREAT, 0o666)
             text = json.dumps(self.request, sort_keys=True)
             try:
