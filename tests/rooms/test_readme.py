@@ -8,7 +8,7 @@ import pytest
 
 import support
 
-PAGES = sorted([*support.SOURCE.glob("*.md"), *support.SOURCE.glob("*/*.md"), *support.SOURCE.glob("tests/*/README.md")])
+PAGES = sorted(page for pattern in ("*.md", "*/*.md", "configs/guides/*.md", "tests/*/README.md") for page in support.SOURCE.glob(pattern))
 ROOMS = ("checkpoints", "pipeline", "kernels")
 
 
