@@ -46,23 +46,23 @@ static const struct kind kinds[] = {
     {0, MAGIC("SQLite format 3\0"), "an SQLite database",
      "name it in a job as problems.database, and its table in problems.query; it needs no import",
      FINE(FIRST_BYTES_DATABASE)},
-    {0, MAGIC("PAR1"), "a Parquet table", TABLE("read_parquet"), 0},
+    {0, MAGIC("PAR1"), "a Parquet table", TABLE("read_parquet"), FINE(FIRST_BYTES_COLUMNS)},
     {0, MAGIC("PARE"), "an encrypted Parquet table", TABLE("read_parquet"), 0},
-    {0, MAGIC("ARROW1\0\0"), "an Arrow (Feather) table", TABLE("read_feather"), 0},
-    {0, MAGIC("FEA1"), "a Feather table", TABLE("read_feather"), 0},
+    {0, MAGIC("ARROW1\0\0"), "an Arrow (Feather) table", TABLE("read_feather"), FINE(FIRST_BYTES_COLUMNS)},
+    {0, MAGIC("FEA1"), "a Feather table", TABLE("read_feather"), FINE(FIRST_BYTES_COLUMNS)},
     {0, MAGIC("\xFF\xFF\xFF\xFF"), "an Arrow stream",
      "make JSON lines of it first, for example with datasets.Dataset.from_file('IN').to_json('OUT.jsonl')",
-     FINE(FIRST_BYTES_DATABASE) | FINE(FIRST_BYTES_SAFETENSORS)},
+     FINE(FIRST_BYTES_DATABASE) | FINE(FIRST_BYTES_SAFETENSORS) | FINE(FIRST_BYTES_COLUMNS)},
     {0, MAGIC("ORC"), "an ORC table", TABLE("read_orc"), 0},
     {0, MAGIC("Obj\x01"), "an Avro file", "make JSON lines of it first", 0},
-    {0, MAGIC("\x28\xB5\x2F\xFD"), "compressed with zstd", UNPACK("zstd -d FILE"), 0},
+    {0, MAGIC("\x28\xB5\x2F\xFD"), "compressed with zstd", UNPACK("zstd -d FILE"), FINE(FIRST_BYTES_COLUMNS)},
     {1, MAGIC("\x2A\x4D\x18"), "compressed with zstd", UNPACK("zstd -d FILE"),
-     0}, // a frame that is skipped comes first
-    {0, MAGIC("BZh"), "compressed with bzip2", UNPACK("bzip2 -dk FILE"), 0},
+     FINE(FIRST_BYTES_COLUMNS)}, // a frame that is skipped comes first
+    {0, MAGIC("BZh"), "compressed with bzip2", UNPACK("bzip2 -dk FILE"), FINE(FIRST_BYTES_COLUMNS)},
     {0,
      MAGIC("\xFD"
            "7zXZ\0"),
-     "compressed with xz", UNPACK("xz -dk FILE"), 0},
+     "compressed with xz", UNPACK("xz -dk FILE"), FINE(FIRST_BYTES_COLUMNS)},
     {0, MAGIC("\x04\x22\x4D\x18"), "compressed with lz4", UNPACK("lz4 -d FILE"), 0},
     {0, MAGIC("\x1F\x8B"), "compressed with gzip", UNPACK("gzip -dk FILE"), 0},
     {0, MAGIC("\x1F\x9D"), "compressed with compress", UNPACK("uncompress FILE"), 0},
@@ -73,6 +73,7 @@ static const struct kind kinds[] = {
     {0, MAGIC("\xD0\xCF\x11\xE0"), "an office document", "save it as CSV or JSON lines first", 0},
     {0, MAGIC("7z\xBC\xAF\x27\x1C"), "a 7-Zip archive", "unpack it first: 7z x FILE", 0},
     {0, MAGIC("Rar!\x1A\x07"), "a RAR archive", "unpack it first", 0},
+    {30, MAGIC("[Content_Types].xml"), "an office document", "save it as CSV or JSON lines first", 0},
     {0, MAGIC("PK\x03\x04"), "a ZIP archive (of PyTorch, NumPy's .npz, or an office table)", weights, 0},
     {0, MAGIC("GGUF"), "a GGUF file", weights, 0},
     {0, MAGIC("FUGG"), "a GGUF file (big-endian)", weights, 0},
@@ -221,6 +222,11 @@ static const struct kind *find(const unsigned char *bytes, size_t size) {
 const char *first_bytes_kind(const void *bytes, size_t size) {
     const struct kind *kind = find(bytes, size);
     return kind == NULL ? NULL : kind->what;
+}
+
+const char *first_bytes_wanted(const void *bytes, size_t size, enum first_bytes_use use) {
+    const struct kind *kind = find(bytes, size);
+    return kind != NULL && (kind->fine & FINE(use)) != 0 ? kind->what : NULL;
 }
 
 // A database starts with its own name, so that anything else that is text is some other form of the problems.

@@ -17,12 +17,17 @@ enum first_bytes_use {
     FIRST_BYTES_SAFETENSORS, // weights; asked only when there is no plausible header
     FIRST_BYTES_DATABASE,    // SQLite
     FIRST_BYTES_PATH,        // a folder, and there is a file
+    FIRST_BYTES_COLUMNS,     // tables and compressed lines, which the Python package's strata-import reads
 };
 
 enum { FIRST_BYTES_SIZE = 512 }; // bytes that are enough
 
 // "a GGUF file", or NULL when the bytes (the first `size` of them) are of no kind that is known here.
 const char *first_bytes_kind(const void *bytes, size_t size);
+
+// What the bytes are when that is something of which the reader for `use` knows more than this table; NULL
+// otherwise.
+const char *first_bytes_wanted(const void *bytes, size_t size, enum first_bytes_use use);
 
 // STATUS_DATA with what the file is and what to do, when it is empty, filled with zeros, or of a known kind
 // that is not the one wanted. STATUS_OK says nothing of what it is. `size` bytes are at hand of a file of

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/memory.h"
 
 // Parses one document; duplicate keys and trailing bytes are errors. `name` stands for the source in
 // messages. The caller owns *out (json_decref). STATUS_DATA with line and column when it is not JSON.
@@ -29,6 +30,22 @@ bool json_lacked_memory(const json_error_t *problem);
 // "NaN", "Infinity" or "-Infinity" where json_parse_python found one of them, or a number that no double
 // holds; else NULL.
 const char *json_odd_number(const json_t *value);
+
+// What json_mend put in the place of what Python's json.dumps writes and JSON, or 64 bits, do not have.
+struct json_mended {
+    uint64_t halves;     // of surrogate pairs, in values: U+FFFD each
+    uint64_t not_finite; // NaN, Infinity, -Infinity and numbers beyond a double's range: null
+    uint64_t beyond;     // integers beyond 64 bits: strings of their digits
+    size_t first;        // offset of the first of them in the text, if there is one
+};
+
+uint64_t json_mended_count(const struct json_mended *mended);
+
+// Writes `text` into *out (cleared first) with the above in place, and otherwise as it is: what is no JSON
+// for another reason stays none. blank: null in the place of every value that is mended, which tells where
+// they are. STATUS_INTERNAL when memory is out.
+int json_mend(struct buffer *out, const char *text, size_t size, bool blank, struct json_mended *mended,
+              struct error *err);
 
 // Members of an object. A missing or null member leaves *out as it was; another type is STATUS_DATA.
 // Whole numbers may be written as 1000000.0; *out must be in [minimum, maximum].

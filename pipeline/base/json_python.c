@@ -3,7 +3,7 @@
 // jansson reads the second form of a text that it refused at first: outside of strings, a number that JSON or
 // 64 bits do not have becomes a value that no getter takes for a number, or a real. So such a number is no
 // fault where nobody asks for it, and is refused by its key where somebody does. So with half of a surrogate
-// pair in a value.
+// pair in a value. json_mend makes JSON of such a text instead.
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -102,14 +102,17 @@ static bool is_key(const char *text, size_t size, size_t end) {
     return end < size && text[end] == ':';
 }
 
-// Half of a surrogate pair becomes NUL, which no getter takes for a text.
-static int append_halves(struct buffer *out, const char *text, size_t at, size_t end, struct error *err) {
+// Puts `instead` in the place of each half of a surrogate pair, and counts them.
+static int append_halves(struct buffer *out, const char *text, size_t at, size_t end, const char *instead,
+                         uint64_t *count, struct error *err) {
     while (at < end) {
         long code = escape_at(text, end, at);
         bool pair = is_high(code) && is_low(escape_at(text, end, at + 6));
         size_t length = pair ? 12 : code >= 0 ? 6 : text[at] == '\\' && at + 1 < end ? 2 : 1;
         bool half = !pair && (is_high(code) || is_low(code));
-        TRY(half ? buffer_append(out, "\\u0000", 6, err) : buffer_append(out, text + at, length, err));
+        TRY(half ? buffer_append(out, instead, strlen(instead), err)
+                 : buffer_append(out, text + at, length, err));
+        *count += half;
         at += length;
     }
     return STATUS_OK;
@@ -134,8 +137,10 @@ static int rewrite(struct buffer *out, const char *text, size_t size, bool halve
             TRY(append_odd(out, name, err));
         } else if (text[at] == '"') {
             end = string_end(text, size, at);
-            TRY(halves && !is_key(text, size, end) ? append_halves(out, text, at, end, err)
-                                                   : buffer_append(out, text + at, end - at, err));
+            uint64_t ignored = 0; // NUL: no getter takes it for a text
+            TRY(halves && !is_key(text, size, end)
+                    ? append_halves(out, text, at, end, "\\u0000", &ignored, err)
+                    : buffer_append(out, text + at, end - at, err));
         } else if (text[at] == '-' || (text[at] >= '0' && text[at] <= '9')) {
             end = number_end(text, size, at);
             TRY(append_number(out, text + at, end - at, err));
@@ -183,4 +188,76 @@ int json_parse_python(json_t **out, const char *text, size_t size, const char *n
 
 int json_parse_vocabulary(json_t **out, const char *text, size_t size, const char *name, struct error *err) {
     return parse(out, text, size, name, false, err);
+}
+
+// ---- mending: a text that is JSON, with the next best in the place of what JSON does not have ----
+
+static int mend_string(struct buffer *out, const char *text, size_t at, size_t end, bool blank,
+                       struct json_mended *mended, struct error *err) {
+    size_t from = out->size;
+    uint64_t halves = 0;
+    TRY(append_halves(out, text, at, end, "\\uFFFD", &halves, err));
+    mended->halves += halves;
+    if (halves > 0 && blank) {
+        out->size = from;
+        return buffer_append(out, "null", 4, err);
+    }
+    return STATUS_OK;
+}
+
+// jansson is asked whether it is a number that is too large, or none at all, which stays as it is.
+static int mend_number(struct buffer *out, const char *text, size_t size, bool blank,
+                       struct json_mended *mended, struct error *err) {
+    enum { SURE = 18 }; // digits that 64 bits hold, whatever they are
+    json_error_t problem;
+    bool whole = strcspn(text, ".eE") >= size;
+    json_t *value = whole && size <= SURE ? json_null() : json_loadb(text, size, JSON_DECODE_ANY, &problem);
+    bool fits = value != NULL;
+    json_decref(value);
+    if (!fits && json_lacked_memory(&problem)) {
+        return error_set(err, STATUS_INTERNAL, "out of memory for a number of JSON");
+    }
+    if (fits || json_error_code(&problem) != json_error_numeric_overflow) {
+        return buffer_append(out, text, size, err);
+    }
+    mended->not_finite += !whole;
+    mended->beyond += whole;
+    return blank || !whole ? buffer_append(out, "null", 4, err)
+                           : buffer_printf(out, err, "\"%.*s\"", (int)size, text);
+}
+
+int json_mend(struct buffer *out, const char *text, size_t size, bool blank, struct json_mended *mended,
+              struct error *err) {
+    *mended = (struct json_mended){0};
+    buffer_clear(out);
+    TRY(buffer_reserve(out, size + 1, err));
+    size_t end;
+    for (size_t at = 0; at < size; at = end) {
+        const char *name = NULL;
+        size_t word = odd_word(text + at, size - at, &name);
+        bool number = word == 0 && (text[at] == '-' || (text[at] >= '0' && text[at] <= '9'));
+        bool string = text[at] == '"';
+        end = word > 0 ? at + word
+              : number ? number_end(text, size, at)
+              : string ? string_end(text, size, at)
+                       : at + 1;
+        uint64_t before = json_mended_count(mended);
+        if (word > 0) {
+            mended->not_finite += 1;
+            TRY(buffer_append(out, "null", 4, err));
+        } else if (is_key(text, size, end) || (!number && !string)) {
+            TRY(buffer_append(out, text + at, end - at, err));
+        } else {
+            TRY(string ? mend_string(out, text, at, end, blank, mended, err)
+                       : mend_number(out, text + at, end - at, blank, mended, err));
+        }
+        if (before == 0 && json_mended_count(mended) > 0) {
+            mended->first = at;
+        }
+    }
+    return STATUS_OK;
+}
+
+uint64_t json_mended_count(const struct json_mended *mended) {
+    return mended->halves + mended->not_finite + mended->beyond;
 }

@@ -1,8 +1,10 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/printable.h"
 #include "commands/command.h"
+#include "commands/companion.h"
 #include "commands/readable.h"
 #include "problems/import.h"
 
@@ -30,6 +32,66 @@ static void print_report(FILE *out, const char *database, const struct import_op
     }
 }
 
+static void add_mended(char *words, size_t size, uint64_t count, const char *what) {
+    size_t used = strlen(words);
+    if (count > 0) {
+        snprintf(words + used, size - used, "%s%" PRIu64 " %s", used == 0 ? "" : ", ", count, what);
+    }
+}
+
+static void print_mended(const char *path, const struct import_report *report) {
+    char text[PRINTABLE_TEXT];
+    char words[256] = "";
+    add_mended(words, sizeof words, report->mended_values.halves, "x half of a surrogate pair -> U+FFFD");
+    add_mended(words, sizeof words, report->mended_values.not_finite, "x NaN or Infinity -> NULL");
+    add_mended(words, sizeof words, report->mended_values.beyond,
+               "x integer beyond 64 bits -> text of its digits");
+    if (report->mended > 0) {
+        fprintf(stderr, "%s: %" PRIu64 " %s not JSON, mended (the first: line %" PRIu64 "): %s\n",
+                printable(text, sizeof text, path), report->mended,
+                report->mended == 1 ? "line was" : "lines were", report->first_mended, words);
+    }
+}
+
+// Becomes strata-import, which reads what is not JSON lines; returns where that is not on this machine.
+static void hand_over(const struct arguments *arguments, const char *path, const char *database,
+                      struct error *err) {
+    static const char *const options[] = {"--table", "--id", "--append", "--skip-broken"};
+    const char *words[12] = {NULL, path, database};
+    size_t count = 3;
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        const char *value = i < 2 ? argument_text(arguments, options[i], NULL) : NULL;
+        if (value != NULL || (i >= 2 && argument_given(arguments, options[i]))) {
+            words[count++] = options[i];
+        }
+        if (value != NULL) {
+            words[count++] = value;
+        }
+    }
+    companion_become("strata-import", "tables are read by", words, err);
+}
+
+static bool is_hub_name(const char *path) {
+    const char *slash = strchr(path, '/');
+    return slash != NULL && slash != path && slash[1] != 0 && strchr(slash + 1, '/') == NULL &&
+           path[0] != '.' && !file_exists(path);
+}
+
+// Puts what else could be done behind the message of a file that is not read here.
+static int advise(const char *path, const char *foreign, int status, struct error *err) {
+    char said[sizeof err->message];
+    memcpy(said, err->message, sizeof said);
+    if (foreign != NULL) {
+        return error_set(err, status,
+                         "%s; or `pip install 'strata-latents[import]'`, which reads it as it is", said);
+    }
+    return is_hub_name(path)
+               ? error_set(err, status,
+                           "%s (a data set of the hub? strata-import %s PROBLEMS.db downloads it)", said,
+                           path)
+               : status;
+}
+
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
     const char *path = argument_text(arguments, "FILE.jsonl[.gz]", NULL);
@@ -44,7 +106,15 @@ static int run(struct command_context *context, struct error *err) {
         .skip_broken = argument_given(arguments, "--skip-broken"),
     };
     struct import_report report;
-    TRY(import_jsonl(path, database, &options, print_fault, (void *)(uintptr_t)path, &report, err));
+    const char *foreign = import_foreign(path);
+    if (foreign != NULL) {
+        hand_over(arguments, path, database, err); // when it returns, the import here says what the file is
+    }
+    int status = import_jsonl(path, database, &options, print_fault, (void *)(uintptr_t)path, &report, err);
+    if (status != STATUS_OK) {
+        return advise(path, foreign, status, err);
+    }
+    print_mended(path, &report);
     print_report(context->out, database, &options, &report);
     return STATUS_OK;
 }
@@ -78,14 +148,28 @@ const struct command command_import = {
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .sums_up = true,
-    .details = "Numbers, strings and true/false (1/0) become columns; arrays and objects become JSON text; "
-               "null and missing\n"
-               "members become NULL. Either everything is imported or nothing: lines that are broken, lack "
-               "the ID or repeat\n"
-               "one are listed by number (the first 20). With --skip-broken they are skipped and all listed; "
-               "that includes\n"
-               "what Python's json.dumps writes although JSON does not allow it (NaN, half of a surrogate "
-               "pair), and numbers\n"
-               "beyond 64 bits.\n",
+    .details =
+        "Parquet, Arrow, CSV, a JSON array, JSON lines in zstd, bzip2 or xz, and folders of these are handed "
+        "over to the\n"
+        "Python package's strata-import with the same options (`pip install 'strata-latents[import]'`; it "
+        "has more of\n"
+        "them: chats by a model's template, names on the hub). It stores what is below in the same way.\n"
+        "\n"
+        "Numbers, strings and true/false (1/0) become columns; arrays and objects become JSON text; null and "
+        "missing\n"
+        "members become NULL. Either everything is imported or nothing: lines that are broken, lack the ID "
+        "or repeat\n"
+        "one are listed by number (the first 20). With --skip-broken they are skipped and all listed.\n"
+        "\n"
+        "What Python's json.dumps writes although JSON, or 64 bits, do not have it is mended, in columns and "
+        "inside of\n"
+        "arrays and objects alike, and one line on standard error counts it:\n"
+        "  half of a surrogate pair (\\ud83d)       U+FFFD, each half one\n"
+        "  NaN, Infinity, -Infinity, 1e999         NULL (inside of arrays and objects null)\n"
+        "  an integer beyond signed 64 bits        a text of its digits, as they are written (SQLite's type "
+        "TEXT)\n"
+        "The ID is never mended: such a line is broken. So is one with half of a surrogate pair in a "
+        "member's name,\n"
+        "with bytes that are not UTF-8, or with a member twice.\n",
     .run = run,
 };

@@ -29,7 +29,7 @@ struct import {
     struct buffer first; // the first line that is not blank, when it was read to find the id
     char id[IMPORT_ID];
     uint64_t faults;
-    uint64_t rows;
+    struct import_report report; // rows and what was mended in them
 };
 
 // A broken line is told and counted; the reading goes on so that all of them are seen at once. One that is
@@ -41,21 +41,33 @@ static void tell_fault(struct import *import, const char *what) {
     }
 }
 
+static void count_row(struct import *import, const struct json_mended *mended) {
+    struct import_report *report = &import->report;
+    report->rows += 1;
+    if (json_mended_count(mended) > 0) {
+        report->first_mended = report->mended == 0 ? lines_number(import->lines) : report->first_mended;
+        report->mended += 1;
+        report->mended_values.halves += mended->halves;
+        report->mended_values.not_finite += mended->not_finite;
+        report->mended_values.beyond += mended->beyond;
+    }
+}
+
 static int import_line(struct import *import, const char *text, size_t size, struct error *err) {
-    char what[JSON_LINE_WORDS];
+    struct json_line line;
     bool taken = false;
-    json_t *object = NULL;
-    int status = json_line_parse(&object, text, size, lines_number(import->lines) == 1, what, err);
-    if (status == STATUS_OK && object != NULL) {
-        status = table_insert(import->table, object, &taken, what, sizeof what, err);
+    int status = json_line_parse(&line, text, size, lines_number(import->lines) == 1, import->id, err);
+    if (status == STATUS_OK && line.object != NULL) {
+        status = table_insert(import->table, line.object, &taken, line.what, sizeof line.what, err);
     }
-    if (status == STATUS_OK && !taken) {
-        tell_fault(import, what);
-    } else if (status != STATUS_OK) {
+    if (status != STATUS_OK) {
         error_wrap(err, "line %llu", (unsigned long long)lines_number(import->lines));
+    } else if (taken) {
+        count_row(import, &line.mended);
+    } else {
+        tell_fault(import, line.what);
     }
-    import->rows += taken;
-    json_decref(object);
+    json_decref(line.object);
     return status;
 }
 
@@ -66,7 +78,7 @@ static int judge(const struct import *import, struct error *err) {
                          import->name, (unsigned long long)import->faults,
                          import->faults == 1 ? "line" : "lines");
     }
-    if (import->rows > 0) {
+    if (import->report.rows > 0) {
         return STATUS_OK;
     }
     return import->faults > 0
@@ -102,9 +114,11 @@ static int read_first(struct import *import, struct error *err) {
     while (found && json_line_blank(import->first.data, import->first.size)) {
         TRY(lines_next(import->lines, &import->first, &found, err));
     }
-    const char *shape = found ? json_line_shape(import->first.data, import->first.size) : NULL;
+    const char *advice = NULL;
+    const char *shape = found ? json_line_shape(import->first.data, import->first.size, &advice) : NULL;
     return shape == NULL ? STATUS_OK
-                         : error_set(err, STATUS_DATA, "%s holds no JSON lines: %s", import->name, shape);
+                         : error_set(err, STATUS_DATA, "%s holds no JSON lines, it begins as %s: %s",
+                                     import->name, shape, advice);
 }
 
 // Of the usual names the first that is in every line and unique; a stream is read once, so that the best
@@ -128,12 +142,13 @@ static int find_id(struct import *import, const json_t *object, struct error *er
 // The file's first line that is an object; NULL when there is none. Of a stream only the first line is at
 // hand.
 static int first_object(const struct import *import, json_t **out, struct error *err) {
-    char what[JSON_LINE_WORDS];
+    struct json_line parsed;
     struct lines *lines = NULL;
     struct buffer line = {0};
     bool found = true;
-    int status = json_line_parse(out, import->first.data, import->first.size,
-                                 lines_number(import->lines) == 1, what, err);
+    int status = json_line_parse(&parsed, import->first.data, import->first.size,
+                                 lines_number(import->lines) == 1, NULL, err);
+    *out = parsed.object;
     if (status != STATUS_OK || *out != NULL || import->is_stream) {
         return status;
     }
@@ -141,8 +156,9 @@ static int first_object(const struct import *import, json_t **out, struct error 
     while (found && *out == NULL) {
         TRY_TO(done, status = lines_next(lines, &line, &found, err));
         if (found) {
-            TRY_TO(done,
-                   status = json_line_parse(out, line.data, line.size, lines_number(lines) == 1, what, err));
+            TRY_TO(done, status = json_line_parse(&parsed, line.data, line.size, lines_number(lines) == 1,
+                                                  NULL, err));
+            *out = parsed.object;
         }
     }
 done:
@@ -249,7 +265,9 @@ done:
         status = publish(aside, database, err);
     }
     if (status == STATUS_OK) {
-        *report = (struct import_report){.rows = import.rows, .columns = columns, .skipped = import.faults};
+        *report = import.report;
+        report->columns = columns;
+        report->skipped = import.faults;
         snprintf(report->id, sizeof report->id, "%s", import.id);
     } else if (is_new) {
         file_remove(aside, &ignored);

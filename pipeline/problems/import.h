@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "problems/watch.h"
 
 struct import_options {
@@ -21,8 +22,11 @@ struct import_options {
 struct import_report {
     uint64_t rows;
     uint64_t columns;
-    uint64_t skipped; // broken lines
-    char id[128];     // the member that was taken
+    uint64_t skipped;                 // broken lines
+    uint64_t mended;                  // lines of `rows` that hold what JSON, or 64 bits, do not have
+    uint64_t first_mended;            // the number of the first of these
+    struct json_mended mended_values; // how many there were, by kind
+    char id[128];                     // the member that was taken
 };
 
 // Reads `path` (.jsonl, or .jsonl.gz by its magic bytes; "-" is standard input) into `database`. All or
@@ -31,5 +35,9 @@ struct import_report {
 int import_jsonl(const char *path, const char *database, const struct import_options *options,
                  void (*fault)(void *context, uint64_t line, const char *what), void *context,
                  struct import_report *report, struct error *err);
+
+// What a file is, or a folder, that is not read here and that the Python package's strata-import reads ("a
+// Parquet table", "CSV"); NULL otherwise, also when it cannot be opened, or is a pipe.
+const char *import_foreign(const char *path);
 
 #endif

@@ -44,21 +44,21 @@ bool import_id_candidate(char out[IMPORT_ID], const json_t *object, size_t place
 // Puts the id alone into a table that SQLite keeps for itself, on disk if need be.
 static int look_at_line(struct table *table, const char *id, const struct buffer *line, bool first,
                         bool *fits, struct error *err) {
-    char what[JSON_LINE_WORDS];
-    json_t *object = NULL;
-    int status = json_line_parse(&object, line->data, line->size, first, what, err);
-    if (object == NULL) {
+    struct json_line parsed;
+    int status = json_line_parse(&parsed, line->data, line->size, first, id, err);
+    if (status != STATUS_OK || parsed.object == NULL) {
+        json_decref(parsed.object);
         return status;
     }
-    json_t *value = json_object_get(object, id);
+    json_t *value = json_object_get(parsed.object, id);
     json_t *alone = value == NULL ? NULL : json_pack("{s:O}", id, value);
     if (alone == NULL) {
         *fits = false;
     } else {
-        status = table_insert(table, alone, fits, what, sizeof what, err);
+        status = table_insert(table, alone, fits, parsed.what, sizeof parsed.what, err);
     }
     json_decref(alone);
-    json_decref(object);
+    json_decref(parsed.object);
     return status;
 }
 

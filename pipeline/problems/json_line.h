@@ -7,19 +7,26 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "base/json.h"
 
 enum { JSON_LINE_WORDS = 512 };
 
+struct json_line {
+    json_t *object;             // the caller's (json_decref), or NULL
+    struct json_mended mended;  // what was put in the place of what only Python's JSON has
+    char what[JSON_LINE_WORDS]; // is wrong, when there is no object
+};
+
 bool json_line_blank(const char *text, size_t size);
 
-// The line's object in *out (the caller's, json_decref), or NULL with what is wrong in `what`. The file's
-// first line may begin with a byte order mark. STATUS_INTERNAL when there is no memory, which is no fault of
-// the line.
-int json_line_parse(json_t **out, const char *text, size_t size, bool is_first, char what[JSON_LINE_WORDS],
+// The line's object, mended where need be (json.h), but for the value of `id` (NULL: of no member), which is
+// taken as it is written or not at all. The file's first line may begin with a byte order mark.
+// STATUS_INTERNAL when there is no memory, which is no fault of the line.
+int json_line_parse(struct json_line *out, const char *text, size_t size, bool is_first, const char *id,
                     struct error *err);
 
-// What a file is whose first line this is, and what to do, when that line shows that it holds no JSON lines:
-// one JSON array, one object over several lines, CSV. NULL otherwise.
-const char *json_line_shape(const char *text, size_t size);
+// What a file is whose first line this is, when that line shows that it holds no JSON lines: one JSON array,
+// one object over several lines, CSV. NULL otherwise; *advice is what to do.
+const char *json_line_shape(const char *text, size_t size, const char **advice);
 
 #endif

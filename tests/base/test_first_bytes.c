@@ -39,6 +39,8 @@ static void test_kinds(void **state) {
         KIND("BZh91AY", "bzip2"),
         KIND("\xFD\x37\x7A\x58\x5A\x00\x00", "xz"),
         KIND("PK\x03\x04\x14", "ZIP"),
+        KIND("PK\x03\x04\x14\0\6\0\b\0\0\0!\0\0\0\0\0\0\0\0\0\0\0\0\0\x13\0\0\0[Content_Types].xml",
+             "office"),
         KIND("\x1F\x8B\x08\x00", "gzip"),
         KIND("GGUF\x03\0\0\0", "GGUF"),
         KIND("\x80\x02\x8A\x0Al\xFC\x9C", "pickle"),
@@ -119,6 +121,15 @@ static void test_text_in_place_of_weights(void **state) {
     assert_int_equal(check("a story", 7, FIRST_BYTES_PATH), STATUS_OK);
 }
 
+static void test_what_another_reads(void **state) {
+    (void)state;
+    assert_string_equal(first_bytes_wanted("PAR1\x15\x04", 6, FIRST_BYTES_COLUMNS), "a Parquet table");
+    assert_string_equal(first_bytes_wanted("\x28\xB5\x2F\xFD\x04", 5, FIRST_BYTES_COLUMNS),
+                        "compressed with zstd");
+    assert_null(first_bytes_wanted("PK\x03\x04", 4, FIRST_BYTES_COLUMNS));
+    assert_null(first_bytes_wanted("{\"a\": 1}", 8, FIRST_BYTES_COLUMNS));
+}
+
 // A file that is not there is its reader's to name.
 static void test_absent_file(void **state) {
     (void)state;
@@ -132,6 +143,7 @@ int main(void) {
         cmocka_unit_test(test_empty_and_other_forms_of_problems),
         cmocka_unit_test(test_text_in_place_of_weights),
         cmocka_unit_test(test_absent_file),
+        cmocka_unit_test(test_what_another_reads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,11 +68,21 @@ usage: strata import FILE.jsonl[.gz] PROBLEMS.db [--table TABLE] [--id COLUMN] [
   --append                  append to an existing table
   --skip-broken             skip broken lines and list them (default: import nothing if one is broken)
 
+Parquet, Arrow, CSV, a JSON array, JSON lines in zstd, bzip2 or xz, and folders of these are handed over to the
+Python package's strata-import with the same options (`pip install 'strata-latents[import]'`; it has more of
+them: chats by a model's template, names on the hub). It stores what is below in the same way.
+
 Numbers, strings and true/false (1/0) become columns; arrays and objects become JSON text; null and missing
 members become NULL. Either everything is imported or nothing: lines that are broken, lack the ID or repeat
-one are listed by number (the first 20). With --skip-broken they are skipped and all listed; that includes
-what Python's json.dumps writes although JSON does not allow it (NaN, half of a surrogate pair), and numbers
-beyond 64 bits.
+one are listed by number (the first 20). With --skip-broken they are skipped and all listed.
+
+What Python's json.dumps writes although JSON, or 64 bits, do not have it is mended, in columns and inside of
+arrays and objects alike, and one line on standard error counts it:
+  half of a surrogate pair (\\ud83d)       U+FFFD, each half one
+  NaN, Infinity, -Infinity, 1e999         NULL (inside of arrays and objects null)
+  an integer beyond signed 64 bits        a text of its digits, as they are written (SQLite's type TEXT)
+The ID is never mended: such a line is broken. So is one with half of a surrogate pair in a member's name,
+with bytes that are not UTF-8, or with a member twice.
 """
 
 

@@ -1,6 +1,10 @@
 """strata import: what it prints, word for word, what it leaves, and that nothing stays half made."""
 import gzip
+import json
+import math
 import os
+import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -94,11 +98,70 @@ def test_broken_lines(tmp_path):
 
 
 def test_skip_broken(tmp_path):
-    (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n{"problem_id": 2, "x": NaN}\n{"problem_id": 1}\n{"problem_id": 3}\n')
+    (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n{"problem_id": 2, "x": nan}\n{"problem_id": 1}\n{"problem_id": 3}\n')
     assert strata("import", "in.jsonl", "p.db", "--skip-broken", cwd=tmp_path) == (
         0, "p.db: 2 rows, 1 columns in table problems\n2 broken lines were left out\n",
-        "in.jsonl:2: column 26: NaN and Infinity are not JSON numbers\nin.jsonl:3: problem_id 1 is there already\n")
+        "in.jsonl:2: column 26: invalid token near 'nan'\nin.jsonl:3: problem_id 1 is there already\n")
     assert rows(tmp_path / "p.db", "SELECT problem_id FROM problems") == [(1,), (3,)]
+
+
+def mended(value, inside=False):
+    """What the import makes of a value that Python's json.dumps writes."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, int) and not -1 << 63 <= value < 1 << 63:
+        return str(value)
+    if inside and isinstance(value, (list, dict)):
+        return {key: mended(one, True) for key, one in value.items()} if isinstance(value, dict) else [mended(one, True) for one in value]
+    return value
+
+
+def test_what_python_writes(tmp_path):
+    """Lines of json.dumps that are not JSON are mended by the documented rules, and counted."""
+    rng = random.Random(7)
+
+    def text():
+        return "".join(rng.choice(["\ud83d", "\ude00", "\ud83d\ude00", "a", "\\ud83d", '"', "NaN", "\n", "1e999", "\u00e9", "-Infinity"])
+                       for _ in range(rng.randrange(6)))
+
+    def scalar():
+        return rng.choice([text, lambda: math.nan, lambda: -math.inf, lambda: 1 << 63, lambda: -(1 << 63) - 1, lambda: -(1 << 63),
+                           lambda: (1 << 64) - 1, lambda: 10 ** 400, lambda: rng.randrange(-99, 99), lambda: 0.5, lambda: None])()
+
+    lines = [{"problem_id": i, "a": scalar(), "b": [scalar(), {"c": scalar()}], "d": scalar()} for i in range(400)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, out, err = strata("import", "in.jsonl", "p.db", cwd=tmp_path)
+    assert (code, out) == (0, "p.db: 400 rows, 4 columns in table problems\n"), err
+    assert re.fullmatch(r"in\.jsonl: \d+ lines were not JSON, mended \(the first: line \d+\): \d+ x half of a surrogate pair -> U\+FFFD, "
+                        r"\d+ x NaN or Infinity -> NULL, \d+ x integer beyond 64 bits -> text of its digits\n", err), err
+    for line, (number, a, b, d) in zip(lines, rows(tmp_path / "p.db", "SELECT problem_id, a, b, d FROM problems ORDER BY rowid")):
+        assert (number, a, json.loads(b), d) == (line["problem_id"], mended(line["a"]), mended(line["b"], True), mended(line["d"]))
+        assert type(a) is type(mended(line["a"]))
+
+
+def test_what_another_program_reads(tmp_path):
+    """Tables and folders go to strata-import with the options given; without it the message says what there is to do."""
+    files = {"in.csv": b"id,a\n1,2\n", "in.parquet": b"PAR1" + bytes(20), "array.json": b'[{"id": 1}]', "in.jsonl.zst": b"\x28\xb5\x2f\xfd" + bytes(9)}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "set").mkdir()
+    for name in [*files, "set"]:
+        code, out, err = strata("import", name, "p.db", cwd=tmp_path)
+        assert (code, out) == (65, "") and "`pip install 'strata-latents[import]'`, which reads it as it is\n" in err, err
+    program = tmp_path / "bin" / "strata-import"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    program.chmod(0o755)
+    path = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    for name in [*files, "set"]:
+        words = [STRATA, "import", name, "p.db", "--id=a b", "--skip-broken", "--table", "t", "--append"]
+        done = subprocess.run(words, cwd=tmp_path, env=path, capture_output=True, timeout=60)
+        assert done.stdout.decode() == f"{name}|p.db|--table|t|--id|a b|--append|--skip-broken|", done
+    assert strata("import", "openai/gsm8k", "p.db", cwd=tmp_path)[2].endswith(
+        "(a data set of the hub? strata-import openai/gsm8k PROBLEMS.db downloads it)\n")
+    assert not (tmp_path / "p.db").exists()
 
 
 def test_usual_id(tmp_path):
@@ -110,7 +173,7 @@ def test_usual_id(tmp_path):
     assert strata("import", "--append", "-", "q.db", cwd=tmp_path, stdin=b'{"id": "x", "idx": 3}\n')[:2] == (
         0, "q.db: 1 rows, 3 columns in table problems\nthere is no 'problem_id': the id is 'idx' (problems.id of the job)\n")
     assert strata("import", "/dev/stdin", "t.db", cwd=tmp_path, stdin=text) == (0, "t.db: " + said, "")  # a pipe is read once
-    (tmp_path / "odd.jsonl").write_bytes(b'{"idx": NaN}\n' + text)
+    (tmp_path / "odd.jsonl").write_bytes(b'{"idx": nan}\n' + text)
     assert strata("import", "--skip-broken", "odd.jsonl", "s.db", cwd=tmp_path)[1] == "s.db: " + said + "1 broken line was left out\n"
     assert strata("import", "-", "r.db", cwd=tmp_path, stdin=b'{"question": "a"}\n') == (
         65, "", "strata import: standard input: there is no 'problem_id' nor another usual name of an id: name the member that is in every "
