@@ -65,11 +65,12 @@ int device_open(struct device **out, const char *name, const struct device_optio
             return status;
         }
         struct error inner = *err;
-        return error_set(err, status,
-                         "device %s is not available: %s (model.device: cpu or auto needs none; how to build "
-                         "for a GPU is in "
-                         "kernels/README.md, 'Building for a GPU')",
-                         name, inner.message);
+        bool built = strncmp(device_cuda_build(), "none", 4) != 0;
+        return error_set(
+            err, status, "device %s is not available: %s%s (model.device: cpu or auto needs none)", name,
+            inner.message,
+            built ? ""
+                  : ": `pip install 'strata-latents[cuda]'` has it, or build with nvcc (kernels/README.md)");
     }
     return error_set(err, STATUS_DEVICE, "unknown device '%s': cpu, cuda:N or auto", name);
 }

@@ -86,6 +86,17 @@ int error_wrap(struct error *err, const char *format, ...) {
     return error_set(err, inner.status, "%s: %s", context, inner.message);
 }
 
+int error_append(struct error *err, const char *format, ...) {
+    size_t used = strlen(err->message);
+    va_list arguments;
+    va_start(arguments, format);
+    if (used + 4 < sizeof err->message) {
+        write_text(err->message + used, sizeof err->message - used, format, arguments);
+    }
+    va_end(arguments);
+    return err->status;
+}
+
 size_t error_first_line(const struct error *err) {
     return err->lines ? strcspn(err->message, "\n") : strlen(err->message);
 }

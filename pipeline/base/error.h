@@ -74,6 +74,9 @@ int error_set_errno(struct error *err, int status, const char *format, ...)
 // Puts "context: " before the message. Returns the status already set.
 int error_wrap(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+// Puts text behind the message, of one line. Returns the status already set.
+int error_append(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 // Bytes of the message's first line: all of it, unless the error has lines.
 size_t error_first_line(const struct error *err);
 

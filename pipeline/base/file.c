@@ -49,9 +49,12 @@ static int open_file(int *descriptor, struct stat *info, const char *path, int f
     flags |= O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (links == REFUSE_LINKS ? O_NOFOLLOW : 0);
     *descriptor = open(path, flags, FILE_MODE);
     if (*descriptor < 0) {
-        return errno == ELOOP && links == REFUSE_LINKS && is_link(path)
-                   ? refuse_link(path, status, err)
-                   : error_set_errno(err, status, "cannot %s %s", what, path);
+        bool leads_nowhere = errno == ENOENT && is_link(path);
+        if (errno == ELOOP && links == REFUSE_LINKS && is_link(path)) {
+            return refuse_link(path, status, err);
+        }
+        status = error_set_errno(err, status, "cannot %s %s", what, path);
+        return leads_nowhere ? error_append(err, " (it is a link to something that is not there)") : status;
     }
     if (fstat(*descriptor, info) != 0) {
         return error_set_errno(err, status, "cannot stat %s", path);

@@ -10,6 +10,8 @@
 #include "base/version.h"
 #include "checkpoints/shard.h"
 #include "commands/commit.h"
+#include "commands/habits.h"
+#include "commands/operand_hints.h"
 #include "job/job.h"
 #include "kernels/device.h"
 #include "problems/source.h"
@@ -58,8 +60,11 @@ static int unknown_command(const char *name) {
         names[i] = commands[i]->name;
     }
     const char *nearest = job_nearest(name, names, COMMAND_COUNT);
+    const char *habit = habit_command(name);
     fprintf(stderr, "strata: unknown command '%s'", printable(shown, sizeof shown, name));
-    if (nearest != NULL) {
+    if (habit != NULL) {
+        fprintf(stderr, ": %s", habit);
+    } else if (nearest != NULL) {
         fprintf(stderr, " (did you mean '%s'?)", nearest);
     }
     fputs("; see 'strata help'\n", stderr);
@@ -103,6 +108,10 @@ static int run_command(const struct command *command, int argc, char **argv) {
     struct arguments arguments;
     struct command_context context = {.out = stdout, .arguments = &arguments};
     int status = arguments_parse(&arguments, command, argc, argv, &err);
+    char output[PATH_SIZE];
+    if (status == STATUS_OK) {
+        status = operand_hints_check(&arguments, output, &err);
+    }
     if (status == STATUS_OK) {
         status = command->run(&context, &err);
     }

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "commands/command.h"
+#include "commands/habits.h"
 #include "commands/help_pages.h"
 #include "commands/readable.h"
 #include "job/job.h"
@@ -149,6 +150,10 @@ static int unknown_topic(const char *topic, struct error *err) {
     size_t count = 2;
     for (size_t i = 0; i < command_count() && count < sizeof names / sizeof names[0]; i++) {
         names[count++] = command_at(i)->name;
+    }
+    const char *habit = habit_command(topic);
+    if (habit != NULL) {
+        return error_set(err, STATUS_USAGE, "there is no topic '%s': %s", topic, habit);
     }
     const char *nearest = job_nearest(topic, names, count);
     if (nearest == NULL) {

@@ -6,6 +6,7 @@
 #include "commands/command.h"
 #include "commands/companion.h"
 #include "commands/readable.h"
+#include "job/job.h"
 #include "problems/import.h"
 
 static void print_fault(void *context, uint64_t line, const char *what) {
@@ -71,25 +72,24 @@ static void hand_over(const struct arguments *arguments, const char *path, const
     companion_become("strata-import", "tables are read by", words, err);
 }
 
+static const char *const problem_endings[] = {".jsonl", ".jsonl.gz", ".json", ".parquet", ".csv", NULL};
+
 static bool is_hub_name(const char *path) {
     const char *slash = strchr(path, '/');
     return slash != NULL && slash != path && slash[1] != 0 && strchr(slash + 1, '/') == NULL &&
            path[0] != '.' && !file_exists(path);
 }
 
-// Puts what else could be done behind the message of a file that is not read here.
-static int advise(const char *path, const char *foreign, int status, struct error *err) {
-    char said[sizeof err->message];
-    memcpy(said, err->message, sizeof said);
+// What else could be done about a file that is not read here.
+static void advise(const char *path, const char *foreign, struct error *err) {
     if (foreign != NULL) {
-        return error_set(err, status,
-                         "%s; or `pip install 'strata-latents[import]'`, which reads it as it is", said);
+        error_append(err, "; or `pip install 'strata-latents[import]'`, which reads it as it is");
+    } else if (is_hub_name(path)) {
+        error_append(err, " (a data set of the hub? strata-import %s PROBLEMS.db downloads it)", path);
+    } else if (!file_exists(path) && strcmp(path, "-") != 0) {
+        char hint[JOB_PATH_HINT];
+        error_append(err, "%s", job_path_hint(hint, path, problem_endings));
     }
-    return is_hub_name(path)
-               ? error_set(err, status,
-                           "%s (a data set of the hub? strata-import %s PROBLEMS.db downloads it)", said,
-                           path)
-               : status;
 }
 
 static int run(struct command_context *context, struct error *err) {
@@ -112,7 +112,8 @@ static int run(struct command_context *context, struct error *err) {
     }
     int status = import_jsonl(path, database, &options, print_fault, (void *)(uintptr_t)path, &report, err);
     if (status != STATUS_OK) {
-        return advise(path, foreign, status, err);
+        advise(path, foreign, err);
+        return status;
     }
     print_mended(path, &report);
     print_report(context->out, database, &options, &report);

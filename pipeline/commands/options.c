@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "commands/command.h"
+#include "commands/habits.h"
 #include "job/job.h"
 #include "start/inputs.h"
 
@@ -39,7 +40,12 @@ static int unknown_option(const struct command *command, const char *word, size_
     }
     char written[64];
     snprintf(written, sizeof written, "%.*s", (int)(length < 60 ? length : 60), word);
-    const char *nearest = job_nearest(written, names, command->option_count);
+    const char *habit = habit_option(command->name, written);
+    if (habit != NULL) {
+        return error_set(err, STATUS_USAGE, "unknown option '%s': %s", written, habit);
+    }
+    const char *nearest = habit_option_name(written, names, command->option_count);
+    nearest = nearest != NULL ? nearest : job_nearest(written, names, command->option_count);
     if (nearest == NULL) {
         return error_set(err, STATUS_USAGE, "unknown option '%s'", written);
     }
@@ -252,4 +258,10 @@ void job_arguments(struct inputs_options *options, const struct arguments *argum
     if (look_up(arguments, "--threads") != NULL) {
         options->threads = (int)argument_integer(arguments, "--threads", 0);
     }
+}
+
+void arguments_replace_first(struct arguments *arguments, const char *text) {
+    const char **words = (const char **)(uintptr_t)arguments->words; // of argv, which may be written
+    words[0] = text;
+    arguments->operands[0].text = text;
 }

@@ -63,6 +63,9 @@ struct arguments {
 int arguments_parse(struct arguments *arguments, const struct command *command, int argc, char **argv,
                     struct error *err);
 
+// Puts another word in the place of the first operand; `text` lives as long as the arguments.
+void arguments_replace_first(struct arguments *arguments, const char *text);
+
 // What was given. `name` must be in the command's table (the program aborts otherwise: it is a mistake of the
 // programmer).
 bool argument_given(const struct arguments *arguments, const char *name);

@@ -331,14 +331,46 @@ done:
     return status;
 }
 
+// The id that is nearest, of as many as are looked at in a moment.
+struct nearest {
+    const char *id;
+    char found[64];
+    uint64_t seen;
+};
+
+static int compare_id(void *context, const struct ledger_problem *problem) {
+    enum { LOOKED_AT = 100000 };
+    struct nearest *nearest = context;
+    char id[sizeof nearest->found];
+    const char *both[] = {nearest->found, id};
+    if (problem->id_size < sizeof id) {
+        snprintf(id, sizeof id, "%.*s", (int)problem->id_size, problem->id);
+        const char *best = job_nearest(nearest->id, both, 2);
+        if (best == id) {
+            memcpy(nearest->found, id, sizeof id);
+        }
+    }
+    return ++nearest->seen == LOOKED_AT;
+}
+
+static int not_found(struct view *view, const char *folder, const char *id, struct error *err) {
+    struct nearest nearest = {.id = id};
+    struct error ignored;
+    error_set(err, STATUS_DATA, "%s has no record of a problem '%s' (not processed yet, or another id)",
+              folder, id);
+    if (view->ledger != NULL) {
+        ledger_each_problem(view->ledger, NULL, compare_id, &nearest, &ignored);
+    }
+    return nearest.found[0] == 0 ? STATUS_DATA : error_append(err, "; the nearest is '%s'", nearest.found);
+}
+
 static int find_problem(struct view *view, const char *folder, const char *id, struct error *err) {
     bool found = false;
     bool is_set = false;
     TRY(run_list_is_set(&folder, 1, &is_set, err));
     TRY(is_set ? look_up_part(view, folder, id, &found, err) : look_up(view, folder, id, &found, err));
     if (!found) {
-        return error_set(err, STATUS_DATA,
-                         "%s has no record of a problem '%s' (not processed yet, or another id)", folder, id);
+        return not_found(view, folder, id, err);
     }
     TRY(ledger_earlier_reasons(view->ledger, view->problem.ordinal, &view->earlier, &view->earlier_count,
                                err));

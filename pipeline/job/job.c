@@ -250,7 +250,12 @@ failed:
 }
 
 static int read_text(struct buffer *text, const char *path, struct error *err) {
+    static const char *const endings[] = {".yaml", ".yml", ".json", NULL};
+    char hint[JOB_PATH_HINT];
     int status = file_read_stream(text, path, JOB_FILE_LIMIT, err);
+    if (status != STATUS_OK && !file_exists(path)) {
+        error_append(err, "%s", job_path_hint(hint, path, endings));
+    }
     if (status == STATUS_OK) {
         status = first_bytes_check(text->data, text->size, text->size, path, FIRST_BYTES_YAML, err);
     }

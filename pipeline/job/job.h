@@ -135,4 +135,11 @@ int job_each_identity_key(const struct job *job,
 // options.
 const char *job_nearest(const char *word, const char *const *candidates, size_t count);
 
+enum { JOB_PATH_HINT = 640 };
+
+// What may have been meant by a path at which nothing is: " (did you mean 'runs/a'?)", the names in its
+// folder that end as one of `endings` (NULL ends them; NULL: any name), or that its folder is not there.
+// Empty when there is nothing to say. Returns `out`.
+const char *job_path_hint(char out[JOB_PATH_HINT], const char *path, const char *const *endings);
+
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "job/habits.h"
 #include "job/keys.h"
 
 static const char *const pooling_names[] = {"step_mean", "mean", "last", "tokens", "last_of_step"};
@@ -172,18 +173,36 @@ static int choice(const char *choices, const char *text, char names[][32], const
 
 static int check_choice(const struct job_key *key, const char *text, int *index, struct error *err) {
     char names[8][32];
-    const char *list[8];
+    const char *list[8] = {0};
     size_t count;
     *index = choice(key->choices, text, names, list, &count);
     if (*index >= 0) {
         return STATUS_OK;
     }
     const char *nearest = job_nearest(text, list, count);
+    const char *habit = job_habit_value(text);
+    for (size_t i = 0; habit != NULL && i < count; i++) {
+        nearest = strcmp(list[i], habit) == 0 ? habit : nearest;
+    }
     if (nearest != NULL) {
         return error_set(err, STATUS_JOB, "must be one of %s, not '%s' (did you mean '%s'?)", key->choices,
                          text, nearest);
     }
     return error_set(err, STATUS_JOB, "must be one of %s, not '%s'", key->choices, text);
+}
+
+static int refuse_device(const char *text, struct error *err) {
+    static const char *const gpu[] = {"cuda", "gpu", "nvidia", "GPU", "CUDA"};
+    static const char *const others[] = {"mps", "metal", "rocm", "hip", "xpu", "npu", "tpu", "vulkan"};
+    const char *hint = "";
+    for (size_t i = 0; i < sizeof gpu / sizeof gpu[0]; i++) {
+        hint = strcmp(text, gpu[i]) == 0 ? " (did you mean 'cuda:0'?)" : hint;
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        hint = strcmp(text, others[i]) == 0 ? " (strata runs on CPUs and on NVIDIA GPUs)" : hint;
+    }
+    return error_set(err, STATUS_JOB, "must be auto, cpu, cuda:N, cuda:all or a list of cuda:N, not '%s'%s",
+                     text, hint);
 }
 
 static bool is_gpu(const char *text) {
@@ -298,8 +317,7 @@ static int assign_devices(struct job *job, const struct job_key *key, const stru
             return error_set(err, STATUS_JOB, "is a list of cuda:N: '%s' stands alone", text);
         }
         if (!stands_alone && !is_gpu(text)) {
-            return error_set(err, STATUS_JOB,
-                             "must be auto, cpu, cuda:N, cuda:all or a list of cuda:N, not '%s'", text);
+            return refuse_device(text, err);
         }
     }
     return copy_texts(job, key, value, item, err);

@@ -4,6 +4,7 @@
 #include <yaml.h>
 
 #include "base/size.h"
+#include "job/habits.h"
 #include "job/keys.h"
 
 enum { LIST_MAXIMUM = 2048 }; // above SQLite's columns and any model's layers
@@ -59,6 +60,20 @@ static int fail_encoding(struct reader *reader, const char *problem) {
     return fail(reader, line, column, "%s", problem);
 }
 
+// True when the line (from 0) is indented with a tab.
+static bool is_indented_by_tab(const struct reader *reader, size_t line) {
+    const char *text = reader->text;
+    const char *end = text + reader->size;
+    for (; line > 0 && text != NULL; line--) {
+        text = memchr(text, '\n', (size_t)(end - text));
+        text = text == NULL ? NULL : text + 1;
+    }
+    while (text != NULL && text < end && *text == ' ') {
+        text++;
+    }
+    return text != NULL && text < end && *text == '\t';
+}
+
 static int fail_parser(struct reader *reader) {
     const yaml_parser_t *parser = &reader->parser;
     if (parser->error == YAML_MEMORY_ERROR) {
@@ -68,7 +83,15 @@ static int fail_parser(struct reader *reader) {
     if (parser->error == YAML_READER_ERROR) {
         return fail_encoding(reader, problem);
     }
+    if (parser->error == YAML_SCANNER_ERROR && is_indented_by_tab(reader, parser->problem_mark.line)) {
+        return fail(reader, parser->problem_mark.line + 1, parser->problem_mark.column + 1,
+                    "a tab: YAML's lines are indented with spaces");
+    }
     const char *around = parser->context == NULL ? "" : parser->context;
+    if (strcmp(around, "while scanning a simple key") == 0) { // the place of the problem is a later line's
+        return fail(reader, parser->context_mark.line + 1, parser->context_mark.column + 1,
+                    "a key without a value: 'key: value' has a colon and a space");
+    }
     return fail(reader, parser->problem_mark.line + 1, parser->problem_mark.column + 1, "%s%s%s", around,
                 around[0] == 0 ? "" : ": ", problem);
 }
@@ -166,7 +189,8 @@ static int read_value(struct reader *reader, const struct job_key *key, struct j
         return read_map(reader, key, value);
     }
     if (reader->event.type == YAML_MAPPING_START_EVENT) {
-        return FAIL_HERE(reader, "%s.%s must be a value, not a section", key->section, key->name);
+        return FAIL_HERE(reader, "%s.%s must be a value, not a section%s", key->section, key->name,
+                         key->kind == KEY_TEXT ? " (a value that begins with a brace stands in quotes)" : "");
     }
     value->is_list = true;
     for (;;) {
@@ -218,6 +242,18 @@ static bool lies_in(const char *full, const char *section, const char **name) {
     return strchr(*name, '.') == NULL;
 }
 
+// "id:problem_id", or "id problem_id", is a key and its value that YAML takes for one word: the value, or
+// NULL.
+static const char *joined_value(const char *word, const char *const *names, size_t count) {
+    size_t length = strcspn(word, ": ");
+    for (size_t i = 0; word[length] != 0 && i < count; i++) {
+        if (strlen(names[i]) == length && memcmp(names[i], word, length) == 0) {
+            return word + length + 1;
+        }
+    }
+    return NULL;
+}
+
 static int unknown_key(struct reader *reader, const char *section, const char *word) {
     const char *names[JOB_KEY_MAXIMUM];
     size_t count = 0;
@@ -234,6 +270,15 @@ static int unknown_key(struct reader *reader, const char *section, const char *w
             return FAIL_HERE(reader, "unknown key '%s' in %s (it belongs to %s)", word, parent_name(section),
                              job_keys[i].section);
         }
+    }
+    const char *habit = job_habit_key(word);
+    if (habit != NULL) {
+        return FAIL_HERE(reader, "unknown key '%s' in %s: %s", word, parent_name(section), habit);
+    }
+    const char *joined = joined_value(word, names, count);
+    if (joined != NULL) {
+        return FAIL_HERE(reader, "'%s' is no key with a value: '%.*s: %s' is (a colon and a space)", word,
+                         (int)strcspn(word, ": "), word, joined);
     }
     const char *nearest = job_nearest(word, names, count);
     if (nearest == NULL) {
@@ -317,6 +362,11 @@ static int read_document(struct reader *reader) {
 
 int job_read_yaml(struct job *job, const char *text, size_t size, const char *name, struct job_place *places,
                   struct job_place *sections, struct error *err) {
+    static const char byte_order_mark[] = "\xEF\xBB\xBF";
+    if (size >= 3 && memcmp(text, byte_order_mark, 3) == 0) {
+        text += 3;
+        size -= 3;
+    }
     struct reader reader = {.name = name,
                             .text = text,
                             .size = size,

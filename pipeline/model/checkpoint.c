@@ -159,6 +159,19 @@ static int choose_shards(struct checkpoint *out, const char *model, const struct
     return *count > 0 ? STATUS_OK : error_set(err, STATUS_DATA, "none of its shards exists");
 }
 
+// Behind the message of one that could not be opened: how many are not there.
+static void add_absent(const char *model, const char **names, size_t count, struct error *err) {
+    size_t absent = 0;
+    for (size_t i = 0; i < count; i++) {
+        absent += !model_has_file(model, names[i]);
+    }
+    if (absent > 0) {
+        error_append(err,
+                     "; %zu of the %zu shards that the index names are missing: was the download complete?",
+                     absent, count);
+    }
+}
+
 static int open_shards(struct checkpoint *out, const char *model, const struct model_config *config,
                        struct error *err) {
     int status;
@@ -170,7 +183,11 @@ static int open_shards(struct checkpoint *out, const char *model, const struct m
     TRY(json_parse_file(&index, index_path, INDEX_LIMIT, err));
     json_t *map = json_object_get(index, "weight_map");
     TRY_TO(named, status = choose_shards(out, model, config, map, &names, &count, err));
-    TRY_TO(done, status = open_files(out, model, names, count, err));
+    status = open_files(out, model, names, count, err);
+    if (status != STATUS_OK) {
+        add_absent(model, names, count, err);
+        goto done;
+    }
     status = check_map(out, map, config, err);
 named:
     if (status != STATUS_OK) {

@@ -81,6 +81,23 @@ static bool is_tokenizer_file(const char *name) {
     return ends_with(name, ".tiktoken");
 }
 
+// The first folder in it that is a model's.
+static bool find_model(char out[PATH_SIZE], const char *folder) {
+    struct error ignored;
+    DIR *stream = opendir(folder);
+    const struct dirent *entry;
+    bool found = false;
+    while (stream != NULL && !found && (entry = readdir(stream)) != NULL) {
+        found = entry->d_name[0] != '.' &&
+                path_join(out, PATH_SIZE, folder, entry->d_name, &ignored) == STATUS_OK &&
+                model_has_file(out, "config.json");
+    }
+    if (stream != NULL) {
+        closedir(stream);
+    }
+    return found;
+}
+
 // ---- is it a folder ----
 
 static bool is_hub_part(const char *text, size_t length) {
@@ -103,22 +120,105 @@ static bool is_hub_name(const char *text) {
            is_hub_part(second, strlen(second));
 }
 
-// As the job file has it, without the scheme and host of an address.
-static const char *as_written(const char *path, const char *job_folder) {
+// As the job file has it; of an address on the Hub its ORG/NAME.
+static void as_written(char out[PATH_SIZE], const char *path, const char *job_folder) {
     size_t length = strlen(job_folder);
     const char *written =
         strncmp(path, job_folder, length) == 0 && path[length] == '/' ? path + length + 1 : path;
     const char *scheme = strstr(written, "://");
+    snprintf(out, PATH_SIZE, "%s", written);
     if (scheme == NULL || scheme - written > 8) {
-        return written;
+        return;
     }
     const char *host = scheme + 3;
     const char *slash = strchr(host, '/');
-    return strncmp(written, "http", 4) == 0 && slash != NULL ? slash + 1 : host;
+    bool has_host = strncmp(written, "http", 4) == 0 && slash != NULL;
+    snprintf(out, PATH_SIZE, "%s", has_host ? slash + 1 : host);
+    size_t organisation = strcspn(out, "/");
+    size_t name = out[organisation] == 0 ? 0 : strcspn(out + organisation + 1, "/?#");
+    out[organisation + (name > 0) + name] = 0; // without /tree/main
+}
+
+static int is_a_file(const char *path, struct error *err) {
+    if (ends_with(path, ".safetensors")) {
+        return error_set(
+            err, STATUS_DATA,
+            "%s is one file of a checkpoint: model.path is the folder that holds it with config.json and "
+            "tokenizer.json",
+            path);
+    }
+    TRY(first_bytes_check_file(path, FIRST_BYTES_PATH, err));
+    if (ends_with(path, "/config.json") || ends_with(path, "/tokenizer.json")) {
+        return error_set(err, STATUS_DATA,
+                         "%s is one file of a model: model.path is the folder that holds it", path);
+    }
+    return error_set(err, STATUS_DATA, "%s is a file, neither a model's folder nor a GGUF file", path);
+}
+
+// Which snapshot of a model's top folder in the Hub's cache the branch main is at, or the only one; "" when
+// they are gone.
+static int find_snapshot(char name[NAME_SIZE], const char *path, struct error *err) {
+    char snapshots[PATH_SIZE];
+    char main_branch[PATH_SIZE];
+    struct buffer text = {0};
+    struct error ignored;
+    name[0] = 0;
+    TRY(path_join(snapshots, sizeof snapshots, path, "snapshots", err));
+    TRY(path_join(main_branch, sizeof main_branch, path, "refs/main", err));
+    if (file_read(&text, main_branch, NAME_SIZE - 1, &ignored) == STATUS_OK && text.data != NULL) {
+        text.data[strcspn(text.data, "\r\n")] = 0;
+        bool good = is_hub_part(text.data, strlen(text.data)) && model_has_file(snapshots, text.data);
+        snprintf(name, NAME_SIZE, "%.*s", NAME_SIZE - 1, good ? text.data : "");
+    }
+    buffer_destroy(&text);
+    if (name[0] == 0) {
+        find_name(name, snapshots, is_any);
+    }
+    return STATUS_OK;
+}
+
+static int is_cache(const char *path, struct error *err) {
+    char name[NAME_SIZE];
+    TRY(find_snapshot(name, path, err));
+    if (name[0] == 0) {
+        return error_set(
+            err, STATUS_DATA,
+            "%s is a model's folder in the Hub's cache, and its snapshots are gone: `hf download` gets it "
+            "again",
+            path);
+    }
+    return error_set(
+        err, STATUS_DATA,
+        "%s is a model's top folder in the Hub's cache; the model itself is in %s/snapshots/%s: let "
+        "model.path name that",
+        path, path, name);
+}
+
+// The snapshot of ORG/NAME that the Hub's cache of this user has; false when it has none.
+static bool is_cached(char out[PATH_SIZE], const char *hub_name) {
+    char folder[PATH_SIZE];
+    char snapshot[NAME_SIZE];
+    struct error ignored;
+    const char *hub = getenv("HF_HUB_CACHE");
+    const char *home = getenv("HF_HOME");
+    const char *user = getenv("HOME");
+    int length = hub != NULL ? snprintf(folder, sizeof folder, "%s", hub)
+                 : home != NULL
+                     ? snprintf(folder, sizeof folder, "%s/hub", home)
+                     : snprintf(folder, sizeof folder, "%s/.cache/huggingface/hub", user == NULL ? "" : user);
+    size_t first = strcspn(hub_name, "/");
+    if (length >= (int)sizeof folder) {
+        return false;
+    }
+    length += snprintf(folder + length, sizeof folder - (size_t)length, "/models--%.*s--%s", (int)first,
+                       hub_name, hub_name + first + 1);
+    return length < (int)sizeof folder && find_snapshot(snapshot, folder, &ignored) == STATUS_OK &&
+           snapshot[0] != 0 && snprintf(out, PATH_SIZE, "%s/snapshots/%s", folder, snapshot) < PATH_SIZE;
 }
 
 static int not_there(const char *path, const char *job_folder, struct error *err) {
-    const char *written = as_written(path, job_folder);
+    char written[PATH_SIZE];
+    as_written(written, path, job_folder);
     struct stat info;
     if (lstat(path, &info) == 0) {
         return error_set(err, STATUS_DATA, "%s is a link to something that is not there", path);
@@ -128,8 +228,21 @@ static int not_there(const char *path, const char *job_folder, struct error *err
                          "there is no folder %s: in a job file %c is not expanded, write the whole path",
                          path, written[0]);
     }
+    char beside[PATH_SIZE];
+    char inside[PATH_SIZE];
+    if (path_folder(beside, sizeof beside, path, err) == STATUS_OK && find_model(inside, beside)) {
+        return error_set(err, STATUS_DATA, "there is no folder %s; a model's folder beside it is %s", path,
+                         inside);
+    }
     if (is_hub_name(written)) {
         const char *name = strchr(written, '/') + 1;
+        char cached[PATH_SIZE];
+        if (is_cached(cached, written)) {
+            return error_set(
+                err, STATUS_DATA,
+                "there is no folder %s; the Hub's cache on this machine has '%s': let model.path name %s",
+                path, written, cached);
+        }
         return error_set(err, STATUS_DATA,
                          "there is no folder %s; '%s' looks like a model's name on the Hub, but " DOWNLOADS
                          ": `hf download %s --local-dir models/%s` gets it, model.path is then models/%s",
@@ -143,47 +256,6 @@ static int not_there(const char *path, const char *job_folder, struct error *err
                      ": `hf download ORG/NAME --local-dir FOLDER` gets a model "
                      "from the Hub",
                      path);
-}
-
-static int is_a_file(const char *path, struct error *err) {
-    if (ends_with(path, ".safetensors")) {
-        return error_set(
-            err, STATUS_DATA,
-            "%s is one file of a checkpoint: model.path is the folder that holds it with config.json and "
-            "tokenizer.json",
-            path);
-    }
-    TRY(first_bytes_check_file(path, FIRST_BYTES_PATH, err));
-    return error_set(err, STATUS_DATA, "%s is a file, neither a model's folder nor a GGUF file", path);
-}
-
-// Which snapshot the branch main is at, or the only one.
-static int is_cache(const char *path, struct error *err) {
-    char snapshots[PATH_SIZE];
-    char main_branch[PATH_SIZE];
-    char name[NAME_SIZE] = "";
-    struct buffer text = {0};
-    struct error ignored;
-    TRY(path_join(snapshots, sizeof snapshots, path, "snapshots", err));
-    TRY(path_join(main_branch, sizeof main_branch, path, "refs/main", err));
-    if (file_read(&text, main_branch, NAME_SIZE - 1, &ignored) == STATUS_OK && text.data != NULL) {
-        text.data[strcspn(text.data, "\r\n")] = 0;
-        bool good = is_hub_part(text.data, strlen(text.data)) && model_has_file(snapshots, text.data);
-        snprintf(name, sizeof name, "%.*s", NAME_SIZE - 1, good ? text.data : "");
-    }
-    buffer_destroy(&text);
-    if (name[0] == 0 && !find_name(name, snapshots, is_any)) {
-        return error_set(
-            err, STATUS_DATA,
-            "%s is a model's folder in the Hub's cache, and its snapshots are gone: `hf download` gets it "
-            "again",
-            path);
-    }
-    return error_set(
-        err, STATUS_DATA,
-        "%s is a model's top folder in the Hub's cache; the model itself is in %s/snapshots/%s: let "
-        "model.path name that",
-        path, path, name);
 }
 
 int model_folder_find(const char *path, const char *job_folder, struct error *err) {
@@ -257,13 +329,41 @@ static int refuse_adapter(const char *folder, struct error *err) {
                      folder, base, folder);
 }
 
+// A file of the language model that may be named: no projector of images, no later part of a split one.
+static bool is_gguf_model(const char *name) {
+    const char *of = strstr(name, "-of-");
+    bool later = of != NULL && of - name >= 6 && of[-6] == '-' && strncmp(of - 5, "00001", 5) != 0;
+    return is_gguf(name) && strstr(name, "mmproj") == NULL && !later;
+}
+
+// `first` of those that end so; several are several quantisations of one model.
+static int choose_gguf(const char *folder, const char *lacks, char first[NAME_SIZE], struct error *err) {
+    struct buffer others = {0};
+    find_name(first, folder, is_gguf_model);
+    DIR *stream = opendir(folder);
+    const struct dirent *entry;
+    while (stream != NULL && (entry = readdir(stream)) != NULL && others.size < 400) {
+        if (entry->d_name[0] != '.' && is_gguf_model(entry->d_name) && strcmp(entry->d_name, first) != 0 &&
+            buffer_printf(&others, err, "%s%s", others.size == 0 ? "" : ", ", entry->d_name) != STATUS_OK) {
+            break;
+        }
+    }
+    if (stream != NULL) {
+        closedir(stream);
+    }
+    error_set(err, STATUS_DATA,
+              "%s holds GGUF (%s) and %s: a GGUF file is a model by itself, model.path is then %s/%s%s%s",
+              folder, first, lacks, folder, first, others.size == 0 ? "" : ", or of the same folder ",
+              others.size == 0 ? "" : others.data);
+    buffer_destroy(&others);
+    return STATUS_DATA;
+}
+
 static int describe_without_config(const char *folder, struct error *err) {
     char name[NAME_SIZE];
+    char inside[PATH_SIZE];
     if (find_name(name, folder, is_gguf)) {
-        return error_set(err, STATUS_DATA,
-                         "%s holds a GGUF file (%s) and no config.json: a GGUF file is a model by itself, "
-                         "model.path is then %s/%s",
-                         folder, name, folder, name);
+        return choose_gguf(folder, "no config.json", name, err);
     }
     if (model_has_file(folder, "params.json")) {
         return error_set(err, STATUS_DATA,
@@ -274,6 +374,11 @@ static int describe_without_config(const char *folder, struct error *err) {
     }
     if (!find_name(name, folder, is_any)) {
         return error_set(err, STATUS_DATA, "%s is empty", folder);
+    }
+    if (find_model(inside, folder)) {
+        return error_set(err, STATUS_DATA,
+                         "%s holds no config.json, but a model's folder: let model.path name %s", folder,
+                         inside);
     }
     return error_set(
         err, STATUS_DATA,
@@ -288,11 +393,7 @@ static int describe_without_weights(const char *folder, struct error *err) {
         "dtype='auto').save_pretrained(sys.argv[1])\"";
     char name[NAME_SIZE];
     if (!find_name(name, folder, is_safetensors) && find_name(name, folder, is_gguf)) {
-        return error_set(
-            err, STATUS_DATA,
-            "%s holds neither model.safetensors nor model.safetensors.index.json, but GGUF (%s): "
-            "a GGUF file is a model by itself, model.path is then %s/%s",
-            folder, name, folder, name);
+        return choose_gguf(folder, "neither model.safetensors nor model.safetensors.index.json", name, err);
     }
     const char *what = find_name(name, folder, is_safetensors)       ? "safetensors under another name"
                        : find_name(name, folder, is_pickle)          ? "PyTorch pickles"
@@ -312,6 +413,20 @@ static int describe_without_weights(const char *folder, struct error *err) {
         folder, what, name, convert, folder);
 }
 
+// A snapshot of the Hub's cache is links into its blobs, which may be gone, or were not copied with it.
+static bool leads_nowhere(const char *path) {
+    struct stat info;
+    return stat(path, &info) != 0 && lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
+}
+
+static int refuse_link(const char *path, struct error *err) {
+    return error_set(
+        err, STATUS_DATA,
+        "%s is a link to something that is not there: `hf download` gets it again, and of a copied "
+        "snapshot `cp -rL` copies what the links lead to",
+        path);
+}
+
 int model_folder_check(const char *path, const char *adapter, struct error *err) {
     enum model_form form;
     TRY(model_form(path, &form, err));
@@ -321,6 +436,11 @@ int model_folder_check(const char *path, const char *adapter, struct error *err)
     bool is_wanted = adapter != NULL && model_has_part(path, MODEL_CONFIG) && same_folder(path, adapter);
     if (model_has_file(path, ADAPTER_CONFIG) && !is_wanted) {
         return refuse_adapter(path, err);
+    }
+    char config[PATH_SIZE];
+    TRY(model_part_path(config, path, MODEL_CONFIG, err));
+    if (leads_nowhere(config)) {
+        return refuse_link(config, err);
     }
     if (!model_has_part(path, MODEL_CONFIG)) {
         return describe_without_config(path, err);
@@ -337,6 +457,9 @@ int model_folder_check_tokenizer(const char *tokenizer, struct error *err) {
     TRY(path_folder(folder, sizeof folder, tokenizer, err));
     if (file_exists(tokenizer)) {
         return STATUS_OK;
+    }
+    if (leads_nowhere(tokenizer)) {
+        return refuse_link(tokenizer, err);
     }
     if (!find_name(name, folder, is_tokenizer_file)) {
         return error_set(

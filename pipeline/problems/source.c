@@ -143,8 +143,7 @@ static int explain(struct source *source, int status, struct error *err) {
             -1, &statement, NULL) == SQLITE_OK &&
         sqlite3_step(statement) == SQLITE_ROW) {
         const char *names = (const char *)sqlite3_column_text(statement, 0);
-        struct error inner = *err;
-        error_set(err, status, "%.1500s; it has %.400s", inner.message, names == NULL ? "no table" : names);
+        error_append(err, "; it has %.400s", names == NULL ? "no table" : names);
     }
     sqlite3_finalize(statement);
     return status;

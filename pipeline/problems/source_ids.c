@@ -8,13 +8,30 @@
 
 enum { ROWS_BETWEEN_WORDS = 1024 };
 
-static int check_id(struct source *source, struct id_set *set, const struct row *row, size_t index,
-                    struct error *err) {
+// Rows without an id: the message of the first, and how many there are.
+struct missing {
+    struct error first;
+    uint64_t count;
+};
+
+// Rows whose id an earlier one has.
+struct repeated {
+    char id[200]; // of the first, as much of it as is shown
+    size_t size;
+    uint64_t ordinal; // UINT64_MAX: none
+    uint64_t count;
+};
+
+static int check_id(struct source *source, struct id_set *set, struct missing *missing, const struct row *row,
+                    size_t index, struct error *err) {
     const struct source_column *column = &row->columns[index];
     unsigned long long number = (unsigned long long)row->ordinal + 1;
     if (column->size == 0) {
-        return error_set(err, STATUS_DATA, "%s: row %llu of the query: the id '%s' is %s", source->path,
-                         number, column->name, column->type == COLUMN_NULL ? "NULL" : "empty");
+        if (missing->count++ == 0) {
+            error_set(&missing->first, STATUS_DATA, "%s: row %llu of the query: the id '%s' is %s",
+                      source->path, number, column->name, column->type == COLUMN_NULL ? "NULL" : "empty");
+        }
+        return STATUS_OK;
     }
     // An id is written into JSON: one that is no text would make a finished run impossible to export.
     size_t bad = 0;
@@ -30,15 +47,9 @@ static int check_id(struct source *source, struct id_set *set, const struct row 
     return id_set_add(set, column->bytes, column->size, row->ordinal, err);
 }
 
-// The first row whose id an earlier one has.
-struct repeated {
-    char id[200]; // as much of it as is shown
-    size_t size;
-    uint64_t ordinal; // UINT64_MAX: none
-};
-
 static int note_repeated(void *context, const char *bytes, size_t size, uint64_t ordinal) {
     struct repeated *repeated = context;
+    repeated->count += 1;
     if (ordinal < repeated->ordinal) {
         repeated->size = size < sizeof repeated->id ? size : sizeof repeated->id;
         repeated->ordinal = ordinal;
@@ -63,24 +74,29 @@ static int refuse_repeated(struct source *source, struct id_set *set, const char
     set->stopped = sorting;
     set->context = source;
     TRY(id_set_repeated(set, note_repeated, &repeated, err));
-    return repeated.ordinal == UINT64_MAX
-               ? STATUS_OK
-               : error_set(err, STATUS_DATA,
-                           "%s: row %llu of the query: the id '%s' has the value '%.*s' a second time",
-                           source->path, (unsigned long long)repeated.ordinal + 1, id_column,
-                           (int)repeated.size, repeated.id);
+    if (repeated.ordinal == UINT64_MAX) {
+        return STATUS_OK;
+    }
+    error_set(err, STATUS_DATA, "%s: row %llu of the query: the id '%s' has the value '%.*s' a second time",
+              source->path, (unsigned long long)repeated.ordinal + 1, id_column, (int)repeated.size,
+              repeated.id);
+    return repeated.count == 1
+               ? STATUS_DATA
+               : error_append(err, "; %llu rows repeat an id, of %llu", (unsigned long long)repeated.count,
+                              (unsigned long long)source->next);
 }
 
 static int check_rows(struct source *source, struct id_set *set, size_t index, struct digest *digest,
                       struct error *err) {
     const struct watch *watch = source->patience.watch;
+    struct missing missing = {0};
     struct row row;
     bool found = true;
     int status;
     while (found) {
         TRY_TO(done, status = source_next(source, &row, &found, err));
         if (found) {
-            TRY_TO(done, status = check_id(source, set, &row, index, err));
+            TRY_TO(done, status = check_id(source, set, &missing, &row, index, err));
         }
         if (found && digest != NULL) {
             TRY_TO(done, status = source_digest_row(digest, &row, err));
@@ -88,6 +104,13 @@ static int check_rows(struct source *source, struct id_set *set, size_t index, s
         if (watch != NULL && watch->reading != NULL && source->next % ROWS_BETWEEN_WORDS == 0) {
             watch->reading(watch->context, source->next);
         }
+    }
+    if (missing.count > 0) {
+        *err = missing.first;
+        status = missing.count == 1
+                     ? STATUS_DATA
+                     : error_append(err, "; %llu rows have no id, of %llu", (unsigned long long)missing.count,
+                                    (unsigned long long)source->next);
     }
 done:
     source->found = source->next;

@@ -79,8 +79,15 @@ static int open_part(struct inputs *inputs, struct error *err) {
 }
 
 static int open_problems(struct inputs *inputs, struct error *err) {
+    static const char *const endings[] = {".db", ".sqlite", ".sqlite3", NULL};
     const struct job *job = &inputs->job;
-    TRY(source_open(&inputs->source, job->database, job->query, inputs->limit, &inputs->watch, err));
+    char hint[JOB_PATH_HINT];
+    int status = source_open(&inputs->source, job->database, job->query, inputs->limit, &inputs->watch, err);
+    if (status != STATUS_OK) {
+        return file_exists(job->database)
+                   ? status
+                   : error_append(err, "%s", job_path_hint(hint, job->database, endings));
+    }
     if (inputs->part.number.count > 0) {
         return open_part(inputs, err);
     }
