@@ -183,14 +183,15 @@ static int is_run_not_job(const char *command, const char *path, const struct st
     char job[PATH_SIZE];
     read_origin(&origin, path);
     const char *folder = origin.size > 0 ? origin.data : ".";
+    char above[PATH_SIZE];
+    bool found = find_job(job, folder, info) || (folder_above(above, path) && find_job(job, above, info));
     int status =
-        find_job(job, folder, info)
-            ? error_set(err, STATUS_JOB, "%s is a run directory; its job file is wanted: strata %s %s", path,
-                        command, job)
-            : error_set(err, STATUS_JOB,
-                        "%s is a run directory; the job file that it was begun with is wanted (it lay in "
-                        "%s; job.yaml in the run directory is a copy)",
-                        path, folder);
+        found ? error_set(err, STATUS_JOB, "%s is a run directory; its job file is wanted: strata %s %s",
+                          path, command, job)
+              : error_set(err, STATUS_JOB,
+                          "%s is a run directory; the job file that it was begun with is wanted (it lay in "
+                          "%s; job.yaml in the run directory is a copy)",
+                          path, folder);
     buffer_destroy(&origin);
     return status;
 }
@@ -224,7 +225,7 @@ static int check_job(const struct arguments *arguments, struct error *err) {
                          path);
     }
     TRY(path_join(inside, sizeof inside, path, "x", err));
-    return error_set(err, STATUS_JOB, "%s is a folder, not a job file%s", path,
+    return error_set(err, STATUS_JOB, "%s is not a regular file: it is a folder%s", path,
                      job_path_hint(hint, inside, job_endings));
 }
 

@@ -202,7 +202,7 @@ def test_no_run_there(tmp_path, command):
     (tmp_path / "p.db").write_text("a file")
     for folder in ("empty", "nowhere", "p.db"):
         result = strata(command[0], folder, *command[1:], code=65, cwd=tmp_path)
-        assert result.stderr == f"strata {command[0]}: there is no ledger in {folder}\n" and result.stdout == ""
+        assert result.stderr.startswith(f"strata {command[0]}: there is no ledger in {folder}: ") and result.stdout == ""
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "p.db"]
 
 

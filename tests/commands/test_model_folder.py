@@ -87,10 +87,10 @@ def test_other_formats(job, tmp_path):
     (model / "pytorch_model.bin").rename(model / "tiny-q4.gguf")
     refused(job, "GGUF (tiny-q4.gguf)", f"model.path is then {model}/tiny-q4.gguf")
     (model / "config.json").unlink()
-    refused(job, "holds a GGUF file (tiny-q4.gguf) and no config.json")
+    refused(job, "holds GGUF (tiny-q4.gguf) and no config.json")
 
 
-@pytest.mark.parametrize("files, words", [({"tiny-q4.gguf": b"GGUF"}, ["a GGUF file (tiny-q4.gguf)"]),
+@pytest.mark.parametrize("files, words", [({"tiny-q4.gguf": b"GGUF"}, ["GGUF (tiny-q4.gguf)"]),
                                           ({"adapter_config.json": b"{}"}, ["an adapter", "and no model"]),
                                           ({"params.json": b"{}"}, ["params.json and no config.json"]),
                                           ({"config.json": b"{}", "pytorch_model.bin": b"PK"}, ["PyTorch pickles"]),

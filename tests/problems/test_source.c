@@ -470,6 +470,8 @@ static void test_ids(void **state) {
     ids("SELECT * FROM t ORDER BY rowid", "empty", 0, "ids.db: row 3 of the query: the id 'empty' is empty");
     ids("SELECT * FROM t ORDER BY rowid", "missing", 0,
         "ids.db: row 3 of the query: the id 'missing' is NULL");
+    ids("VALUES ('a'), (NULL), (''), ('a')", "column1", 0,
+        "ids.db: row 2 of the query: the id 'column1' is NULL; 2 rows have no id, of 4");
     // An id is a text: what JSON cannot carry could never be exported.
     ids("VALUES ('a'), (CAST('b' AS BLOB))", "column1", 0,
         "ids.db: row 2 of the query: the id 'column1' is a blob, not a text");
@@ -496,7 +498,8 @@ static void test_many_ids(void **state) {
     ids(MANY "'.' AS id FROM n UNION ALL SELECT 'id 7919.'", "id", 0,
         "ids.db: row 500001 of the query: the id 'id' has the value 'id 7919.' a second time");
     ids("SELECT * FROM (VALUES ('b'), ('a'), ('b'), ('a'), ('a'), ('b'))", "column1", 0,
-        "ids.db: row 3 of the query: the id 'column1' has the value 'b' a second time");
+        "ids.db: row 3 of the query: the id 'column1' has the value 'b' a second time; 4 rows repeat an id, "
+        "of 6");
     struct error err = {0};
     bool asked = false;
     const struct watch watch = {.stopped = is_asked, .context = &asked};
