@@ -2,14 +2,14 @@
 
 #include <stdarg.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/printable.h"
+#include "base/terminal.h"
 
 int log_open(struct log *log, const char *path, struct error *err) {
-    *log = (struct log){.echo_level = LOG_LEVEL_WARN, .terminal = isatty(STDERR_FILENO) == 1};
+    *log = (struct log){.echo_level = LOG_LEVEL_WARN, .terminal = terminal_redraws(stderr)};
     pthread_mutex_init(&log->lock, NULL);
     return path == NULL ? STATUS_OK : log_add_file(log, path, err);
 }
@@ -50,7 +50,13 @@ void log_write(struct log *log, enum log_level level, const char *format, ...) {
         fprintf(log->file, "%s %s %s\n", moment, names[level], line);
     }
     if (level >= log->echo_level) {
-        fprintf(stderr, "%sstrata: %s\n", log->terminal ? "\r\033[K" : "", line);
+        enum terminal_colour colour = level == LOG_LEVEL_ERROR  ? TERMINAL_FAILURE
+                                      : level == LOG_LEVEL_WARN ? TERMINAL_WARNING
+                                                                : TERMINAL_PLAIN;
+        bool coloured = colour != TERMINAL_PLAIN;
+        fprintf(stderr, "%s%sstrata:%s %s\n", log->terminal ? "\r\033[K" : "",
+                coloured ? terminal_colour(stderr, colour) : "",
+                coloured ? terminal_colour(stderr, TERMINAL_PLAIN) : "", line);
     }
     pthread_mutex_unlock(&log->lock);
 }

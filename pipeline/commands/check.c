@@ -455,7 +455,8 @@ enum { CONDITION_COUNT = sizeof conditions / sizeof conditions[0] };
 static void print_condition(FILE *out, const char *verdict, const char *name, const char *detail) {
     enum { INDENT = 18 };
     char text[PRINTABLE_TEXT];
-    fprintf(out, "%s  %-11s ", verdict, name);
+    readable_verdict(out, verdict);
+    fprintf(out, "  %-11s ", name);
     readable_wrap(out, printable(text, sizeof text, detail), INDENT, INDENT, readable_columns(out));
 }
 
@@ -497,7 +498,7 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
     int failures = 0;
     for (size_t i = 0; i < CONDITION_COUNT; i++) {
         if ((conditions[i].needs & ~passed) != 0) {
-            fprintf(out, "----  %-11s not checked: depends on what failed above\n", conditions[i].name);
+            print_condition(out, "----", conditions[i].name, "not checked: depends on what failed above");
             continue;
         }
         check->detail[0] = 0;

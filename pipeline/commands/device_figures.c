@@ -179,6 +179,14 @@ void device_figures_heading(FILE *out, uint32_t known) {
     }
 }
 
+int device_figures_width(uint32_t known) {
+    int width = 0;
+    for (size_t i = 0; i < COLUMNS; i++) {
+        width += (known >> columns[i].figure & 1) != 0 ? 1 + columns[i].width : 0;
+    }
+    return width + ((known >> FIGURE_THROTTLE_REASONS & 1) != 0 ? (int)sizeof " throttle" - 1 : 0);
+}
+
 void device_figures_row(FILE *out, uint32_t known, const struct ledger_device *device) {
     char names[THROTTLE_TEXT];
     for (size_t i = 0; i < COLUMNS; i++) {

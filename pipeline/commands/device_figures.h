@@ -25,6 +25,7 @@ json_t *device_figures_json(const struct ledger_device *device);
 
 // Columns of the figures in `known`, with a space before each, for a table of batches.
 void device_figures_heading(FILE *out, uint32_t known);
+int device_figures_width(uint32_t known);
 void device_figures_row(FILE *out, uint32_t known, const struct ledger_device *device);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/printable.h"
+#include "base/terminal.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_list.h"
 #include "commands/command.h"
@@ -17,9 +18,69 @@ struct listing {
     uint64_t skip;    // batches not shown
     uint64_t seen;
     bool csv;
-    uint32_t known; // figures of the device that any batch listed has: only they get columns
-    bool devices;   // and so does its name
+    uint32_t known;    // figures of the device that any batch listed has: only they get columns
+    bool devices;      // and so does its name
+    unsigned left_out; // bits of the columns that the terminal has no room for
+    bool lacks_room;   // for some column
 };
+
+enum column { BATCH, PROBLEMS, TOKENS, PREPARE, WAIT, COMPUTE, WRITE, RATE, MEMORY, DRIFT, COLUMNS };
+
+static const struct {
+    const char *name;
+    int width;
+} columns[COLUMNS] = {
+    [BATCH] = {"batch", 8},       [PROBLEMS] = {"problems", 8}, [TOKENS] = {"tokens", 9},
+    [PREPARE] = {"prepare s", 9}, [WAIT] = {"wait s", 8},       [COMPUTE] = {"compute s", 9},
+    [WRITE] = {"write s", 8},     [RATE] = {"tokens/s", 9},     [MEMORY] = {"memory", 10},
+    [DRIFT] = {"drift", 8},
+};
+
+enum { PART_WIDTH = 10, DEVICE_WIDTH = 9 }; // with the space beside them
+
+// The columns that a line of the terminal has room for. What is left out first are the device's figures, from
+// the last on, then these.
+static void fit_columns(struct listing *listing) {
+    static const enum column least_needed[] = {PREPARE, WRITE, MEMORY, WAIT, DRIFT, PROBLEMS, COMPUTE};
+    int room = 0;
+    int rows;
+    int width = -1 + (listing->part != NULL ? PART_WIDTH : 0) + (listing->devices ? DEVICE_WIDTH : 0);
+    if (listing->csv || readable_columns(listing->out) == 0) {
+        return;
+    }
+    terminal_size(listing->out, &room, &rows);
+    room = room > 0 ? room : readable_columns(listing->out);
+    for (size_t i = 0; i < COLUMNS; i++) {
+        width += 1 + columns[i].width;
+    }
+    for (int i = LEDGER_FIGURES - 1; i >= 0 && width + device_figures_width(listing->known) > room; i--) {
+        listing->lacks_room = listing->lacks_room || (listing->known >> i & 1) != 0;
+        listing->known &= ~(1u << i);
+    }
+    for (size_t i = 0; i < sizeof least_needed / sizeof least_needed[0] && width > room; i++) {
+        listing->left_out |= 1u << least_needed[i];
+        listing->lacks_room = true;
+        width -= 1 + columns[least_needed[i]].width;
+    }
+}
+
+static void print_cell(const struct listing *listing, enum column column, const char *text) {
+    if ((listing->left_out >> column & 1) == 0) {
+        fprintf(listing->out, "%s%*s", column == BATCH ? "" : " ", columns[column].width, text);
+    }
+}
+
+static void print_count(const struct listing *listing, enum column column, uint64_t count) {
+    char text[READABLE_TEXT];
+    snprintf(text, sizeof text, "%" PRIu64, count);
+    print_cell(listing, column, text);
+}
+
+static void print_number(const struct listing *listing, enum column column, double number) {
+    char text[512]; // of any double
+    snprintf(text, sizeof text, column == DRIFT ? "%+.3f" : "%.3f", number);
+    print_cell(listing, column, text);
+}
 
 // Seconds from one batch to the next: computing and waiting.
 static double wall_seconds(const struct ledger_batch *batch) {
@@ -53,8 +114,9 @@ static void print_heading(const struct listing *listing) {
         }
         fputs(listing->devices ? ",device" : "", listing->out);
     } else {
-        fprintf(listing->out, "%8s %8s %9s %9s %8s %9s %8s %9s %10s %8s", "batch", "problems", "tokens",
-                "prepare s", "wait s", "compute s", "write s", "tokens/s", "memory", "drift");
+        for (int i = 0; i < COLUMNS; i++) {
+            print_cell(listing, (enum column)i, columns[i].name);
+        }
         fprintf(listing->out, "%s", listing->devices ? "   device" : "");
         device_figures_heading(listing->out, listing->known);
     }
@@ -98,10 +160,16 @@ static int print_batch(void *context, const struct ledger_batch *batch) {
         fputc('\n', listing->out);
         return STATUS_OK;
     }
-    fprintf(listing->out, "%8" PRIu64 " %8" PRIu32 " %9" PRIu64 " %9.3f %8.3f %9.3f %8.3f %9s %10s %+8.3f",
-            batch->number, batch->problems, batch->tokens, batch->prepare_seconds, batch->wait_seconds,
-            batch->compute_seconds, batch->write_seconds, readable_rate(per_second, rate),
-            readable_bytes(batch->memory_bytes, memory), batch->score);
+    print_count(listing, BATCH, batch->number);
+    print_count(listing, PROBLEMS, batch->problems);
+    print_count(listing, TOKENS, batch->tokens);
+    print_number(listing, PREPARE, batch->prepare_seconds);
+    print_number(listing, WAIT, batch->wait_seconds);
+    print_number(listing, COMPUTE, batch->compute_seconds);
+    print_number(listing, WRITE, batch->write_seconds);
+    print_cell(listing, RATE, readable_rate(per_second, rate));
+    print_cell(listing, MEMORY, readable_bytes(batch->memory_bytes, memory));
+    print_number(listing, DRIFT, batch->score);
     if (listing->devices) {
         char name[PRINTABLE_TEXT];
         bool known = batch->device_name[0] != 0;
@@ -113,7 +181,7 @@ static int print_batch(void *context, const struct ledger_batch *batch) {
 }
 
 // fill: of a run on a GPU; NULL: nothing is said of it.
-static void print_summary(FILE *out, const struct ledger_totals *totals, const struct fill *fill) {
+static void write_summary(FILE *out, const struct ledger_totals *totals, const struct fill *fill) {
     char full[READABLE_TEXT] = "";
     char problems[READABLE_TEXT];
     char tokens[READABLE_TEXT];
@@ -129,6 +197,22 @@ static void print_summary(FILE *out, const struct ledger_totals *totals, const s
         totals->batches, full, readable_count(totals->done, problems), readable_count(totals->tokens, tokens),
         readable_duration(totals->compute_seconds, compute),
         readable_rate(rate_of(totals->tokens, wall), rate), wall > 0 ? 100 * totals->wait_seconds / wall : 0);
+}
+
+// Behind the table. predicted NULL: nothing is said of it.
+static int print_summary(const struct listing *listing, const struct ledger_totals *totals,
+                         const struct fill *fill, const struct predicted *predicted, struct error *err) {
+    enum { HANG = 2 };
+    struct readable_page page;
+    TRY(readable_page_open(&page, "the summary", err));
+    write_summary(page.out, totals, fill);
+    if (predicted != NULL) {
+        predicted_write(page.out, 0, predicted);
+    }
+    if (listing->lacks_room) {
+        fputs("more columns have no room on this terminal (--csv has all)\n", page.out);
+    }
+    return readable_page_print(&page, listing->out, HANG, 0, readable_columns(listing->out), err);
 }
 
 // ---- events ----
@@ -197,6 +281,7 @@ static int print_batches(struct listing *listing, struct ledger *ledger, uint64_
     begin_listing(listing, &totals, last);
     TRY(ledger_each_batch(ledger, collect_known, listing, err));
     begin_listing(listing, &totals, last);
+    fit_columns(listing);
     print_heading(listing);
     TRY(ledger_each_batch(ledger, print_batch, listing, err));
     if (listing->csv) {
@@ -207,9 +292,7 @@ static int print_batches(struct listing *listing, struct ledger *ledger, uint64_
     if (has_fill) {
         TRY(fill_of_ledger(&fill, ledger, batch_tokens, err));
     }
-    print_summary(listing->out, &totals, has_fill ? &fill : NULL);
-    predicted_write(listing->out, 0, &predicted);
-    return STATUS_OK;
+    return print_summary(listing, &totals, has_fill ? &fill : NULL, &predicted, err);
 }
 
 static int log_run(struct listing *listing, const char *folder, bool events, uint64_t last,
@@ -276,10 +359,11 @@ static int log_set(struct listing *listing, const char *const *folders, size_t c
         goto done;
     }
     TRY_TO(done, status = pass_parts(listing, PASS_KNOWN, &list, last, &sum, err));
+    fit_columns(listing);
     print_heading(listing);
     TRY_TO(done, status = pass_parts(listing, PASS_BATCHES, &list, last, &sum, err));
     if (!listing->csv) {
-        print_summary(listing->out, &sum, NULL);
+        status = print_summary(listing, &sum, NULL, NULL, err);
     }
 done:
     run_list_destroy(&list);
@@ -288,17 +372,38 @@ done:
 
 // ---- the command ----
 
+static int list(struct listing *listing, const char *const *folders, size_t count, bool events, uint64_t last,
+                struct error *err) {
+    bool is_set = false;
+    TRY(run_list_is_set(folders, count, &is_set, err));
+    return is_set ? log_set(listing, folders, count, events, last, err)
+                  : log_run(listing, folders[0], events, last, err);
+}
+
+// Events are texts: on a terminal they go into memory first, to be broken into its lines.
+static int list_events(struct listing *listing, const char *const *folders, size_t count, struct error *err) {
+    enum { HANG = 4 };
+    FILE *out = listing->out;
+    struct readable_page page;
+    TRY(readable_page_open(&page, "the events", err));
+    listing->out = page.out;
+    int status = list(listing, folders, count, true, 0, err);
+    if (status != STATUS_OK) {
+        readable_page_drop(&page);
+        return status;
+    }
+    return readable_page_print(&page, out, HANG, 0, readable_columns(out), err);
+}
+
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
     struct listing listing = {.out = context->out, .csv = argument_given(arguments, "--csv")};
     uint64_t last = (uint64_t)argument_integer(arguments, "--last", INT64_MAX);
     bool events = argument_given(arguments, "--events");
-    bool is_set = false;
     size_t count = 0;
     const char *const *folders = argument_words(arguments, &count);
-    TRY(run_list_is_set(folders, count, &is_set, err));
-    return is_set ? log_set(&listing, folders, count, events, last, err)
-                  : log_run(&listing, folders[0], events, last, err);
+    return events && readable_columns(context->out) > 0 ? list_events(&listing, folders, count, err)
+                                                        : list(&listing, folders, count, events, last, err);
 }
 
 static const struct operand operands[] = {

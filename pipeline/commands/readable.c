@@ -1,12 +1,13 @@
 #include "commands/readable.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/terminal.h"
 
 const char *readable_threads(int threads, char out[READABLE_TEXT]) {
     out[0] = 0;
@@ -19,14 +20,23 @@ const char *readable_threads(int threads, char out[READABLE_TEXT]) {
 // ---- lines ----
 
 int readable_columns(FILE *out) {
-    struct winsize size = {0};
     int descriptor = fileno(out);
+    int columns;
+    int rows;
     if (descriptor < 0 || isatty(descriptor) != 1) {
         return 0;
     }
-    bool known = ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-    int columns = known ? size.ws_col : 80;
+    terminal_size(out, &columns, &rows);
+    columns = columns > 0 ? columns : 80;
     return columns < READABLE_WIDEST ? columns : READABLE_WIDEST;
+}
+
+void readable_verdict(FILE *out, const char *word) {
+    bool fails = strcmp(word, "FAIL") == 0 || strcmp(word, "FAULT") == 0;
+    bool warns = strcmp(word, "WARN") == 0;
+    enum terminal_colour colour = fails ? TERMINAL_FAILURE : TERMINAL_WARNING;
+    fprintf(out, "%s%s%s", fails || warns ? terminal_colour(out, colour) : "", word,
+            fails || warns ? terminal_colour(out, TERMINAL_PLAIN) : "");
 }
 
 // A line that is being written.
@@ -104,6 +114,37 @@ int readable_page_print(struct readable_page *page, FILE *out, int hang, size_t 
     }
     free(page->text);
     return failed ? out_of_memory(page, err) : STATUS_OK;
+}
+
+// The first `most` lines.
+static void print_lines(FILE *out, const char *text, int most) {
+    for (int line = 0; line < most && *text != 0; line++) {
+        size_t size = strcspn(text, "\n");
+        fprintf(out, "%s%.*s", line == 0 ? "" : "\n", (int)size, text);
+        text += size + (text[size] == '\n');
+    }
+    fputc('\n', out);
+}
+
+int readable_page_screen(struct readable_page *page, FILE *out, int hang, struct error *err) {
+    struct readable_page wrapped;
+    int columns;
+    int rows;
+    int status = readable_page_open(&wrapped, page->what, err);
+    if (status != STATUS_OK) {
+        readable_page_drop(page);
+        return status;
+    }
+    status = readable_page_print(page, wrapped.out, hang, 0, readable_columns(out), err);
+    bool failed = ferror(wrapped.out) != 0;
+    failed = fclose(wrapped.out) != 0 || failed;
+    if (status == STATUS_OK && !failed) {
+        terminal_size(out, &columns, &rows);
+        fputs("\033[H\033[J", out);
+        print_lines(out, wrapped.text, rows > 1 ? rows - 1 : INT_MAX); // the cursor stands in the last one
+    }
+    free(wrapped.text);
+    return status == STATUS_OK && failed ? out_of_memory(page, err) : status;
 }
 
 void readable_page_drop(struct readable_page *page) {

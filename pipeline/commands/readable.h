@@ -22,6 +22,9 @@ enum { READABLE_WIDEST = 110 };
 // Columns of the terminal that `out` is, READABLE_WIDEST at most; 0: it is none.
 int readable_columns(FILE *out);
 
+// A word that heads a line, such as PASS: in colour on a terminal if it is FAIL, FAULT or WARN.
+void readable_verdict(FILE *out, const char *word);
+
 // Prints a text without line feeds, which begins in column `at`, and ends the line; the lines after the first
 // begin in column `indent`. columns 0: one line.
 void readable_wrap(FILE *out, const char *text, int at, int indent, int columns);
@@ -41,6 +44,8 @@ struct readable_page {
 int readable_page_open(struct readable_page *page, const char *what, struct error *err);
 int readable_page_print(struct readable_page *page, FILE *out, int hang, size_t full, int columns,
                         struct error *err);
+// The same in place of all that the terminal `out` shows; what it has no rows for is left out at the end.
+int readable_page_screen(struct readable_page *page, FILE *out, int hang, struct error *err);
 void readable_page_drop(struct readable_page *page);
 
 // ---- while the problems are read in the foreground ----

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/printable.h"
+#include "base/terminal.h"
 #include "checkpoints/view.h"
 #include "commands/command.h"
 #include "commands/device_figures.h"
@@ -76,14 +77,15 @@ static void print_elsewhere(FILE *out, const struct run_snapshot *snapshot) {
     }
 }
 
-static void print_bar(FILE *out, const struct run_snapshot *snapshot) {
-    enum { WIDTH = 50 };
+static void print_bar(FILE *out, const struct run_snapshot *snapshot, int columns) {
+    enum { WIDEST = 50, AROUND = 12 }; // the brackets and "100.0 %"
+    int width = columns < WIDEST + AROUND ? columns - AROUND : WIDEST;
     char share[READABLE_TEXT];
     uint64_t all = snapshot->survey.tokens;
     uint64_t part = snapshot->totals.finished || snapshot->tokens > all ? all : snapshot->tokens;
-    int filled = all == 0 ? 0 : (int)((double)part / (double)all * WIDTH);
+    int filled = all == 0 ? 0 : (int)((double)part / (double)all * width);
     fputs("  [", out);
-    for (int i = 0; i < WIDTH; i++) {
+    for (int i = 0; i < width; i++) {
         fputc(i < filled ? '#' : '.', out);
     }
     fprintf(out, "] %s\n", readable_share(part, all, share));
@@ -268,12 +270,13 @@ static void print_health(FILE *out, const struct run_snapshot *snapshot) {
     }
 }
 
-static void print_text(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool bar) {
+// columns: of the terminal, which a bar is for; 0: of none.
+static void print_text(FILE *out, const char *folder, const struct run_snapshot *snapshot, int columns) {
     print_headline(out, folder, snapshot);
     print_refusal(out, snapshot);
     print_elsewhere(out, snapshot);
-    if (bar && snapshot->has_survey) {
-        print_bar(out, snapshot);
+    if (columns > 0 && snapshot->has_survey) {
+        print_bar(out, snapshot, columns);
     }
     print_counts(out, snapshot);
     print_speed(out, snapshot);
@@ -307,16 +310,22 @@ static void print_line(FILE *out, const struct run_snapshot *snapshot) {
 // What is printed of a moment: all of it, all of it on a cleared screen, or a line; or as programs read it.
 enum form { PAGE, SCREEN, LINE, JSON, JSON_LINE, PROMETHEUS };
 
+// A page or a screen, into memory first: on a terminal its lines fit.
+static int print_page(FILE *out, struct readable_page *page, enum form form, struct error *err) {
+    enum { HANG = 12 }; // behind the names, which begin in column 2
+    return form == SCREEN ? readable_page_screen(page, out, HANG, err)
+                          : readable_page_print(page, out, HANG, 0, readable_columns(out), err);
+}
+
 static int print_snapshot(FILE *out, const char *folder, const struct run_snapshot *snapshot, enum form form,
                           struct error *err) {
+    struct readable_page page;
     switch (form) {
     case PAGE:
-        print_text(out, folder, snapshot, isatty(fileno(out)));
-        return STATUS_OK;
     case SCREEN:
-        fputs("\033[H\033[J", out);
-        print_text(out, folder, snapshot, true);
-        return STATUS_OK;
+        TRY(readable_page_open(&page, "the status", err));
+        print_text(page.out, folder, snapshot, readable_columns(out));
+        return print_page(out, &page, form, err);
     case LINE:
         print_line(out, snapshot);
         return STATUS_OK;
@@ -345,7 +354,7 @@ done:
 // Redraws in place on a terminal every second; otherwise a line every 10 s. Ends with the run.
 static int watch(FILE *out, const char *folder, bool json, struct error *err) {
     enum { EVERY = 10 };
-    bool terminal = !json && isatty(fileno(out));
+    bool terminal = !json && terminal_redraws(out);
     enum run_state state = RUN_RUNNING;
     for (;;) {
         TRY(look(out, folder, json ? JSON_LINE : terminal ? SCREEN : LINE, &state, err));
@@ -369,12 +378,18 @@ struct folders {
 
 static int print_set(FILE *out, const struct set_snapshot *snapshot, enum form form, struct error *err) {
     enum { ON_A_PAGE = 40, ON_A_SCREEN = 14 }; // the page that is redrawn has to fit
+    struct readable_page page;
+    int status;
     switch (form) {
     case SCREEN:
-        fputs("\033[H\033[J", out);
-        return set_status_page(out, snapshot, ON_A_SCREEN, err);
     case PAGE:
-        return set_status_page(out, snapshot, ON_A_PAGE, err);
+        TRY(readable_page_open(&page, "the status", err));
+        status = set_status_page(page.out, snapshot, form == SCREEN ? ON_A_SCREEN : ON_A_PAGE, err);
+        if (status != STATUS_OK) {
+            readable_page_drop(&page);
+            return status;
+        }
+        return print_page(out, &page, form, err);
     case LINE:
         set_status_line(out, snapshot);
         return STATUS_OK;
@@ -411,7 +426,7 @@ done:
 
 static int watch_set(FILE *out, const struct folders *folders, bool json, struct error *err) {
     enum { EVERY = 10 };
-    bool terminal = !json && isatty(fileno(out));
+    bool terminal = !json && terminal_redraws(out);
     enum form form = json ? JSON_LINE : terminal ? SCREEN : LINE;
     bool running = true;
     while (running && ferror(out) == 0) {

@@ -17,7 +17,8 @@ struct telling {
 
 static void print_line(void *context, enum verify_kind kind, const char *line) {
     const struct telling *telling = context;
-    fprintf(telling->out, "%s ", kind == VERIFY_FAULT ? "FAULT" : "NOTE ");
+    readable_verdict(telling->out, kind == VERIFY_FAULT ? "FAULT" : "NOTE ");
+    fputc(' ', telling->out);
     if (telling->list != NULL) {
         fprintf(telling->out, "part %zu/%" PRIu64 ": ", telling->part, telling->list->parts);
     }
@@ -29,7 +30,8 @@ static void print_report(FILE *out, const char *name, const struct verify_report
     char problems[READABLE_TEXT];
     char rows[READABLE_TEXT];
     char bytes[READABLE_TEXT];
-    fputs(report->faults == 0 ? "PASS " : "FAIL ", out);
+    readable_verdict(out, report->faults == 0 ? "PASS" : "FAIL");
+    fputc(' ', out);
     printable_write(out, name);
     fprintf(out, ": %" PRIu64 " shards, %s problems, %s rows, %s; %" PRIu64 " faults", report->shards,
             readable_count(report->problems, problems), readable_count(report->rows, rows),

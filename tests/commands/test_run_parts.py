@@ -149,7 +149,7 @@ def test_progress_of_all(whole, tmp_path):
     command = [word for word in job.command("--parts", PARTS, "--at-once", 2) if word != "--quiet"]
     done = strata(*command[1:])
     assert done.code == OK
-    assert re.search(r"^running +\[#+\] 100.0 %  60/60 problems  4 of 4 parts finished, 0 running$", done.err, re.M), done
+    assert re.search(r"^\S+Z running +\[#+\] 100.0 %  60/60 problems  4 of 4 parts finished, 0 running$", done.err, re.M), done
 
 
 def test_a_refusal_of_several_lines(tmp_path):

@@ -42,6 +42,14 @@ static void test_words(void **state) {
                                     .unit_size = 1e9,
                                     .note = "1.02 GB/s"};
     says(&loading, 3, 80, "loading     [##..........................]   7.5 %  1.23/16.40 GB  1.02 GB/s");
+    struct display_state device = running;
+    device.device = "GPU 97 %, 71.2 GB, 645 W";
+    says(&device, 2265, 160,
+         "running     [###.............]  23.9 %  5123/21456 problems  2:01:05 left  212345 "
+         "tokens/s  37:45 gone  17 shards sealed, some failed  GPU 97 %, 71.2 GB, 645 W");
+    says(&device, 2265, 100,
+         "running     [###..........]  23.9 %  5123/21456 problems  2:01:05 left  212345 tokens/s  37:45 "
+         "gone");
     struct display_state reading = {.stage = "reading", .done = 4096, .unit = "problems"};
     says(&reading, 3, 80, "reading      4096 problems");
 }

@@ -34,6 +34,7 @@ struct run {
     struct recent recent_of[MODEL_DEVICES]; // of each of several lanes
     struct ledger_lane lanes[MODEL_DEVICES];
     enum drift_event events[MODEL_DEVICES]; // of each lane: the gravest verdict that is not followed yet
+    char device[64];                        // its figures at the last batch, for the progress line
     bool hdf5_failed; // without an end of the run: nothing more may be asked of it in this process
 };
 
@@ -48,6 +49,22 @@ static void smooth(struct recent *recent, const struct work *work, double second
 
 static double rate_of(const struct recent *recent) {
     return recent->seconds > 0 ? recent->tokens / recent->seconds : 0;
+}
+
+// "GPU 97 %, 12.3 GB, 250 W": of the first of several devices; empty where none of it is known.
+static void describe_device(char *out, size_t size, const struct device_sample *sample) {
+    int used = 0;
+    out[0] = 0;
+    if (sample->utilization != DEVICE_UNKNOWN) {
+        used += snprintf(out, size, "GPU %d %%", sample->utilization);
+    }
+    if (sample->memory_used != DEVICE_UNKNOWN) {
+        used += snprintf(out + used, size - (size_t)used, "%s%.1f GB", used == 0 ? "GPU " : ", ",
+                         (double)sample->memory_used * 1e-9);
+    }
+    if (sample->power != DEVICE_UNKNOWN) {
+        snprintf(out + used, size - (size_t)used, "%s%.0f W", used == 0 ? "GPU " : ", ", sample->power);
+    }
 }
 
 static void show_progress(struct run *run, bool now) {
@@ -68,7 +85,8 @@ static void show_progress(struct run *run, bool now) {
                                   .unit = "problems",
                                   .rate = rate,
                                   .seconds_left = rate > 0 ? (double)left / rate : 0,
-                                  .note = note};
+                                  .note = note,
+                                  .device = run->device[0] == 0 ? NULL : run->device};
     display_update(&run->launch.display, &state, now);
 }
 
@@ -106,6 +124,9 @@ static void count_batch(struct run *run, const struct work *work, const struct s
     run->summary->launch_seconds = clock_seconds() - run->began;
     journal_drift(&run->launch.journal, drift_watches_state(&run->launch.watches), work->score);
     journal_rate(&run->launch.journal, rate_of(&run->recent));
+    if (work->lane == 0) {
+        describe_device(run->device, sizeof run->device, &work->sample);
+    }
     show_progress(run, false);
 }
 

@@ -2,10 +2,9 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/terminal.h"
 
 enum { BAR_WIDTH = 28, BAR_SHORTEST = 5, USUAL_COLUMNS = 80, CLOCK_WIDTH = 32, PART_WIDTH = 64 };
 
@@ -14,7 +13,7 @@ enum { BAR_WIDTH = 28, BAR_SHORTEST = 5, USUAL_COLUMNS = 80, CLOCK_WIDTH = 32, P
 
 void display_start(struct display *display, FILE *out) {
     *display = (struct display){.out = out, .began = clock_seconds()};
-    display->terminal = out != NULL && isatty(fileno(out)) == 1;
+    display->terminal = terminal_redraws(out);
     display->shown = display->terminal ? 0 : display->began;
 }
 
@@ -39,7 +38,7 @@ static void write_time(char out[CLOCK_WIDTH], double seconds) {
 
 // ---- the parts of a line, in their order; the last to be left out first ----
 
-enum part { SHARE, COUNT, LEFT, RATE, ELAPSED, NOTE, PARTS };
+enum part { SHARE, COUNT, LEFT, RATE, ELAPSED, NOTE, DEVICE, PARTS };
 
 static void write_count(char *out, const struct display_state *state) {
     double size = state->unit_size;
@@ -74,6 +73,9 @@ static void write_parts(char parts[PARTS][PART_WIDTH], const struct display_stat
     }
     if (state->note != NULL) {
         snprintf(parts[NOTE], PART_WIDTH, "%s", state->note);
+    }
+    if (state->device != NULL) {
+        snprintf(parts[DEVICE], PART_WIDTH, "%s", state->device);
     }
 }
 
@@ -136,12 +138,13 @@ void display_line(char out[DISPLAY_LINE], const struct display_state *state, dou
 // ---- drawing ----
 
 static size_t columns_of(const struct display *display) {
-    struct winsize size = {0};
+    int columns;
+    int rows;
     if (!display->terminal) {
         return 0;
     }
-    return ioctl(fileno(display->out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col
-                                                                                  : USUAL_COLUMNS;
+    terminal_size(display->out, &columns, &rows);
+    return columns > 0 ? (size_t)columns : USUAL_COLUMNS;
 }
 
 void display_update(struct display *display, const struct display_state *state, bool now) {
@@ -153,7 +156,13 @@ void display_update(struct display *display, const struct display_state *state, 
     }
     display->shown = moment;
     display_line(line, state, moment - display->began, columns_of(display));
-    fprintf(display->out, "%s%s%s", display->terminal ? "\r\033[K" : "", line, display->terminal ? "" : "\n");
+    if (display->terminal) {
+        fprintf(display->out, "\r\033[K%s", line);
+    } else { // a log
+        char stamp[CLOCK_TEXT];
+        clock_text(clock_unix(), stamp);
+        fprintf(display->out, "%s %s\n", stamp, line);
+    }
     display->open = display->terminal;
     fflush(display->out);
 }

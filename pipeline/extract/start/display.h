@@ -1,4 +1,5 @@
-// What a running job shows: a progress line on a terminal, a line every half minute elsewhere.
+// What a running job shows: a progress line on a terminal; elsewhere, and on TERM=dumb, every half minute a
+// line with the time.
 //
 // On a terminal the line is never wider than it (asked at each refresh; 80 columns where it does not say):
 // first the bar gets shorter, then the least needed parts are left out.
@@ -26,7 +27,8 @@ struct display_state {
     double unit_size;  // what of `done` makes one unit, shown with decimals; 0: they are units
     double rate;       // tokens per second; 0: unknown
     double seconds_left;
-    const char *note; // "3 shards sealed"; may be NULL
+    const char *note;   // "3 shards sealed"; may be NULL
+    const char *device; // "GPU 97 %, 12.3 GB, 250 W"; may be NULL
 };
 
 void display_start(struct display *display, FILE *out);
