@@ -102,9 +102,11 @@ static int refuse_driver(struct error *err) {
         return error_set(err, STATUS_DEVICE, "no NVIDIA driver was found (cudaGetDeviceCount: %s)", name);
     }
     (void)cudaRuntimeGetVersion(&runtime);
-    return error_set(err, STATUS_DEVICE,
-                     "the NVIDIA driver is for CUDA %d.%d, this program for %d.%d (cudaGetDeviceCount: %s)",
-                     driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10, name);
+    return error_set(
+        err, STATUS_DEVICE,
+        "the NVIDIA driver is for CUDA %d.%d, this program for %d.%d (cudaGetDeviceCount: %s): get a "
+        "newer driver, or build with an older CUDA",
+        driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10, name);
 }
 
 // The number of GPUs that the driver shows this process; 0 with its reason.

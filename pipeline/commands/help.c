@@ -5,6 +5,7 @@
 #include "commands/help_pages.h"
 #include "commands/readable.h"
 #include "job/job.h"
+#include "model/family.h"
 
 const struct help_exit_code help_exit_codes[] = {
     {0,
@@ -53,11 +54,19 @@ static void print_overview(const struct page *page) {
     fputs("\ntopics:\n", page->out);
     print_row(page, "job", "the keys of a job file");
     print_row(page, "exit-codes", "what the exit code says");
+    print_row(page, "models", "the families of models");
     fputc('\n', page->out);
     readable_wrap(page->out,
                   "See 'strata help COMMAND' or 'strata help TOPIC' for details; 'strata --version' prints "
                   "the version.",
                   0, 0, page->width);
+}
+
+static void print_models(const struct page *page) {
+    char names[2048] = "";
+    family_names(names, sizeof names);
+    fputs("models, by model_type of their config.json:\n  ", page->out);
+    readable_wrap(page->out, names, 2, 2, page->width);
 }
 
 static void print_exit_codes(const struct page *page) {
@@ -146,8 +155,8 @@ static int print_command(const struct page *page, const struct command *command,
 }
 
 static int unknown_topic(const char *topic, struct error *err) {
-    const char *names[64] = {"job", "exit-codes"};
-    size_t count = 2;
+    const char *names[64] = {"job", "exit-codes", "models"};
+    size_t count = 3;
     for (size_t i = 0; i < command_count() && count < sizeof names / sizeof names[0]; i++) {
         names[count++] = command_at(i)->name;
     }
@@ -214,6 +223,8 @@ static int run(struct command_context *context, struct error *err) {
         return print_job(context->out, markdown, markdown ? 0 : columns, err);
     } else if (strcmp(topic, "exit-codes") == 0) {
         print_exit_codes(&page);
+    } else if (strcmp(topic, "models") == 0) {
+        print_models(&page);
     } else if (command_find(topic) != NULL) {
         return print_command(&page, command_find(topic), err);
     } else {
@@ -223,7 +234,7 @@ static int run(struct command_context *context, struct error *err) {
 }
 
 static const struct operand operands[] = {
-    {.name = "TOPIC", .help = "a command, 'job' or 'exit-codes'", .optional = true},
+    {.name = "TOPIC", .help = "a command, 'job', 'exit-codes' or 'models'", .optional = true},
 };
 
 static const struct option options[] = {

@@ -19,9 +19,11 @@
 enum { FILE_LIMIT = 4 << 20 }; // bytes of a config.json: real ones have a few thousand
 
 static int no_family(const char *type, struct error *err) {
-    char names[1024] = "";
-    family_names(names, sizeof names);
-    return error_set(err, STATUS_DATA, "'model_type' is '%.64s'; supported are %s", type, names);
+    return error_set(
+        err, STATUS_DATA,
+        "'model_type' is '%.64s', none of the families that strata computes (`strata help models` "
+        "lists them)",
+        type);
 }
 
 // The text model's row, and its own values: those under text_config where the outer model has other parts.

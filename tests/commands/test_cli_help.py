@@ -39,6 +39,7 @@ def test_help():
     assert text.endswith("topics:\n"
                          "  job                       the keys of a job file\n"
                          "  exit-codes                what the exit code says\n"
+                         "  models                    the families of models\n"
                          "\nSee 'strata help COMMAND' or 'strata help TOPIC' for details; 'strata --version' prints the version.\n")
     assert strata("--help") == strata("-h") == (0, text, "")
     assert strata() == (64, text, "")
@@ -99,6 +100,12 @@ exit codes:
   78  bad job file
   80  stopped because batch times drifted
 """, "")
+
+
+def test_models():
+    code, text, err = strata("help", "models")
+    assert (code, err) == (0, "") and text.startswith("models, by model_type of their config.json:\n  llama, mistral, ")
+    assert text.endswith(" and llama4\n") and all(len(line) <= 110 for line in text.splitlines())
 
 
 def test_job_reference():

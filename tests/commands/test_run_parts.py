@@ -170,7 +170,7 @@ def test_a_killed_part_starts_again(long, tmp_path):
     assert all(place and place <= os.sched_getaffinity(0) for place in places)
     assert len(places) < 2 or places[0] == places[1] or not places[0] & places[1]  # the same: there is one core
     os.kill(child, signal.SIGKILL)
-    until(process, lambda: number in children(process) and children(process)[number] != child)
+    until(process, lambda: children(process).get(number, child) != child)
     process.send_signal(signal.SIGTERM)
     done = ended(process)
     assert done.code == STOPPED
