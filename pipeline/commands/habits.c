@@ -103,6 +103,26 @@ static const struct habit shortened[] = {
     {"--shard", "--part"}, {"--num-threads", "--threads"},
 };
 
+#define COMPANION "an option of strata-import (pip install 'strata-latents[import]')"
+
+static const struct habit of_import[] = {
+    {"--messages", COMPANION},
+    {"--model", COMPANION},
+    {"--chat-template", COMPANION},
+    {"--template-arg", COMPANION},
+    {"--column", COMPANION},
+    {"--keep", COMPANION},
+    {"--drop", COMPANION},
+    {"--id-from", COMPANION},
+    {"--config", COMPANION},
+    {"--split", COMPANION},
+    {"--limit", COMPANION},
+    {"--tools", COMPANION},
+    {"--id-column", "--id COLUMN"},
+    {"--format", "a file is known by its content"},
+    {"--overwrite", "--append adds to a table; a database is removed as any file"},
+};
+
 static const char *find(const struct habit *habits, size_t count, const char *word) {
     for (size_t i = 0; i < count; i++) {
         if (strcmp(habits[i].word, word) == 0) {
@@ -117,7 +137,9 @@ const char *habit_command(const char *word) {
 }
 
 const char *habit_option(const char *command, const char *word) {
-    return strcmp(command, "run") == 0 ? find(of_run, sizeof of_run / sizeof of_run[0], word) : NULL;
+    return strcmp(command, "run") == 0      ? find(of_run, sizeof of_run / sizeof of_run[0], word)
+           : strcmp(command, "import") == 0 ? find(of_import, sizeof of_import / sizeof of_import[0], word)
+                                            : NULL;
 }
 
 const char *habit_option_name(const char *word, const char *const *names, size_t count) {

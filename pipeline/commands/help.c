@@ -166,7 +166,10 @@ static int unknown_topic(const char *topic, struct error *err) {
     }
     const char *nearest = job_nearest(topic, names, count);
     if (nearest == NULL) {
-        return error_set(err, STATUS_USAGE, "there is no topic '%s'", topic);
+        return error_set(err, STATUS_USAGE,
+                         "there is no topic '%s': topics are the commands, job (every key of a job "
+                         "file), exit-codes and models",
+                         topic);
     }
     return error_set(err, STATUS_USAGE, "unknown topic '%s' (did you mean '%s'?)", topic, nearest);
 }

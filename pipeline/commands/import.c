@@ -81,11 +81,16 @@ static bool is_hub_name(const char *path) {
 }
 
 // What else could be done about a file that is not read here.
-static void advise(const char *path, const char *foreign, struct error *err) {
+static void advise(const char *path, const char *database, const char *foreign, struct error *err) {
+    char folder[PATH_SIZE];
+    struct error ignored;
     if (foreign != NULL) {
         error_append(err, "; or `pip install 'strata-latents[import]'`, which reads it as it is");
     } else if (is_hub_name(path)) {
         error_append(err, " (a data set of the hub? strata-import %s PROBLEMS.db downloads it)", path);
+    } else if (err->status == STATUS_WRITE &&
+               path_folder(folder, sizeof folder, database, &ignored) == STATUS_OK && !file_exists(folder)) {
+        error_append(err, " (there is no folder %s)", folder);
     } else if (!file_exists(path) && strcmp(path, "-") != 0) {
         char hint[JOB_PATH_HINT];
         error_append(err, "%s", job_path_hint(hint, path, problem_endings));
@@ -112,7 +117,7 @@ static int run(struct command_context *context, struct error *err) {
     }
     int status = import_jsonl(path, database, &options, print_fault, (void *)(uintptr_t)path, &report, err);
     if (status != STATUS_OK) {
-        advise(path, foreign, err);
+        advise(path, database, foreign, err);
         return status;
     }
     print_mended(path, &report);

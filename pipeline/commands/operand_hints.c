@@ -1,6 +1,7 @@
 #include "commands/operand_hints.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -121,15 +122,24 @@ static int take_output(struct arguments *arguments, char output[PATH_SIZE], cons
     return STATUS_OK;
 }
 
+static int no_folder(const struct arguments *arguments, const char *path, struct error *err) {
+    char hint[JOB_PATH_HINT];
+    error_set(err, STATUS_DATA, "there is no ledger in %s: there is no such folder", path);
+    return arguments->word_count == 2 && path == arguments->words[0] && is_run(arguments->words[1])
+               ? error_append(err, " (the run directory comes first: strata %s %s %s)",
+                              arguments->command->name, arguments->words[1], path)
+               : error_append(err, "%s", job_path_hint(hint, path, NULL));
+}
+
 static int check_run(struct arguments *arguments, char output[PATH_SIZE], struct error *err) {
     const char *path = arguments->words[0];
-    char hint[JOB_PATH_HINT];
     struct stat info;
     if (stat(path, &info) != 0) {
-        return file_exists(path)
-                   ? STATUS_OK // its reader says why it cannot be looked at
-                   : error_set(err, STATUS_DATA, "there is no ledger in %s: there is no such folder%s", path,
-                               job_path_hint(hint, path, NULL));
+        return errno != ENOENT ? STATUS_OK // its reader says why it cannot be looked at
+                               : no_folder(arguments, path, err);
+    }
+    for (size_t i = 1; arguments->command->operands[0].repeats && i < arguments->word_count; i++) {
+        TRY(file_exists(arguments->words[i]) ? STATUS_OK : no_folder(arguments, arguments->words[i], err));
     }
     if (S_ISREG(info.st_mode)) {
         return take_output(arguments, output, &info, err);

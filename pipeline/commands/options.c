@@ -73,14 +73,32 @@ static bool is_choice(const char *choices, const char *text, size_t length) {
     return false;
 }
 
+static int refuse_choice(const struct option *option, const char *choices, const char *text, size_t length,
+                         struct error *err) {
+    char names[OPTION_CHOICES];
+    char word[64];
+    const char *list[ARGUMENTS_MAXIMUM];
+    char *rest = names;
+    size_t count = 0;
+    snprintf(names, sizeof names, "%s", choices);
+    snprintf(word, sizeof word, "%.*s", (int)length, text);
+    for (char *name = strsep(&rest, "|"); name != NULL && count < ARGUMENTS_MAXIMUM;
+         name = strsep(&rest, "|")) {
+        list[count++] = name;
+    }
+    const char *nearest = job_nearest(word, list, count);
+    error_set(err, STATUS_USAGE, "%s must be one of %s%s, not '%.*s'", option->name, choices,
+              option->list ? ", or a list with commas" : "", (int)length, text);
+    return nearest == NULL ? STATUS_USAGE : error_append(err, " (did you mean '%s'?)", nearest);
+}
+
 // Every part between commas has to be a choice.
 static int check_choices(const struct option *option, const char *choices, const char *text,
                          struct error *err) {
     for (;; text++) {
         size_t length = option->list ? strcspn(text, ",") : strlen(text);
         if (!is_choice(choices, text, length)) {
-            return error_set(err, STATUS_USAGE, "%s must be one of %s%s, not '%.*s'", option->name, choices,
-                             option->list ? ", or a list with commas" : "", (int)length, text);
+            return refuse_choice(option, choices, text, length, err);
         }
         text += length;
         if (*text == 0) {
@@ -160,7 +178,9 @@ static int take_operand(struct arguments *arguments, char **argv, char *word, st
     size_t last = command->operand_count - 1;
     size_t index = arguments->word_count;
     if (command->operand_count == 0 || (index > last && !command->operands[last].repeats)) {
-        return error_set(err, STATUS_USAGE, "unexpected argument '%s'", word);
+        bool files = strcmp(command->name, "import") == 0;
+        return error_set(err, STATUS_USAGE, "unexpected argument '%s'%s", word,
+                         files ? " (one file at a time: --append adds another)" : "");
     }
     if (word[0] == 0) {
         return error_set(err, STATUS_USAGE, "%s is empty",

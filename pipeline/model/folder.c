@@ -458,6 +458,12 @@ int model_folder_check_tokenizer(const char *tokenizer, struct error *err) {
     if (file_exists(tokenizer)) {
         return STATUS_OK;
     }
+    if (!file_exists(folder)) {
+        return error_set(
+            err, STATUS_DATA,
+            "%s is not there, nor its folder: model.tokenizer names a tokenizer.json on this machine",
+            tokenizer);
+    }
     if (leads_nowhere(tokenizer)) {
         return refuse_link(tokenizer, err);
     }

@@ -71,12 +71,29 @@ static int import_line(struct import *import, const char *text, size_t size, str
     return status;
 }
 
+// Where no line has the id that was asked for: what the first line has.
+static int add_members(const struct import *import, struct error *err) {
+    struct json_line line;
+    struct error ignored;
+    const char *key;
+    json_t *value;
+    size_t count = 0;
+    int status = json_line_parse(&line, import->first.data, import->first.size, true, NULL, &ignored);
+    if (status == STATUS_OK && line.object != NULL && json_object_get(line.object, import->id) == NULL) {
+        json_object_foreach(line.object, key, value) {
+            error_append(err, "%s%.60s", count++ == 0 ? "; the first line has " : ", ", key);
+        }
+    }
+    json_decref(line.object);
+    return err->status;
+}
+
 static int judge(const struct import *import, struct error *err) {
     if (import->faults > 0 && !import->options->skip_broken) {
-        return error_set(err, STATUS_DATA,
-                         "%s: %llu broken %s; nothing was imported (--skip-broken leaves such lines out)",
-                         import->name, (unsigned long long)import->faults,
-                         import->faults == 1 ? "line" : "lines");
+        error_set(err, STATUS_DATA,
+                  "%s: %llu broken %s; nothing was imported (--skip-broken leaves such lines out)",
+                  import->name, (unsigned long long)import->faults, import->faults == 1 ? "line" : "lines");
+        return import->report.rows > 0 ? STATUS_DATA : add_members(import, err);
     }
     if (import->report.rows > 0) {
         return STATUS_OK;

@@ -185,7 +185,7 @@ def test_wrong_usage(tmp_path):
     cases = [
         (["import"], "strata import: FILE.jsonl[.gz] is missing\n" + see),
         (["import", "a"], "strata import: PROBLEMS.db is missing\n" + see),
-        (["import", "a", "b", "c"], "strata import: unexpected argument 'c'\n" + see),
+        (["import", "a", "b", "c"], "strata import: unexpected argument 'c' (one file at a time: --append adds another)\n" + see),
         (["import", "a", "b", "--tabel", "c"], "strata import: unknown option '--tabel' (did you mean '--table'?)\n" + see),
         (["import", "a", "b", "--zzz=3"], "strata import: unknown option '--zzz'\n" + see),
         (["import", "a", "b", "--table"], "strata import: --table wants a value (TABLE)\n" + see),
@@ -215,7 +215,7 @@ def test_cannot_write(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n')
     code, out, err = strata("import", "in.jsonl", "none/p.db", cwd=tmp_path)
     assert (code, out) == (73, "")
-    assert err == "strata import: none/p.db.tmp: cannot open the database: unable to open database file: No such file or directory\n"
+    assert err == "strata import: none/p.db.tmp: cannot open the database: unable to open database file: No such file or directory (there is no folder none)\n"
 
 
 def test_not_permitted():
