@@ -53,6 +53,11 @@ static size_t odd_word(const char *text, size_t size, const char **name) {
     return 0;
 }
 
+static bool is_whole(const char *text, size_t size) {
+    return memchr(text, '.', size) == NULL && memchr(text, 'e', size) == NULL &&
+           memchr(text, 'E', size) == NULL;
+}
+
 // A number: as it stands, with ".0" where 64 bits do not hold it, or as Infinity where a double does not.
 static int append_number(struct buffer *out, const char *text, size_t size, struct error *err) {
     size_t from = out->size;
@@ -65,8 +70,7 @@ static int append_number(struct buffer *out, const char *text, size_t size, stru
     }
     errno = 0;
     (void)strtoll(out->data + from, NULL, 10);
-    bool whole =
-        memchr(text, '.', size) == NULL && memchr(text, 'e', size) == NULL && memchr(text, 'E', size) == NULL;
+    bool whole = is_whole(text, size);
     return whole && errno == ERANGE ? buffer_append(out, ".0", 2, err) : STATUS_OK;
 }
 
@@ -210,7 +214,7 @@ static int mend_number(struct buffer *out, const char *text, size_t size, bool b
                        struct json_mended *mended, struct error *err) {
     enum { SURE = 18 }; // digits that 64 bits hold, whatever they are
     json_error_t problem;
-    bool whole = strcspn(text, ".eE") >= size;
+    bool whole = is_whole(text, size);
     json_t *value = whole && size <= SURE ? json_null() : json_loadb(text, size, JSON_DECODE_ANY, &problem);
     bool fits = value != NULL;
     json_decref(value);

@@ -1,6 +1,7 @@
 // Fuzz target: JSON of foreign files, and the getters on what it says.
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/json.h"
 
@@ -19,6 +20,31 @@ static void check_python(const json_t *strict, const unsigned char *data, size_t
     json_decref(document);
 }
 
+// What is JSON stays as it is; what is JSON once it is mended needs no more of it, blank or not.
+static void check_mended(const json_t *strict, const unsigned char *data, size_t size, bool blank) {
+    struct error err = {0};
+    struct buffer once = {0};
+    struct buffer twice = {0};
+    struct json_mended first = {0};
+    struct json_mended second = {0};
+    json_error_t problem;
+    if (json_mend(&once, (const char *)data, size, blank, &first, &err) != STATUS_OK) {
+        abort();
+    }
+    bool same = once.size == size && (size == 0 || memcmp(once.data, data, size) == 0);
+    if (same != (json_mended_count(&first) == 0) || (strict != NULL && !same)) {
+        abort();
+    }
+    json_t *mended = json_loadb(once.data == NULL ? "" : once.data, once.size, JSON_ALLOW_NUL, &problem);
+    if (mended != NULL && (json_mend(&twice, once.data, once.size, blank, &second, &err) != STATUS_OK ||
+                           json_mended_count(&second) != 0)) {
+        abort();
+    }
+    json_decref(mended);
+    buffer_destroy(&once);
+    buffer_destroy(&twice);
+}
+
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     struct error err = {0};
     json_t *document = NULL;
@@ -28,6 +54,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     }
     fuzz_accepted += status == STATUS_OK;
     check_python(document, data, size);
+    check_mended(document, data, size, false);
+    check_mended(document, data, size, true);
     const char *key;
     json_t *value;
     json_object_foreach(document, key, value) {
