@@ -39,7 +39,7 @@ static void print_topics(FILE *out) {
     for (size_t i = 0; i < command_count(); i++) {
         fprintf(out, "%s ", command_at(i)->name);
     }
-    fputs("job exit-codes", out);
+    fputs("job exit-codes models", out);
 }
 
 // ---- bash ----

@@ -152,7 +152,7 @@ def test_bash_completes_commands_options_and_choices(installed):
     assert complete(installed, "export", "run", "--format", "") == re.split(r", | or ", formats)
     assert complete(installed, "export", "run", "--format", "=", "h") == ["hdf5"] == complete(installed, "export", "--format", "h")
     assert complete(installed, "run", "--retry") == ["--retry-failed", "--retry-failed=all"]
-    assert set(complete(installed, "help", "")) == {*COMMANDS, "job", "exit-codes"}
+    assert set(complete(installed, "help", "")) == {*COMMANDS, "job", "exit-codes", "models"}
 
 
 def test_bash_leaves_files_to_itself(installed):
