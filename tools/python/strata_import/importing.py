@@ -10,7 +10,7 @@ from . import ids, origin
 from .errors import DATA, Failure, Fault
 from .sources import Source
 from .table import Table
-from .values import sql_value
+from .values import HALF, Mended, sql_value
 
 SHOWN = 20  # broken rows that are listed; with --skip-broken all of them
 
@@ -33,6 +33,8 @@ class Options:
 class Report:
     def __init__(self) -> None:
         self.rows = self.columns = self.faults = 0
+        self.mended = Mended()
+        self.mended_rows = self.first_mended = 0
         self.id = ids.STANDARD
         self.numbered = False
 
@@ -64,6 +66,7 @@ class Import:
         self._asked = set(options.renamed) | options.keep | options.drop
         self.report = Report()
         self._progress = Progress()
+        self._mended = Mended()  # of the last row
 
     # ---- columns ----
 
@@ -90,17 +93,24 @@ class Import:
                 raise Failure(DATA, f"there is a column '{ids.STANDARD}' already: --id-from row makes one of that name")
             laid = {ids.STANDARD: f"{self._sources[0].stem}-{number:06d}", **laid}
         self._table.check_id(laid.get(self.report.id))
-        added = self._render(row) if self._render is not None else {}
+        try:
+            added = self._render(row) if self._render is not None else {}
+        except UnicodeEncodeError:
+            raise Fault(HALF) from None
         for name in added:
             if name in laid:
                 raise Failure(DATA, f"there is a column '{name}' already, which rendering makes: --column {name}=OTHER renames it, "
                                     f"--drop {name} leaves it out")
         out: Dict[str, Any] = {}
+        mended = Mended()
         for name, value in {**laid, **added}.items():
             try:
-                out[name] = sql_value(value)
+                out[name] = sql_value(value, mended)
             except Fault as fault:
                 raise Fault(f"'{name}' {fault}" if str(fault).startswith("holds") else str(fault)) from None
+        if self._render is not None and mended.halves > 0:
+            raise Fault(HALF)  # spans are of what the messages say
+        self._mended = mended
         return out
 
     # ---- rows ----
@@ -179,6 +189,10 @@ class Import:
                 self._seen.update(row)
                 self._table.insert(self._row(row, number))
                 report.rows += 1
+                if self._mended:
+                    report.mended.add(self._mended)
+                    report.mended_rows += 1
+                    report.first_mended = report.first_mended or place
             except Fault as fault:
                 self._tell(source, place, fault)
             number += 1
@@ -188,6 +202,9 @@ class Import:
         origin.write(self._table, self._sources, recorded())
         self._table.commit()
         report.columns = len(self._table.columns)
+        if report.mended:
+            print(f"{self._sources[0].name}: {report.mended_rows} {'line was' if report.mended_rows == 1 else 'lines were'} not JSON, mended "
+                  f"(the first: line {report.first_mended}): {report.mended.words()}", file=sys.stderr)
         return report
 
     def _judge(self) -> None:

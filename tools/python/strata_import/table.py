@@ -13,7 +13,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from .errors import BUSY, DATA, WRITE, Failure, Fault
-from .values import HALF, Sql
+from .values import HALF, LARGEST, SMALLEST, SURROGATE, Beyond, Sql
 
 WAIT = 60  # seconds for another program that holds the database
 MAGIC = b"SQLite format 3\0"
@@ -145,6 +145,10 @@ class Table:
             raise Fault(f"there is no '{self.id}'")
         if isinstance(value, bool) or not isinstance(value, (int, str)):
             raise Fault(f"'{self.id}' is not a text or a whole number")
+        if isinstance(value, Beyond) or (isinstance(value, int) and not SMALLEST <= value <= LARGEST):
+            raise Fault(f"'{self.id}' is an integer beyond 64 bits (in quotes, as a text, it may stay)")
+        if isinstance(value, str) and SURROGATE.search(value):
+            raise Fault(f"'{self.id}' is a text with {HALF}")
         if value == "":
             raise Fault(f"'{self.id}' is empty")
 
