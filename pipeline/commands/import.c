@@ -157,7 +157,7 @@ const struct command command_import = {
     .details =
         "Parquet, Arrow, CSV, a JSON array, JSON lines in zstd, bzip2 or xz, and folders of these are handed "
         "over to the\n"
-        "Python package's strata-import with the same options (`pip install 'strata-latents[import]'`; it "
+        "Python package's strata-import with the same options (pip install 'strata-latents[import]'; it "
         "has more of\n"
         "them: chats by a model's template, names on the hub). It stores what is below in the same way.\n"
         "\n"

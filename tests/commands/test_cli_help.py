@@ -70,7 +70,7 @@ usage: strata import FILE.jsonl[.gz] PROBLEMS.db [--table TABLE] [--id COLUMN] [
   --skip-broken             skip broken lines and list them (default: import nothing if one is broken)
 
 Parquet, Arrow, CSV, a JSON array, JSON lines in zstd, bzip2 or xz, and folders of these are handed over to the
-Python package's strata-import with the same options (`pip install 'strata-latents[import]'`; it has more of
+Python package's strata-import with the same options (pip install 'strata-latents[import]'; it has more of
 them: chats by a model's template, names on the hub). It stores what is below in the same way.
 
 Numbers, strings and true/false (1/0) become columns; arrays and objects become JSON text; null and missing
