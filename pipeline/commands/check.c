@@ -99,7 +99,8 @@ static int check_markup(struct check *check, struct error *err) {
         TRY(ledger_survey(check->ledger, &totals, &begun, err));
     }
     TRY(begun ? STATUS_OK : markup_refuse_doubled(&inputs->survey.markup, inputs->tokenizer, err));
-    return markup_warn(&inputs->survey.markup, inputs->tokenizer, &check->inputs.warnings, err);
+    return markup_warn(&inputs->survey.markup, inputs->tokenizer, &inputs->warnings, &check->inputs.warnings,
+                       err);
 }
 
 static int check_texts(struct check *check, struct error *err) {

@@ -123,14 +123,19 @@ static int count_tokens(const struct tokenizer *tokenizer, struct tokenizer_scra
     return STATUS_OK;
 }
 
+static bool is_named(const struct buffer *said, const char *piece) {
+    return said->size > 0 && memmem(said->data, said->size, piece, strlen(piece)) != NULL;
+}
+
 static int add_pieces(const struct markup *markup, const struct tokenizer *tokenizer,
-                      struct tokenizer_scratch *scratch, struct buffer *line, struct error *err) {
+                      struct tokenizer_scratch *scratch, const struct buffer *said, struct buffer *line,
+                      struct error *err) {
     uint64_t sample = markup->texts < MARKUP_SAMPLE ? markup->texts : MARKUP_SAMPLE;
     for (size_t i = 0; i < markup->count; i++) {
         const struct markup_piece *piece = &markup->pieces[i];
         size_t tokens = 0;
         TRY(count_tokens(tokenizer, scratch, piece->text, &tokens, err));
-        if (tokens > 1 && piece->texts * (uint64_t)SHARE >= sample) {
+        if (tokens > 1 && !is_named(said, piece->text) && piece->texts * (uint64_t)SHARE >= sample) {
             TRY(buffer_printf(line, err, "%s%s (%zu tokens, in %" PRIu32 " of the first %" PRIu64 " texts)",
                               line->size == 0 ? "" : ", ", piece->text, tokens, piece->texts, sample));
         }
@@ -138,8 +143,8 @@ static int add_pieces(const struct markup *markup, const struct tokenizer *token
     return STATUS_OK;
 }
 
-int markup_warn(const struct markup *markup, const struct tokenizer *tokenizer, struct buffer *lines,
-                struct error *err) {
+int markup_warn(const struct markup *markup, const struct tokenizer *tokenizer, const struct buffer *said,
+                struct buffer *lines, struct error *err) {
     struct tokenizer_scratch *scratch = NULL;
     struct buffer line = {0};
     int status = STATUS_OK;
@@ -147,7 +152,7 @@ int markup_warn(const struct markup *markup, const struct tokenizer *tokenizer, 
         return STATUS_OK;
     }
     TRY_TO(done, status = tokenizer_scratch_create(&scratch, tokenizer, err));
-    TRY_TO(done, status = add_pieces(markup, tokenizer, scratch, &line, err));
+    TRY_TO(done, status = add_pieces(markup, tokenizer, scratch, said, &line, err));
     if (line.size > 0) {
         status =
             buffer_printf(lines, err,

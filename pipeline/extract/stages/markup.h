@@ -34,8 +34,9 @@ void markup_look(struct markup *markup, const struct prepared *prepared);
 // STATUS_JOB when a text has its BOS twice.
 int markup_refuse_doubled(const struct markup *markup, const struct tokenizer *tokenizer, struct error *err);
 
-// Appends a line when markup in a tenth of the sample is no token of the tokenizer.
-int markup_warn(const struct markup *markup, const struct tokenizer *tokenizer, struct buffer *lines,
-                struct error *err);
+// Appends a line when markup in a tenth of the sample is no token of the tokenizer. What `said` (warnings
+// about the template; may be `lines`) has named already is left out.
+int markup_warn(const struct markup *markup, const struct tokenizer *tokenizer, const struct buffer *said,
+                struct buffer *lines, struct error *err);
 
 #endif

@@ -140,7 +140,7 @@ static int find_finished(struct launch *launch, struct error *err) {
 static int tell_markup(struct launch *launch, struct error *err) {
     const struct inputs *inputs = &launch->inputs;
     struct buffer lines = {0};
-    int status = markup_warn(&inputs->survey.markup, inputs->tokenizer, &lines, err);
+    int status = markup_warn(&inputs->survey.markup, inputs->tokenizer, &inputs->warnings, &lines, err);
     if (status == STATUS_OK && lines.size > 0) {
         log_write(&launch->log, LOG_LEVEL_WARN, "%.*s", (int)lines.size - 1,
                   lines.data); // without its line feed
