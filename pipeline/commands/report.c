@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/printable.h"
+#include "base/size.h"
 #include "checkpoints/run_folder.h"
 #include "commands/command.h"
 #include "commands/report_facts.h"
@@ -63,9 +64,35 @@ done:
     return status;
 }
 
+// A page may be written anew; any other file stays, a ledger or a database among them.
+static int check_replaceable(const char *path, struct error *err) {
+    char head[256] = "";
+    size_t size = 0;
+    int descriptor = -1;
+    struct error unread;
+    if (!file_exists(path)) {
+        return STATUS_OK;
+    }
+    bool is_page = file_open(&descriptor, &size, path, &unread) == STATUS_OK;
+    if (is_page && size > 0) {
+        is_page =
+            file_read_at(descriptor, head, size_min(size, sizeof head - 1), 0, path, &unread) == STATUS_OK &&
+            strstr(head, REPORT_MARK) != NULL;
+    }
+    if (descriptor >= 0) {
+        (void)close(descriptor);
+    }
+    return is_page ? STATUS_OK
+                   : error_set(err, STATUS_WRITE,
+                               "%s is there and is no page of strata report: it stays as it is; --to names "
+                               "another file",
+                               path);
+}
+
 static int write_page(const struct request *request, int refresh, bool *running, struct error *err) {
     struct buffer html = {0};
     int status;
+    TRY_TO(done, status = check_replaceable(request->path, err));
     if (request->other != NULL) {
         TRY_TO(done, status = page_of_two(&html, request, refresh, running, err));
     } else if (request->is_set) {
@@ -172,7 +199,9 @@ static const struct option options[] = {
     {.name = "--to",
      .kind = OPTION_TEXT,
      .value = "FILE.html",
-     .help = "the page to write (default: DIR/report.html; of two runs DIR/comparison.html)"},
+     .help = "the page to write, or to write anew; no other file is replaced (default: DIR/report.html; of "
+             "two runs "
+             "DIR/comparison.html)"},
     {.name = "--watch",
      .kind = OPTION_FLAG,
      .help = "write it anew every 5 seconds until the run, or all parts that run, have ended"},

@@ -9,6 +9,7 @@
 #include "base/printable.h"
 #include "base/readable.h"
 #include "base/version.h"
+#include "report/report.h"
 #include "report/style.h"
 
 void page_begin(struct page *page, struct error *err) {
@@ -56,8 +57,8 @@ void page_text(struct page *page, const char *text) {
 }
 
 void page_head(struct page *page, const char *title, int refresh_seconds) {
-    page_put(page, "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
-                   "<meta name=viewport content=\"width=device-width, initial-scale=1\">\n"
+    page_put(page, "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n" REPORT_MARK
+                   "\n<meta name=viewport content=\"width=device-width, initial-scale=1\">\n"
                    "<meta name=color-scheme content=\"light dark\">\n"
                    "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src "
                    "'unsafe-inline'; img-src data:\">\n<link rel=icon href=\"data:,\">\n");

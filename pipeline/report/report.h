@@ -9,6 +9,9 @@
 
 #include "base/memory.h"
 
+// In the head of every page, by which it is known when it is written anew.
+#define REPORT_MARK "<meta name=generator content=\"strata report\">"
+
 enum report_tone { TONE_BLUE, TONE_GREEN, TONE_AMBER, TONE_RED, TONE_GREY };
 
 // A run at one moment. Texts are the caller's, of others, and may be NULL.

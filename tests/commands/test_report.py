@@ -230,6 +230,21 @@ def test_what_cannot_be(finished, tmp_path):
     assert strata("report").code == USAGE and strata("report", finished, finished, finished).code == USAGE
 
 
+def test_only_pages_are_replaced(finished, tmp_path):
+    """A slip of the hand puts no page in the place of a ledger or a database."""
+    path = tmp_path / "page.html"
+    path.touch()  # as mktemp does
+    report(finished, to=path)
+    report(finished, to=path)
+    for other, text in ((finished / "ledger.sqlite", None), (tmp_path / "mine.html", "<!doctype html>\n<p>my own"), (tmp_path / "a.db", "x")):
+        if text is not None:
+            other.write_text(text)
+        before = other.read_bytes()
+        ended = report(finished, to=other, expect=WRITE)
+        assert f"{other} is there and is no page of strata report" in ended.err
+        assert other.read_bytes() == before and not other.with_name(other.name + ".tmp").exists()
+
+
 def test_no_room_for_the_page(finished, tmp_path):
     """What was there stays whole."""
     path = tmp_path / "page.html"
