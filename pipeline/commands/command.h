@@ -26,8 +26,9 @@ struct command {
     const char *details; // paragraphs of `strata help NAME`, lines of at most 100 characters, ending in a
                          // newline; or NULL
     void (*print_details)(FILE *out); // in its place, where a table elsewhere has some of it
-    bool holds_signals; // hears stop signals itself: until it does they wait, from the first moment on
-    bool sums_up;       // its result lies elsewhere; what it prints only sums that up
+    const char *companion; // the Python package's program that is called as the manual's page is; or NULL
+    bool holds_signals;    // hears stop signals itself: until it does they wait, from the first moment on
+    bool sums_up;          // its result lies elsewhere; what it prints only sums that up
     // Returns STATUS_OK, or a status with its one line in `err`, which main prints as "strata NAME: ..." to
     // standard error.
     int (*run)(struct command_context *context, struct error *err);

@@ -327,6 +327,7 @@ static const struct option options[] = {
 
 const struct command command_export = {
     .name = "export",
+    .companion = "strata-export",
     .summary = "export the latents for training: safetensors, .npy, HDF5 or R-JEPA shards",
     .operands = operands,
     .operand_count = sizeof operands / sizeof operands[0],

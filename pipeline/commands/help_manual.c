@@ -93,6 +93,18 @@ static int print_description(FILE *out, const struct command *command, struct er
     return status;
 }
 
+// `man strata-import` finds the page of `strata import`, whoever looks for the program of that name.
+static void print_companion(FILE *out, const struct command *command) {
+    if (command->companion == NULL) {
+        return;
+    }
+    fprintf(out, ".SH NOTES\nThis page is about \\fBstrata %s\\fR. The program \\fB", command->name);
+    roff_text(out, command->companion);
+    fputs("\\fR of the Python package has options of its own, which\n\\fB", out);
+    roff_text(out, command->companion);
+    fputs(" \\-\\-help\\fR lists.\n", out);
+}
+
 static void print_see_also(FILE *out, const char *but) {
     fputs(".SH SEE ALSO\n", out);
     const char *between = "";
@@ -131,6 +143,7 @@ int manual_print_command(FILE *out, const struct command *command, struct error 
         fputc('\n', out);
         print_help_of_option(out, &command->options[i]);
     }
+    print_companion(out, command);
     fputs(".SH EXIT STATUS\nSee\n.BR strata (1).\n", out);
     print_see_also(out, command->name);
     return STATUS_OK;

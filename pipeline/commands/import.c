@@ -148,6 +148,7 @@ static const struct option options[] = {
 
 const struct command command_import = {
     .name = "import",
+    .companion = "strata-import",
     .summary = "import problems from JSON lines into an SQLite database",
     .operands = operands,
     .operand_count = sizeof operands / sizeof operands[0],

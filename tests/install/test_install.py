@@ -108,6 +108,9 @@ def test_a_page_says_what_the_help_says(installed):
     for line in quiet(STRATA, "help", "job").splitlines():
         if not re.match(r"^[a-z.]+: ", line):
             assert re.sub(r"\s+", " ", line.replace("`", "")).strip() in job, line  # which is bold there
+    for name in COMMANDS:  # a program of that name has other options than the command
+        companion = f"strata-{name}" in re.findall(r"^(strata-[a-z]+) = ", (SOURCE / "tools/python/pyproject.toml").read_text(), re.M)
+        assert (f"strata-{name} --help lists" in shown(installed / f"share/man/man1/strata-{name}.1")) == companion, name
     overview = shown(installed / "share/man/man1/strata.1")
     for name in COMMANDS:
         assert f"strata-{name}(1)" in overview

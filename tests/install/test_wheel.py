@@ -101,6 +101,7 @@ def test_a_job_in_a_new_environment(environment, tmp_path):
         "run": {"output": "run", "threads": 1, "drift_stop": False, "disk_reserve_gb": 0}}))
     inside("strata", "run", "job.yaml")
     inside("strata", "verify", "run")
+    assert (tmp_path / inside("strata", "report", "run").strip()).read_text().startswith("<!doctype html>")
     assert inside("python", "-c", "import strata_reader as r; run = r.Run('run'); print(len(run), run.hidden, run.complete, r.__file__)") == \
         f"24 32 True {next(environment.glob('lib/python3*/site-packages'))}/strata_reader/__init__.py\n"
     # The shards are those of the program that has its libraries beside it.
