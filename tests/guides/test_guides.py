@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from parity import transformers  # noqa: F401 - chat templates, data sets
-from support import BUILD, SOURCE, clean_environment, links, make_model, write_lines, WORDS
+from support import BUILD, SOURCE, USAGE, clean_environment, links, make_model, write_lines, WORDS
 
 GUIDES = SOURCE / "configs" / "guides"
 PAGES = sorted(path.stem for path in GUIDES.glob("*.md") if path.stem != "README")
@@ -102,6 +102,16 @@ def test_guide(page, place, programs):
     if page == "probes-and-saes":
         accuracy = re.search(r"accuracy (\d\.\d+) of (\d+) chats", "".join(printed))
         assert float(accuracy[1]) > 0.8 and int(accuracy[2]) == 50
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_within_lines(page, place, programs):
+    """Those are not run on what they need: their words are known, and none is missing."""
+    text = BLOCK.sub("", (GUIDES / f"{page}.md").read_text(encoding="utf-8"))
+    for command in re.findall(r"`(strata [a-z]+ [^`]+)`", text):
+        done = subprocess.run(["bash", "-c", command], cwd=place, env=clean_environment(PATH=f"{programs}:{os.environ['PATH']}"),
+                              capture_output=True, text=True)
+        assert done.returncode not in (USAGE, 127), (command, done.stderr)
 
 
 def test_every_guide_is_listed():
