@@ -57,7 +57,7 @@ def test_help_of_every_command():
 
 def test_help_import():
     assert strata("help", "import")[1] == """\
-strata import: import problems from JSON lines into an SQLite database
+strata import: import problems from JSON lines, Parquet, CSV ... into an SQLite database
 
 usage: strata import FILE.jsonl[.gz] PROBLEMS.db [--table TABLE] [--id COLUMN] [--append] [--skip-broken]
 
