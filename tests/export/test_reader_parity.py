@@ -155,7 +155,12 @@ def test_a_data_set_of_a_set(tmp_path):
 
 
 def test_parquet(folder, tmp_path):
-    assert to_parquet(folder, tmp_path / "meta.parquet") == len(done(120))
+    for _ in range(2):
+        assert to_parquet(folder, tmp_path / "meta.parquet") == len(done(120))
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(FileExistsError, match="no Parquet file"):
+        to_parquet(folder, tmp_path / "notes")
+    assert (tmp_path / "notes").read_text() == "mine"
     table = parquet.read_table(tmp_path / "meta.parquet").to_pylist()
     assert [row["id"] for row in table] == [problem_id(o) for o in done(120)]
     assert table[1]["rows"] == 2 and table[1]["difficulty"] == 1 and table[1]["score"] == 0.1

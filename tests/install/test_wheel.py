@@ -123,6 +123,8 @@ def test_the_programs_beside_it(environment):
         if name != "strata_reader":
             said = quiet(environment / "bin" / name.replace("_", "-"), "--help", env={"PATH": str(environment / "bin")})
             assert "usage" in said.lower(), name
+            version = re.search(r"^project\(strata VERSION (\S+)", (SOURCE / "CMakeLists.txt").read_text(), re.M)[1]
+            assert quiet(environment / "bin" / name.replace("_", "-"), "--version", env={"PATH": str(environment / "bin")}).split()[1] == version
 
 
 def snapshot(folder):

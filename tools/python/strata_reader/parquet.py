@@ -6,6 +6,8 @@ import pathlib
 
 from .run import Run
 
+MAGIC = b"PAR1"  # what Parquet files begin with
+
 
 def to_parquet(run, path):
     """Writes one row a problem: id, ordinal, rows, token_count, truncated, step_count and the source's columns.
@@ -52,8 +54,16 @@ def rjepa_parquet(folder, to=None):
     return written
 
 
+def _first(path):
+    with open(path, "rb") as file:
+        return file.read(len(MAGIC))
+
+
 def _write(pyarrow, rows, path):
-    """Aside and renamed: a killed conversion leaves no half table. Columns with values of several types become text."""
+    """Aside and renamed: a killed conversion leaves no half table. Columns with values of several types become text. What is there and
+    is no Parquet file, a ledger say, is not replaced."""
+    if path.exists() and (not path.is_file() or path.stat().st_size and _first(path) != MAGIC):
+        raise FileExistsError(f"{path} is there and is no Parquet file: it stays as it is")
     names = dict.fromkeys(name for row in rows for name in row)  # in the order they first appear
     columns = {}
     for name in names:
