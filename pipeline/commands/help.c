@@ -190,6 +190,9 @@ static int print_manual(FILE *out, const char *topic, struct error *err) {
         return manual_print_job(out, err);
     } else if (strcmp(topic, "exit-codes") == 0) {
         return error_set(err, STATUS_USAGE, "the exit codes are in strata(1), which --man alone prints");
+    } else if (strcmp(topic, "models") == 0) {
+        return error_set(err, STATUS_USAGE,
+                         "the families of models have no page of the manual: strata help models");
     } else if (command_find(topic) == NULL) {
         return unknown_topic(topic, err);
     } else {

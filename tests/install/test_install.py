@@ -118,10 +118,10 @@ def test_a_page_says_what_the_help_says(installed):
 
 
 @pytest.mark.parametrize("words", [("--completion", "fish"), ("--completion", "bash", "--man"), ("job", "--completion", "zsh"),
-                                   ("job", "--man", "--markdown"), ("exit-codes", "--man"), ("nonsense", "--man")])
+                                   ("job", "--man", "--markdown"), ("exit-codes", "--man"), ("models", "--man"), ("nonsense", "--man")])
 def test_pages_that_are_not_there(words):
     done = support.strata("help", *words)
-    assert done.code == USAGE and done.out == "", done
+    assert done.code == USAGE and done.out == "" and f"(did you mean '{words[0]}'?)" not in done.err, done
 
 
 # ---- completion
