@@ -219,11 +219,6 @@ static const struct kind *find(const unsigned char *bytes, size_t size) {
     return find_text(bytes, size);
 }
 
-const char *first_bytes_kind(const void *bytes, size_t size) {
-    const struct kind *kind = find(bytes, size);
-    return kind == NULL ? NULL : kind->what;
-}
-
 const char *first_bytes_wanted(const void *bytes, size_t size, enum first_bytes_use use) {
     const struct kind *kind = find(bytes, size);
     return kind != NULL && (kind->fine & FINE(use)) != 0 ? kind->what : NULL;

@@ -22,11 +22,8 @@ enum first_bytes_use {
 
 enum { FIRST_BYTES_SIZE = 512 }; // bytes that are enough
 
-// "a GGUF file", or NULL when the bytes (the first `size` of them) are of no kind that is known here.
-const char *first_bytes_kind(const void *bytes, size_t size);
-
-// What the bytes are when that is something of which the reader for `use` knows more than this table; NULL
-// otherwise.
+// What the bytes (the first `size` of a file) are, "a Parquet table", when that is something of which the
+// reader for `use` knows more than this table; NULL otherwise.
 const char *first_bytes_wanted(const void *bytes, size_t size, enum first_bytes_use use);
 
 // STATUS_DATA with what the file is and what to do, when it is empty, filled with zeros, or of a known kind

@@ -57,7 +57,7 @@ def test_the_debian_package(installed, tmp_path):
     package, = (tmp_path / "made").glob("*.deb")
     about = quiet("dpkg-deb", "--info", package)
     version = re.search(r"^project\(strata VERSION (\S+)", (SOURCE / "CMakeLists.txt").read_text(), re.M)[1]
-    assert f"Package: strata-latents\n" in about and f"Version: {version}\n" in about
+    assert "Package: strata-latents\n" in about and f"Version: {version}\n" in about
     for library in ("libc6", "libgomp1", "libhdf5", "libjansson4", "libpcre2-8-0", "libsqlite3-0", "libssl3", "libutf8proc", "libyaml-0-2", "zlib1g"):
         assert re.search(rf"^ ?Depends: .*\b{library}", about, re.M), (library, about)
     root = tmp_path / "root"

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import support
 from support import BUILD, SOURCE
 
 PACKAGE = SOURCE / "tools/python"

@@ -34,7 +34,6 @@ class Table:
         self.is_new = not os.path.exists(database)
         self.columns: List[str] = []
         self.known: Dict[str, str] = {}  # folded name -> the column's own
-        self._insert: Dict[int, str] = {}
         self._aside = ""
         self._connection: Optional[sqlite3.Connection] = None
         if self.is_new and append:
