@@ -344,6 +344,17 @@ int file_write_first(const char *path, const void *bytes, size_t size, bool *fir
     return status == STATUS_OK ? file_sync_folder(folder, err) : status;
 }
 
+int file_write_shared(const char *path, const void *bytes, size_t size, struct error *err) {
+    char aside[PATH_SIZE];
+    TRY(aside_name(aside, path, err));
+    int status = write_aside(aside, bytes, size, err);
+    status = status == STATUS_OK ? file_publish(aside, path, err) : status;
+    if (status != STATUS_OK) {
+        unlink(aside);
+    }
+    return status;
+}
+
 static int sync_opened(const char *path, int flags, struct error *err) {
     int descriptor = open(path, flags | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) {

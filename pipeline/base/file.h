@@ -70,6 +70,10 @@ int file_write_atomic(const char *path, const void *bytes, size_t size, struct e
 // (aside.h).
 int file_write_first(const char *path, const void *bytes, size_t size, bool *first, struct error *err);
 
+// As file_write_atomic where several processes may write the file at once: each aside under a name of its own
+// (aside.h), and the last one's stays. A failure leaves nothing aside.
+int file_write_shared(const char *path, const void *bytes, size_t size, struct error *err);
+
 // fsync of a file or folder, opened by name. A failed sync is final: never call it again for the same data.
 int file_sync(const char *path, struct error *err);
 int file_sync_folder(const char *path, struct error *err);

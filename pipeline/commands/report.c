@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/aside.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/printable.h"
@@ -89,6 +90,16 @@ static int check_replaceable(const char *path, struct error *err) {
                                path);
 }
 
+// What a report left that was killed while it wrote this page.
+static int sweep(const char *path, struct error *err) {
+    char folder[PATH_SIZE];
+    const char *slash = strrchr(path, '/');
+    const char *const names[] = {slash == NULL ? path : slash + 1};
+    TRY(path_folder(folder, sizeof folder, path, err));
+    aside_sweep(folder, names, 1);
+    return STATUS_OK;
+}
+
 static int write_page(const struct request *request, int refresh, bool *running, struct error *err) {
     struct buffer html = {0};
     int status;
@@ -100,7 +111,8 @@ static int write_page(const struct request *request, int refresh, bool *running,
     } else {
         TRY_TO(done, status = page_of_run(&html, request->folder, refresh, running, err));
     }
-    status = file_write_atomic(request->path, html.data, html.size, err);
+    TRY_TO(done, status = sweep(request->path, err));
+    status = file_write_shared(request->path, html.data, html.size, err);
 done:
     buffer_destroy(&html);
     return status;

@@ -245,6 +245,16 @@ def test_only_pages_are_replaced(finished, tmp_path):
         assert other.read_bytes() == before and not other.with_name(other.name + ".tmp").exists()
 
 
+def test_reports_at_once(finished, tmp_path):
+    """Of one run to one page, as a watcher and cron write it: each is whole, and none meets another's file."""
+    path = tmp_path / "page.html"
+    running = [subprocess.Popen([STRATA, "report", finished, "--to", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(24)]
+    while any(one.poll() is None for one in running):
+        assert not path.exists() or path.read_bytes().endswith(b"</html>\n")
+    assert [(one.returncode, one.stderr.read()) for one in running] == [(OK, b"")] * 24
+    assert os.listdir(tmp_path) == [path.name]
+
+
 def test_no_room_for_the_page(finished, tmp_path):
     """What was there stays whole."""
     path = tmp_path / "page.html"
