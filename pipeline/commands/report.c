@@ -212,8 +212,7 @@ static const struct option options[] = {
      .kind = OPTION_TEXT,
      .value = "FILE.html",
      .help = "the page to write, or to write anew; no other file is replaced (default: DIR/report.html; of "
-             "two runs "
-             "DIR/comparison.html)"},
+             "two runs DIR/comparison.html)"},
     {.name = "--watch",
      .kind = OPTION_FLAG,
      .help = "write it anew every 5 seconds until the run, or all parts that run, have ended"},
