@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/column.h"
 
 #include <stdio.h>

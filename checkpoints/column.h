@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One flat dataset while it is written: rows are gathered in a buffer of one chunk and leave it only in whole
 // chunks, so that the file's bytes do not depend on how the rows were cut into calls. A dataset that never
 // fills a chunk is written contiguous at the end, without padding; a larger one is chunked and its last chunk

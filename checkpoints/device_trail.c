@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/device_trail.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // On what a run computed, in order: the device of its identity, then those that took over where the job
 // allowed another CPU path. Latents on the two sides of such a change may differ in bits. The first is a part
 // of the run's identity and never changes; those that follow are a note of the ledger. Every shard is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/folder_content.h"
 
 #include <dirent.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a run directory may hold: which names are the program's own, and whether a folder may become a run
 // directory.
 #ifndef STRATA_CHECKPOINTS_FOLDER_CONTENT_H

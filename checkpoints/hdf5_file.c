@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/hdf5_file.h"
 
 #include <stdarg.h>

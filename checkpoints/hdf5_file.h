@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The house's way with HDF5, for this room only: files whose bytes do not depend on when they were written,
 // the number types of latents, fixed-size text attributes, and HDF5's error stack turned into one line. HDF5
 // is crash-only: after any error from here the library's state is not to be trusted (end the process with

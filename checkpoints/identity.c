@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/identity.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A run's identity: every named value that may change a byte of its output. Resuming under another identity
 // is refused with the differences printed.
 #ifndef STRATA_CHECKPOINTS_IDENTITY_H

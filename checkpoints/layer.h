@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What shards, and what is made of them, call a hidden state: its dataset's name and words.
 //
 // `layer` counts as transformers' hidden_states, 0 to `model_layers`, the number of the model's blocks; one

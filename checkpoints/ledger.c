@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Opening and closing the ledger, and its schema.
 #include "checkpoints/ledger.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The ledger: the run's SQLite database, and the only truth about what is done. A shard and its problems
 // count from the moment ledger_commit returns STATUS_OK; everything else in the run directory is a cache or a
 // record. journal_mode=DELETE, synchronous=EXTRA; a runner epoch checked in every write fences a second

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Who may have the newest ledger. ledger.json of the run directory names the last launch that was announced,
 // by a token that the launch alone has; the same file beside a local ledger (its own) says whose that is.
 //

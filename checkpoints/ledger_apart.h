@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The ledger of a launch that keeps it on a local disk apart from the run directory (run.ledger), from the
 // start of the launch to its end: which ledger it goes on with, that of the local folder or the copy in the
 // run directory; the word in the run directory that it is here now; the copy that the end leaves there. All

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/ledger_chain.h"
 
 #include <string.h>

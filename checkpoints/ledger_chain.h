@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A hash chained over what the ledger acknowledges. Link 0 covers the identity and the survey; link n covers
 // link n - 1 and the rows of checkpoint n: its position, shard, problems (by ordinal; also those whose
 // outcome a retry has set aside since), batches, and the problems of the retry that it begins. A row changed,

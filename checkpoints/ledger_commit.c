@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The transactions that add a checkpoint: the one that acknowledges a shard and its problems, and the one
 // that begins a retry.
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a batch's device said of itself: its own times, and its monitoring's figures when the batch was done.
 // Every figure may be unknown (a CPU knows few of them); the same figures stand in the ledger's tables
 // `batch` and `progress`, in throughput.csv and in what strata log and strata status tell.

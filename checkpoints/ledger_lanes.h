@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a run on several devices says of each while it goes on: a note of the ledger, beside the live state.
 #ifndef STRATA_CHECKPOINTS_LEDGER_LANES_H
 #define STRATA_CHECKPOINTS_LEDGER_LANES_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What changes while a run goes on and is no acknowledgement: the partial shard, the live state, events.
 #include <string.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/ledger_place.h"
 
 #include <errno.h>

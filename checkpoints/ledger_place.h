@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Where the ledger of a run is, when it does not lie in the run directory (run.ledger): a small file of the
 // run directory, ledger.json, names host and folder. While a launch works the ledger is there; at its end a
 // copy is put into the run directory, and ledger.json says so. The same file lies beside the ledger itself,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Listing what the ledger holds. Rows are taken a page at a time and given out between the pages, when no
 // lock is held: a listing that waits (piped into a pager, stopped with ^Z) must never keep the runner from
 // its commit.

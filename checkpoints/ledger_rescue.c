@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/ledger_rescue.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Reading a ledger whose runner was killed within a transaction: its journal is hot, and a read-only
 // connection may not roll it back.
 #ifndef STRATA_CHECKPOINTS_LEDGER_RESCUE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the ledger knows of trying failed problems again; ledger_commit.c has the transactions.
 #include "checkpoints/ledger_retry.h"
 

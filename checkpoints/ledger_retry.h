@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Retries, for ledger*.c only: which one is open, and how a new outcome takes the place of a failed one.
 #ifndef STRATA_CHECKPOINTS_LEDGER_RETRY_H
 #define STRATA_CHECKPOINTS_LEDGER_RETRY_H

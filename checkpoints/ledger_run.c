@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the ledger keeps about the run as a whole: identity, notes, survey, launches.
 #include <math.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/ledger_sql.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The ledger's way with SQLite, for ledger*.c only: the handle, statements whose first error sticks until
 // they are run, and write transactions that carry the runner's epoch.
 #ifndef STRATA_CHECKPOINTS_LEDGER_SQL_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/ledger_totals.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Sums over what the ledger acknowledges, kept with every checkpoint: counting ten million problems takes ten
 // seconds, and strata status asks every second. The row of checkpoint n holds the sums after it, so that a
 // reader finds those of its own moment. They follow from rows that the hash chain covers, and are checked

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/recovery.h"
 
 #include <dirent.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Brings a run directory back to what the ledger says, before a runner goes on: removes what was written
 // aside (folder_content.h) and every shard the ledger does not know, checks that the shards it knows are
 // there with their sizes.

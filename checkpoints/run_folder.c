@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/run_folder.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The run directory: names of its files, and the lock that lets one runner in.
 //   job.yaml  ledger.sqlite  shards/part-000000.h5 ...  latents.h5  throughput.csv  run.log  lock
 // With a folder for the ledger (run.ledger) that one has, while a runner works, ledger.sqlite, lock and the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/run_list.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Several run directories taken as one result: the parts of a set, wherever they lie. A run by itself is a
 // list of one.
 #ifndef STRATA_CHECKPOINTS_RUN_LIST_H

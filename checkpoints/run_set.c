@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/run_set.h"
 
 #include <dirent.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A set: the folder of a job that runs in parts. Each part is an ordinary run directory in it, with a ledger
 // and shards of its own:
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the parts of a set are together: the run that the job would be without parts, whose identity the
 // survey of all rows completes.
 #ifndef STRATA_CHECKPOINTS_RUN_WHOLE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/shard.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A shard: the latents of the problems of N batches in one HDF5 file that is written once, closed, synced,
 // hashed, renamed and never touched again. This file writes shards; shard_reader.h reads them. No other room
 // calls HDF5 for shards. One thread uses a writer. After STATUS_INTERNAL or STATUS_WRITE from here the

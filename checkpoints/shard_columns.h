@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The small datasets of a shard (all but latents and statistics), written side by side: /problems, /rows,
 // /tokens, /batches. The virtual view keeps the same ones for the whole run.
 #ifndef STRATA_CHECKPOINTS_SHARD_COLUMNS_H

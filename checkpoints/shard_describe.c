@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/shard_describe.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a shard says about its layers: attributes and statistics. The virtual view says the same of the whole
 // run.
 #ifndef STRATA_CHECKPOINTS_SHARD_DESCRIBE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/shard_reader.h"
 
 #include <stdio.h>

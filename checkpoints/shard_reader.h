@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Reads one sealed shard. Everything small is in memory after opening; latents are read in row ranges.
 #ifndef STRATA_CHECKPOINTS_SHARD_READER_H
 #define STRATA_CHECKPOINTS_SHARD_READER_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A partial shard kept by a clean stop is read back and appended batch by batch, which gives the same bytes
 // as if the run had never stopped (invariant 11).
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The writer's own fields, shared by shard.c (life of a shard) and shard_replay.c.
 #ifndef STRATA_CHECKPOINTS_SHARD_WRITER_H
 #define STRATA_CHECKPOINTS_SHARD_WRITER_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Running statistics of one layer's stored values, in float64 and in row order: the same rows give the same
 // bits however they were cut into calls. Formulas: sum_j = sum over rows of x_ij; norm_sum = sum over rows of
 // sqrt(sum_j x_ij^2), the inner sum taken in 8 interleaved parts (column j in part j mod 8) that are added

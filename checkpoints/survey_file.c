@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/survey_file.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // survey.sqlite of a set of parts: what reading the whole query found, so that each part reads only
 // its own rows. Written aside and published whole, never changed; read without a lock, from any node.
 #ifndef STRATA_CHECKPOINTS_SURVEY_FILE_H

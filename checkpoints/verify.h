@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Holds a run directory against its ledger: hashes, sizes, counts, ids, offsets, finite values, the ledger's
 // own chain.
 #ifndef STRATA_CHECKPOINTS_VERIFY_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Holds the parts of a set against each other and against its survey: whose rows they have, and that every
 // problem is in one of them, once. What is in each part is verify_run's.
 #ifndef STRATA_CHECKPOINTS_VERIFY_SET_H

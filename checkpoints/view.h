@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // latents.h5 of a run, or of a set of parts: virtual datasets over the shards, for convenience. Explicit
 // mappings, relative names, NaN fill, at most 500 shards (beyond that none is written): never the primary
 // index. Rows and problems are in shard order, part after part. Latents and token ids are virtual; /problems,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Target bundle: a folder in the build, and an archive of it, with the program, its tests of the device and the libraries they
 # need, for other machines. tools/bundle.sh makes them, and takes the tests' names from the build's device_tests.txt.
 if(NOT STRATA_SANITIZER)

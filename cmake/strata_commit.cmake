@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # The commit that a program is built from, for `strata --version`: a file of its own, which alone is compiled anew when the commit changes.
 # Included it makes the library strata_commit; run with SOURCE and OUTPUT (cmake -P, before every build) it writes that file.
 if(NOT CMAKE_SCRIPT_MODE_FILE)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # The CUDA back end: compiled where nvcc and cuBLAS's headers are found; otherwise a stand-in takes its place, which says at
 # run time that there is none, and a status line says here what is missing. Neither cuBLASLt nor NVML is linked: they are
 # loaded when a GPU is opened. The sanitizer builds leave the GPU out: the emulation (tests) checks its host code.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Language, warnings and sanitizers, carried by one interface target that every room links.
 set(CMAKE_C_STANDARD 17)
 set(CMAKE_C_STANDARD_REQUIRED ON)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # cmake --install BUILD --prefix P: the program, the systemd unit, the manual pages, the completion of bash and zsh, and the pages of this
 # repository. cpack -G DEB makes a package of the same. Tests and archives of the rooms are the build's own and stay there.
 if(STRATA_SANITIZER)

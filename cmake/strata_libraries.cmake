@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # The libraries strata stands on. Each is required but CUDA; all that are missing are named at once, with their Debian packages.
 set(missing "")
 set(missing_packages "")

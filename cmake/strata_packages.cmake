@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Libraries without installing them: STRATA_PACKAGES names a folder that a distribution's packages were unpacked into (for
 # f in *.deb; do dpkg -x $f FOLDER; done), before the system's. Programs find their libraries there when they run, too.
 set(STRATA_PACKAGES "" CACHE PATH "A folder with unpacked packages (FOLDER/usr/include, FOLDER/usr/lib ...); empty: the system's")

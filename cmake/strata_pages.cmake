@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # A part of cmake --install, of the program (strata_install.cmake) and of its wheel (tools/python): asks strata_program for its manual
 # pages and completions, makes them in strata_made, and puts them where the programs of strata_prefix look for such; with strata_unit
 # the one for systemd, too.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # One target a folder. A room sees another room's headers only through build/include/ROOM/ROOM (a link to its folder),
 # and only when it names that room in DEPENDS, so that an include against the direction of the house does not compile:
 #   #include "base/error.h"      found by every room that depends on base

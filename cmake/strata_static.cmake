@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Target strata_static: the program once more, from the same archives of the rooms and with the libraries linked into it, so that it asks a
 # machine for nothing but glibc. tools/wheel.sh puts it into the Python package; nothing else is made of it, and `all` leaves it out.
 #

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a back end implements (private to kernels/ and, for the limits that no operation shows, to bench/).
 // operations.h documents every operation; the public functions check arguments and call through this table,
 // so a back end may rely on them: pointers are there, tokens > 0, shapes fit.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Stands in for the CUDA back end in a build without it.
 #include "kernels/back_end.h"
 

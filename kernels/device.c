@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Opening a device by name, weights, copies and fences. Arenas are in device_memory.c, operations in
 // device_operations.c and device_recurrences.c.
 #include "kernels/device.h"

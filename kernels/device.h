@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The device: one processor, its memory, the weights in it, copies and waiting. What it computes is in
 // operations.h, what its own monitoring says in telemetry.h. kernels/cpu and kernels/cuda implement all three
 // (back_end.h).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Matrices that are kept in other formats than what is computed with: their rows, whatever pieces they lie
 // in, to numbers.
 #include "base/size.h"

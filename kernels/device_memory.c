@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Four arenas a device, made once from a plan that was compared with the memory that is free; that of the
 // weights before the others where they are loaded while the rest of the plan is not known yet.
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The operations of operations.h: cheap checks of shapes, then the back end. device_recurrences.c has those
 // that carry a state along a text.
 #include <stdio.h>

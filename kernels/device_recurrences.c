@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The operations of operations.h that carry a state along a text, as device_operations.c has the others:
 // cheap checks of shapes, then the back end.
 #include "base/size.h"

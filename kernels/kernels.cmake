@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Compile flags of the CPU paths: each file of kernels/cpu/paths that needs an instruction set is built for it alone, and
 # runs only after the processor said that it has it. Included after strata_room(kernels).
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "kernels/low_rank.h"
 
 #include "base/size.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A matrix that is the product of two thin ones, added to the numbers of another (LoRA's merge).
 //
 // For every number: sum = b[row, 0] * a[0, column] + b[row, 1] * a[1, column] + ..., in float32 and in this

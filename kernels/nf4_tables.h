@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The values that 4-bit and 8-bit codes of bitsandbytes stand for, each as a share of its block's absmax.
 #ifndef STRATA_KERNELS_NF4_TABLES_H
 #define STRATA_KERNELS_NF4_TABLES_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Every operation of a forward pass once, with its shapes.
 //
 // Numbers. A device is opened for one computation dtype (float32, float16 or bfloat16): activations and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "kernels/quantise.h"
 
 #include <float.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Weights quantised as they are loaded, to the codes that bitsandbytes 0.50.2 gives: NF4 in blocks, the
 // absmax of these blocks once more (double quantisation), and LLM.int8's rows.
 //

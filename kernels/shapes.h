@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What operations are told beside their buffers (operations.h): texts, heads, shapes. Back ends, and code
 // that only counts or lays out, need these and no operation: adding one does not build them again.
 #ifndef STRATA_KERNELS_SHAPES_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "kernels/telemetry.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a device's own monitoring says: memory, clocks, temperature, power, errors.
 #ifndef STRATA_KERNELS_TELEMETRY_H
 #define STRATA_KERNELS_TELEMETRY_H

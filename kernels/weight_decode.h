@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a stored number stands for: one function a kind of format, for the host's compilers and nvcc alike, so
 // that every device has the same bits. Each decodes numbers [column, column + count) of a row, count <= 8 and
 // column a multiple of 8; a caller that passes the constant 8 gets loops without ends.

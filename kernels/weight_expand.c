@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Stored numbers on the host (weight_decode.h says what they are), a run at a time.
 #include "kernels/weight_decode.h"
 

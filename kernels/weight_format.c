@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "kernels/weight_format.h"
 
 #include <string.h>

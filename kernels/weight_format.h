@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How weights are stored. enum dtype is what is computed and stored in; a format is what a file has, and what
 // a piece of a matrix may keep on a device (device_matrix): codes, and beside them what several numbers
 // share. Plain formats and the blocks of GGUF are known by name; formats whose sizes a checkpoint chooses

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Memory that cannot be had ends the process: the program's own malloc and relatives, in front of the C
 // library's.
 //

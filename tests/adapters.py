@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """LoRA adapters for tests: folders as peft saves them, and the models that they make, merged in float32."""
 import json
 import pathlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Jobs whose ledger lies apart from the run directory (run.ledger): for test_ledger_apart*.py."""
 import json
 import time

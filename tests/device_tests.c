@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // All tests of a device in one program, for the bundle: each of them alone has all kernels in it. Which one
 // it is, the name that it is called by says (bundle.sh gives it a name for each).
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Runs a fuzz target without libFuzzer, so that it is compiled and run in every build: every seed of the
 // folders given, cuts and one-byte changes of each, and inputs that break careless parsers. The same inputs
 // every time.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """GGUF files written from scratch, so that tests need no package for them; pipeline/model/gguf.h says what they are.
 
     write("m.gguf", {"general.architecture": "llama", "llama.block_count": U32(2)}, {"token_embd.weight": array})

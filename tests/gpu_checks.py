@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of tools/gpu-check.sh share: checks that are started, checks that are made up, and programs in place of real ones."""
 import json
 import os

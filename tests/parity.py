@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """torch and what goes with it, for tests that compare with them: the one place that asks for it.
 
 tools/setup.sh --parity installs it. A script that imports from here has the label parity in ctest, by which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A Slurm cluster of two nodes on this machine: Debian's daemons, started by hand in a folder and on ports of their own.
 
 Every daemon is the first process of a PID namespace with a host name of its own. So a node fails as a machine does, by killing one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Small jobs for the end-to-end tests: problems, a random model, a job file, and a runner of the strata program.
 
 A job lives in a folder of its own. Every job computes with one thread and with drift stops off unless a test says

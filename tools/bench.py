@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Benchmarks of strata as ratios within one run: a device's rates, tokenizer against tokenizers, extraction against transformers.
 
 `cpu` is the CPU's whole table: limits, products, small batches, attention, blocks and threads at the shapes of Qwen3-0.6B and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Streaming on an emulated GPU, by its clock: whether blocks come unseen while others compute, and what is lost where they cannot.
 
 A model runs with rates of copies that make the link faster or slower than its computing. The emulation (tests/cuda_emulation) gives

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
 # Makes a folder that holds strata, its tests of the device and every shared library that they need, and an archive of it: it runs
 # wherever it is put, on any Linux of this processor's kind with glibc 2.34 or later, libgcc_s and libstdc++, and for a GPU a driver.
 # Takes a build as it is: cmake --build BUILD --target bundle makes what goes in and calls this.

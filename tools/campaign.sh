@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
 # The attacks of tests/campaign and the fault sweeps in full size: hours. Prints the counts as a table; build/campaign.jsonl keeps them.
 # (importlib: two of the files have the same name.)
 # usage: tools/campaign.sh [pytest arguments]      -k power_cuts

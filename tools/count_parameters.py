@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Writes tests/model/parameters.json: how many numbers the language models of tests/model/configs hold, by transformers.
 
 The configs are those of published models, written from their published numbers (the factors of longrope stand as ones, and

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
 # From nothing to latents in a few minutes: installs what is missing, builds strata, makes a small model and 240 problems,
 # extracts by configs/demo.yaml and shows the result. Everything it makes lies in build/ and demo/.
 set -euo pipefail

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tensors of a checkpoint of any family, from its config.json, under the names and in the shapes of published files.
 
 make_model.list_tensors knows the families of which make_model.py makes whole models; list_tensors here knows those and more, for

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
 # Builds every fuzz target (tests/ROOM/fuzz_*.c) with libFuzzer, ASan and UBSan, and runs each for SECONDS (default 30), as many at a
 # time as there are processors.
 #   tools/fuzz.sh [SECONDS] [TARGET ...]      targets by name: job_fuzz_job

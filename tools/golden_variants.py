@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tiny models of goldens and parity, of families beyond Llama's nearest: each config.json with every flag that its family has.
 
 name -> (config, dtype of the file, shards, text lengths, changes of the config that must move a state), as make_goldens.variants().

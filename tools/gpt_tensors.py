@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tensors of layers in the manner of GPT, for family_tensors.py, whose Maker collects them."""
 import math
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
 # Tests and measures strata on a GPU, in two stages, and prints one table of figures, ratios and targets. No network. It runs in the
 # source tree, where it builds strata unless --build names a bundle or a build, and in a bundle, which it then measures.
 # usage: tools/gpu-check.sh [--build DIR] [--out DIR] [--time SECONDS] [--only PART,..] [--skip PART,..] [--python PYTHON] [...]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Tests and measures strata on a GPU: one command, no network, one table of figures, ratios and targets, and the same as JSON.
 
 Stage A looks at the machine, tries a first product and runs the tests of the device; a failure there ends the check at once, but for a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Stage A of gpu_check.py, and compute-sanitizer: the program, the machine, a first product, the test programs. What fails here would
 fail again in everything that comes after it."""
 import json

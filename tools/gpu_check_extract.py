@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Extractions of gpu_check.py: their rate, their bits in other company, alone and after a kill, and the same texts through transformers."""
 import json
 import shutil

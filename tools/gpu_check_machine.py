@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What gpu_check.py finds out about a machine before it measures: the GPU and who else uses it, memory, room for a model, the program's
 libraries. Everything that would spoil figures is said in words; what makes them impossible is an error."""
 import csv

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The parts of gpu_check.py in their order: what each is called, how long it takes, and what it stands on. Nothing is imported here,
 so that --help works with any python."""
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs that gpu_check.py starts: each writes into a file of its own under --out while it runs, so that a check that is cut off has
 what they said; each leads a process group, which ends with it, with its time, or with the check."""
 import contextlib

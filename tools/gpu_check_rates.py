@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rates of a device for gpu_check.py: what `strata bench` measures, Nsight Compute's view of the kernels, and nvidia-smi's of a run."""
 import contextlib
 import csv

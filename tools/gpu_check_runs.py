@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Extractions for gpu_check.py: jobs, what their ledgers and logs say, and their latents."""
 import contextlib
 import json

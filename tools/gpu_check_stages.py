@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The course of gpu_check.py: runs its parts in their order and within their time, and keeps what is known under --out as it comes."""
 import contextlib
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The table of gpu_check.py: figures, ratios, targets; on the terminal and in kernels/README.md."""
 import gpu_check_rates as rates
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Hidden states of the same texts through transformers: a child of gpu_check.py, so that its memory is gone when it ends.
 
 Reads a JSON request: model folder, device, index of hidden_states, texts, their steps' token spans, batch sizes, seconds for each, and

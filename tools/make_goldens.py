@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Makes tests/model/goldens: hidden states of tiny seeded checkpoints as transformers computes them (float32, eager).
 
 Every family with every flag that is supported; texts of lengths 1, odd, beyond the sliding window and beyond the original

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Makes a checkpoint folder with seeded random weights: config.json, safetensors shards with their index, tokenizer.json.
 
 The weights are no language model; they have the shapes, dtypes and magnitudes of one, so that a whole run can be

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Makes tests/model/goldens/packed-*.safetensors: packed weights as their libraries write them, each with the numbers that
 its library makes of it again, under the name "expected.STEM".
 

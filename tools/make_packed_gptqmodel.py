@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Makes tests/model/goldens/packed-gptqmodel.json: what gptqmodel makes of the AWQ and GPTQ checkpoints of tests/packed, as
 transformers loads them on a CPU. For each matrix the SHA-256 of its numbers in float16, [out, in].
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Writes seeded word problems with worked solutions as JSON lines: what the demo and the tests run on.
 
 With --lengths real they are meaningless words instead, in texts as long as those of a real set of problems: 21,456 of GSM8K, MATH

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Makes tests/kernels/goldens/quantise.bin: weights and what bitsandbytes (0.50.2, on a CPU) quantises them to.
 
 Needs torch and bitsandbytes; run it again only when a case is added. Codes of the absmax are kept only where bitsandbytes'

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Seconds and peak memory of a job in parts by its number of problems: the survey, each part's run, verify, export, and reading.
 
 A tiny model reads short texts, so that the bookkeeping is what takes time. IDs are 16 random hexadecimal digits, which is what a

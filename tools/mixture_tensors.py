@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tensors of mixtures of experts, for family_tensors: a function a layout of the router, the experts and what lies beside them."""
 import math
 

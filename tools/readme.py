@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Writes what the program says of itself into the READMEs: the commands, the keys of the job file, the exit codes.
 
 usage: tools/readme.py [--check] [STRATA]     --check changes nothing and fails when a README is out of date"""

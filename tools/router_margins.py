@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How far the tokens of a mixture of experts are from another choice, by what transformers' routers answer (make_goldens.py)."""
 import numpy as np
 

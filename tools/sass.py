@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """What nvcc makes of the CUDA kernels: registers, spills, and counts of the instructions that matter, as a table.
 
 usage: tools/sass.py [--arch N] [--nvcc PATH] [--nvdisasm PATH] [SOURCE.cu ...]

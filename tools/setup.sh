@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
 # Installs what is missing: Debian packages, and a Python environment in build/venv. What is there is left alone.
 # usage: tools/setup.sh [--tests] [--parity]
 #   (none)     what building strata and its demo need

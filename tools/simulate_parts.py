@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Simulates a job in parts on many devices: how long it takes against the ideal, what is computed twice, what starts anew.
 
 Parts wait in one queue. A device takes the one that has waited longest (or, --by-number, the first by number), starts (loads

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tensors of blocks with state spaces (family_tensors.py): Nemotron-H, whose blocks are one branch each, and Granite 4."""
 import math
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
 # Installs what is missing, builds strata and runs every test: fuzz targets, unit tests under the address and undefined
 # behaviour sanitizers, then everything in the release build. Ends with what was skipped, and why, and one line of counts.
 # usage: tools/test.sh [--no-parity | --fast] [ctest arguments]      STRATA_FUZZ_SECONDS (30) a fuzz target; 0 leaves fuzzing out

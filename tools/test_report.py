@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """What was skipped in the suites that ctest ran, and one line of counts; fails where a skip is not on the list.
 
 usage: test_report.py tests/skips.txt RESULTS.xml ...      (ctest --output-junit)

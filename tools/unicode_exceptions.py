@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Writes pipeline/text/unicode_tables.inc: where Unicode as the `tokenizers` library knows it differs from PCRE2's and utf8proc's.
 
     python3 tools/unicode_exceptions.py > pipeline/text/unicode_tables.inc

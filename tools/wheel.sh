@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
 # Makes the wheel of strata-latents: the Python packages, and the program with its libraries in it, which asks a machine for glibc alone.
 # Takes the build as it is, with CUDA or without, and compiles nothing again; auditwheel says what machines the wheel is for.
 # usage: tools/wheel.sh [TO]     TO: the folder to put it into (default: wheel in the build)

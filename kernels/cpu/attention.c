@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Attention within packed texts: a running softmax over blocks of keys.
 //
 // A work item is one key/value head and one block of a text's positions, for all query heads of that

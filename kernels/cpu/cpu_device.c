@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The CPU back end's table: opening, arenas, copies and fences. Everything runs when it is called, so that a
 // fence is reached as soon as it is made.
 #include "kernels/cpu/cpu_device.h"

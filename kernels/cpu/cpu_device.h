@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The CPU as a device: its threads, its path, its arenas. device.h documents the operations.
 #ifndef STRATA_KERNELS_CPU_CPU_DEVICE_H
 #define STRATA_KERNELS_CPU_CPU_DEVICE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A gated delta net.
 #include <math.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The experts of a mixture: gate_up, activation and down of each token's experts, and their weighted sum.
 //
 // Pairs of token and expert are sorted by expert (then token), so that an expert's weights meet all of its

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the processor has, what the system saves of its state, and whether this process may use tiles.
 #include <errno.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Matmuls with packed weights.
 //
 // Weights lie in panels of tile_columns output features (micro_kernels.h): a panel is read once, front to

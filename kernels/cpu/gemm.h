@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the files of the matmul share (private to kernels/cpu): gemm.c for many tokens, gemm_few.c for
 // few, gemm_groups.c for tokens that meet different parts of a matrix. All make an output as one chain of
 // additions in order of k, so its bits are the same from each.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Matmuls of few tokens: what they cost is reading the weights, so that is all they do. Every thread reads a
 // share of the panels of its own, front to back, once; all tokens lie packed in scratch. A panel is read in
 // pieces of PIECE_BYTES that stay in the second-level cache while every tile of tokens multiplies them and

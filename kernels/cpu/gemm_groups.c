@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Matmuls of rows that meet different parts of one matrix, as the tokens of each expert do. All groups are
 // one phase of the team: a group's work items follow the previous group's, so that a thread works off the
 // weights it owns and helps others then, and small groups keep no thread waiting.

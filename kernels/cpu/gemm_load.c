@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Weights into panels (micro_kernels.h), and which thread's memory they lie in.
 //
 // Thread t of T owns the t-th of T equal parts of every matrix: it touches its pages first, so that on a

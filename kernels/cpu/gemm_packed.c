@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Matmuls of rows that meet different parts of a matrix of experts which is kept in another format: the parts
 // that have rows are expanded into the device's scratch, as many as it holds, and multiplied there.
 #include "base/size.h"

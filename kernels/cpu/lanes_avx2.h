@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Eight float lanes: AVX2 with FMA and F16C.
 #ifndef STRATA_KERNELS_CPU_LANES_AVX2_H
 #define STRATA_KERNELS_CPU_LANES_AVX2_H

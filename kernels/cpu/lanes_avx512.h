@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Sixteen float lanes: AVX-512 (F, BW, DQ, VL). Rounding to bfloat16 takes the processor's instruction where
 // the file is compiled for it, integer arithmetic otherwise; both round to nearest even (the instruction
 // takes subnormals as zero).

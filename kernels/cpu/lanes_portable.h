@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Four float lanes by the compiler's vector extension: any processor. Multiply and add round separately.
 #ifndef STRATA_KERNELS_CPU_LANES_PORTABLE_H
 #define STRATA_KERNELS_CPU_LANES_PORTABLE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How much of the machine this process may use: the machine's figures and those of every control group above
 // the process, version 1 or 2. Private to kernels/.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Shared bodies of activations, gates and scaled rows, compiled once a path: include lanes_*.h of the path
 // first. NaN stays NaN in all of them.
 #ifndef STRATA_KERNELS_CPU_MICRO_ACTIVATIONS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Shared body of a gated short convolution, compiled once a path: include lanes_*.h of the path first.
 #ifndef STRATA_KERNELS_CPU_MICRO_CONVOLUTION_H
 #define STRATA_KERNELS_CPU_MICRO_CONVOLUTION_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Packed weights to numbers of the computation dtype, in vectors: include lanes_*.h of the path first. The
 // bits are those of weight_decode.h, whose formulas stand here once more over lanes: each step rounded to
 // float32, nothing fused. It is UNIT numbers that go through vectors, from a multiple of UNIT on; ends, and

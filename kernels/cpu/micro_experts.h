@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Shared bodies of what mixtures of experts need beside matmuls, compiled once a path: include lanes_*.h of
 // the path first.
 #ifndef STRATA_KERNELS_CPU_MICRO_EXPERTS_H

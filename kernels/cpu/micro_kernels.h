@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The micro-kernels of one instruction-set path for one computation dtype, and the table of paths.
 //
 // gemm.c, attention.c, rows.c, norms.c and recurrence.c hold all blocking and threading and are built once;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Shared bodies of norms and rotation, compiled once a path: include lanes_*.h of the path first.
 //
 // Sums run in four vectors, whose order the row's width alone decides.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Shared bodies of the row micro-kernels (stores, softmax; micro_norms.h and micro_activations.h have the
 // others), compiled once a path: include lanes_*.h of the path first. Each takes the dtype as a constant and
 // is inlined into one function a dtype.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Shared bodies of a state space, compiled once a path: include lanes_*.h of the path first. NaN stays NaN in
 // all of them.
 #ifndef STRATA_KERNELS_CPU_MICRO_SPACE_H

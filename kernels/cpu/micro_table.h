@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The functions and tables of a path whose operands are float32: include lanes_*.h of the path first, then
 // use MICRO_KERNELS_WIDE to define its tables.
 #ifndef STRATA_KERNELS_CPU_MICRO_TABLE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Shared bodies of the matrix micro-kernels, compiled once a path: include lanes_*.h of the path first.
 #ifndef STRATA_KERNELS_CPU_MICRO_TILE_H
 #define STRATA_KERNELS_CPU_MICRO_TILE_H

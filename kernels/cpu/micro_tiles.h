@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Shared bodies of the micro-kernels on tiles, compiled once for the instructions and once for their twin:
 // include lanes_*.h of the path first. tile_kernels.h has the layouts; attention.c sees panels and rows
 // through the functions of micro_kernels.h, with depths in multiples of 32.

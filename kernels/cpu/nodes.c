@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "kernels/cpu/nodes.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Memory nodes (NUMA), as /sys/devices/system/node shows them: which threads stay on which, so that what a
 // thread touched first stays near to it. Of other rooms, only parts/ reads it, to place whole processes.
 #ifndef STRATA_KERNELS_CPU_NODES_H

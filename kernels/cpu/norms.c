@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Norms of rows, of groups of their columns, and of heads before these turn.
 #include "kernels/cpu/rows.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The table of instruction-set paths and the choice among them: a pure function of the processor's features
 // and kind (and of the kernel's permission to use tiles), never of a timing, so that a resumed run chooses as
 // its first start did.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Pooling: means of spans of tokens, counted and brought into range for what they are stored as.
 #include <math.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which processors this process may use, and how many threads of computing are worth having on them. Of other
 // rooms, only parts/ reads it, to place whole processes.
 #ifndef STRATA_KERNELS_CPU_PROCESSORS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The scratch, pieces, texts and threads of what goes token by token.
 #include "kernels/cpu/recurrence.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a gated delta net and a state space have in common: every head of a text has a state, which its tokens
 // change one after another, made from keys, queries and values that a causal convolution mixed.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The choice of each token's experts. The router's rows are few and come as plain numbers, so they are packed
 // into panels as attention packs keys, a part of their depth at a time, beside a block of tokens: logits are
 // sums over ascending depth by the path's own multiplication, whatever the block.

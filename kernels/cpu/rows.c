@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Operations on one row at a time that have no sums: embedding, adding, scaling, activations and gates, keys
 // and values to be kept.
 #include "kernels/cpu/rows.h"

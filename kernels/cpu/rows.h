@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Operations on one row at a time: rows are spread over the threads in pieces, each with one call.
 #ifndef STRATA_KERNELS_CPU_ROWS_H
 #define STRATA_KERNELS_CPU_ROWS_H

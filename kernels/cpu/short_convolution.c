@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A gated short convolution.
 #include "kernels/cpu/rows.h"
 

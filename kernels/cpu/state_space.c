@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A selective state space: B and C are the keys and queries of a recurrence, x its values, steps its betas.
 #include "kernels/cpu/recurrence.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // See team.h.
 #include "kernels/cpu/team.h"
 

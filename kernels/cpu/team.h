@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The threads that compute: they take the pieces of one phase after another. Private to kernels/cpu.
 //
 // A team of OpenMP waits at the end of a phase until every thread has come by, and spins while it waits: on a

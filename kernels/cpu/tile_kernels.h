@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What tile_matmul.c needs from a path whose matmuls run on tiles (tiles.h); built once a path from
 // micro_tiles.h.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Matmuls on tiles.
 //
 // A work item is a block of tokens and up to ITEM_COLUMNS output features. Its tokens are packed into groups

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Matmuls with weights in tiles (tile_kernels.h): what gemm.c does for panels of vectors. private to
 // kernels/cpu.
 #ifndef STRATA_KERNELS_CPU_TILE_MATMUL_H

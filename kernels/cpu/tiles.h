@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The tile instructions that strata uses (AMX-TILE, AMX-BF16), or their twin in portable C.
 //
 // A file built for AMX-BF16 gets the instructions; any other gets the twin: the same eight registers, one set

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The activations, of one number: in float32, to be rounded by the caller. T: what they are rounded to.
 #ifndef STRATA_KERNELS_CUDA_ACTIVATION_H
 #define STRATA_KERNELS_CUDA_ACTIVATION_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Activations of inner rows, gated or not, and the gates of a row: a block a row. They are bound by memory:
 // rows are read and written 16 bytes a thread where their width allows.
 #include "kernels/cuda/activation.h"

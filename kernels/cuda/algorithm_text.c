@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // An algorithm of cuBLASLt as a line of text, and back. The line names the shape, what cuBLASLt says of the
 // algorithm, for people, and the 64 bytes of its descriptor, which cuBLASLt documents as the algorithm
 // itself, to be stored and used again with the same version of the library:

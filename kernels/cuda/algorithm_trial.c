@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "kernels/cuda/algorithm_trial.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One candidate's trial: whether it keeps a row's bits, and how fast it is (algorithms.c chooses by it).
 //
 // The proof: the same probe rows stand at up to 16 places among random neighbours, and what comes out must be

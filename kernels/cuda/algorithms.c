@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which cuBLASLt algorithm a shape is multiplied by: the fastest of those that keep a row's bits.
 //
 // Candidates split no sum and ask for a workspace of at most CUDA_WORKSPACE_BYTES. Each is proved on the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Attention: the list of tiles, and the choice of a kernel.
 #include "kernels/cuda/attention.h"
 

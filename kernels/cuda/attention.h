@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the parts of attention share (private to kernels/cuda): a call as the kernels take it.
 #ifndef STRATA_KERNELS_CUDA_ATTENTION_H
 #define STRATA_KERNELS_CUDA_ATTENTION_H

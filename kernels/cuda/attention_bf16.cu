@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Attention in bfloat16.
 #include "kernels/cuda/attention_mma.h"
 

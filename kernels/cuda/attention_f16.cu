@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Attention in float16.
 #include "kernels/cuda/attention_mma.h"
 

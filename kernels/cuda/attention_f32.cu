@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Attention in float32 with multiply-adds: the scheme of attention_mma.h, simpler, for runs that want
 // exactness.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Attention in a half (float16, bfloat16) on matrix instructions: FlashAttention-2's scheme (Dao 2023). The
 // body of attention_f16.cu and attention_bf16.cu, which are two sources so that they are compiled side by
 // side: all is the same but the instruction and the conversion of pairs.

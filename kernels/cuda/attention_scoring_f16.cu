@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Attention in float16 with what some families do with scores, and of heads that are larger than others
 // are; heads between these sizes take the next.
 #include "kernels/cuda/attention_wide.h"

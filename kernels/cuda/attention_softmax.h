@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // From a warp's scores to its probabilities: what families do with scores, the mask, the running softmax. Of
 // halves, on the layout of matrix instructions (ptx.h).
 #ifndef STRATA_KERNELS_CUDA_ATTENTION_SOFTMAX_H

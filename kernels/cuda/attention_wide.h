@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Attention in a half for heads of up to 512 numbers: attention_mma.h with two warps for 16 queries.
 //
 // A warp has registers for 256 columns of outputs. So two of a block's four warps share 16 queries: each

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Whether this program has code for a GPU: a build for one architecture holds none for another.
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/launch.h"

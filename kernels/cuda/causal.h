@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The causal convolution that a gated delta net and a state space begin with (private to kernels/cuda).
 #ifndef STRATA_KERNELS_CUDA_CAUSAL_H
 #define STRATA_KERNELS_CUDA_CAUSAL_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The rows that the next slice's convolution needs (causal.h).
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/launch.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Weights into the computation dtype; seeded numbers and the comparison of bits for the self-test of
 // matmuls.
 #include "kernels/cuda/cuda_kernels.h"

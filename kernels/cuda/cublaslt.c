@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "kernels/cuda/cublaslt.h"
 
 #include <glob.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // cuBLASLt's functions, found when a GPU is opened (library.h says why not at link time).
 #ifndef STRATA_KERNELS_CUDA_CUBLASLT_H
 #define STRATA_KERNELS_CUDA_CUBLASLT_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "kernels/cuda/cublaslt_places.h"
 
 #include <limits.h>

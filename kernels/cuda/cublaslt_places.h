@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Where cuBLASLt may lie when the loader does not find it: a program that was built elsewhere, or a machine
 // whose CUDA came with PyTorch, has it in a folder that no loader looks into. Folders are found by the file
 // system's rules alone: no other program is asked.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Opening a GPU: what must be there, and the reason of what is not, in the driver's words.
 #include "kernels/cuda/cuda_device.h"
 

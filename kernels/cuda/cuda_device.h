@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One GPU: its arenas, its three streams (compute, downloads, loading), fences and matmuls. device.h
 // documents the operations.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "kernels/cuda/cuda_error.h"
 
 #include <stddef.h>

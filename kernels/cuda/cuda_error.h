@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What CUDA said, as this program's errors: the call or operation that failed, the name and the text of the
 // error, and the status: STATUS_DEVICE when the GPU, its memory, its driver or a library is at fault (exit
 // 69), STATUS_INTERNAL when a launch or a call of ours is (exit 70).

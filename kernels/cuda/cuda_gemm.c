@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Matmuls by cuBLASLt, always at the plan's number of tokens: one shape and one algorithm whatever the
 // batch, which is what keeps a row's bits. Rows that no token fills are computed and never read.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The kernels of the CUDA back end, as the host sees them: each call queues one operation of operations.h on
 // a stream and returns what the launch said. Shapes, dtypes and meaning are those of operations.h; arguments
 // were checked. C linkage, so that host files stay C.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Weights from mapped files to their places: several threads copy a piece into a slot of a pinned ring, a
 // stream of its own carries it over, and a kernel converts it there where the formats differ. The host waits
 // for nothing but a free slot of the ring, so that reading the file, filling slots and the bus overlap.

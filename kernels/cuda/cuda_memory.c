@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One cudaMalloc or cudaMallocHost an arena, and where a pointer lies, as the driver says.
 
 #include "base/memory.h"

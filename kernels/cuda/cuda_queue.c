@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Uploads and operations in order on one stream, downloads beside them on another, and fences over both.
 //
 // A download's source must not be overwritten before it was read. Downloads run in order, so one number says

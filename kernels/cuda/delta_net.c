@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A gated delta net: order on the queue, what lies where in the state, launches.
 #include "base/size.h"
 #include "kernels/cuda/cuda_device.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the kernels of a gated delta net share (private to kernels/cuda): its sizes as they take them, and
 // what lies where in scratch.
 #ifndef STRATA_KERNELS_CUDA_DELTA_NET_H

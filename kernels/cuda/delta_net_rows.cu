@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a gated delta net does with a token's row before and after the scan (delta_net_scan.cu): convolution,
 // norms of queries and keys, gates; the gated norm of what comes out. They are bound by memory.
 //

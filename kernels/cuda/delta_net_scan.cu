@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The scan of a gated delta net: each text's tokens in their order, a value head's state in registers.
 //
 // The columns of a state do not meet: a block has 32 columns of one head of one text. Eight lanes share two

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Weights that are kept in a format of their own into numbers of the computation dtype (weight_decode.h): a
 // thread has 8 numbers of a row, which it stores together; the grid's second dimension are copies.
 #include "kernels/cuda/cuda_kernels.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Mixtures of experts: order on the queue, what lies where in scratch, launches.
 #include "base/size.h"
 #include "kernels/cuda/cuda_device.h"

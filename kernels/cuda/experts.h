@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the parts of a mixture of experts share (private to kernels/cuda): the list of tiles that says which
 // rows a block multiplies with which expert's matrix, and a matmul as the kernels take it.
 //

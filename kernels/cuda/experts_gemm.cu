@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The matmuls of a mixture of experts: all experts in one launch. A block multiplies up to 128 rows of one
 // expert with 128 rows of its matrix (float32: 64), in steps of 64 columns (16) that come through a ring of
 // three buffers by asynchronous copies; rows of tokens are gathered on the way. Step n computes while n + 1

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The order of a mixture's matmuls: pairs sorted by expert, by counting, and the list of tiles. Integers
 // only, and each number is computed by who writes it, so that the order is a function of the choice alone.
 // And what comes before the first of them and after the last: rows that are scaled, and a token's sum over

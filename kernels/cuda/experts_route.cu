@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The choice of each token's experts. A block has 32 tokens, or 16 where there are many experts: their logits
 // stay in shared memory, from which a warp a token chooses.
 //

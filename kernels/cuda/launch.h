@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How kernels are written once for nvcc and for the emulation of the tests (tests/cuda_emulation), which
 // builds the same .cu files with a C++ compiler: the few things that only nvcc can parse stand behind these
 // macros.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Libraries loaded when a GPU is opened, not when the program starts: cuBLASLt is half a gigabyte that a run
 // on the CPU, or `strata status`, has no use for, and NVML may be missing. The emulation implements this
 // header with its own functions.

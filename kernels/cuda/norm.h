@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the norms of rows, of groups of columns and of heads share (private to kernels/cuda): sums over a warp
 // and over a block, and the formula of each kind (enum device_norm_kind), for one number.
 #ifndef STRATA_KERNELS_CUDA_NORM_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Norms: a block a row, or a group of columns of a row. They are bound by memory: rows are read and written
 // 16 bytes a thread where their width allows.
 #include "kernels/cuda/norm.h"

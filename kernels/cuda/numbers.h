@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Numbers in kernels: float32, float16 and bfloat16 as types of their own, conversions that round to nearest,
 // ties to even (NaN becomes the format's one NaN), and groups of numbers read and written 16 bytes at a time.
 //

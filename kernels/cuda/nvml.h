@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // NVML, the driver's monitoring library, resolved when a GPU is opened: it may be missing, and the older ones
 // lack some of its functions.
 //

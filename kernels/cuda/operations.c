@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The operations that are kernels of our own: order on the queue, launch, what the launch said.
 #include <stdio.h>
 #include <string.h>

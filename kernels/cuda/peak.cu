@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The most that a multiprocessor's multiply-adds in registers give, and nothing else: of float32 the most
 // there is; of halves the most of mma.sync, which is what attention is made of. The wgmma of compute
 // capability 9.0 and the tcgen05 of 10.0, which cuBLAS uses, go beyond it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Pooling: the mean of a span's tokens, in token order, rounded to the format of the output. A thread sums
 // eight columns, so that a row's columns are spread over blocks; what cannot be stored is counted by integer
 // atomics.

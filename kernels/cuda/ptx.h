@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The instructions that C++ has no word for: matrix multiply-add (mma.sync), loads of its operands from
 // shared memory (ldmatrix), asynchronous copies into shared memory (cp.async), fast exponentials. sm_80 and
 // later. Each has a portable twin for the emulation with the same meaning, so that a kernel's indices, masks

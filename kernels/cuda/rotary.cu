@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Norms of heads and rotary positions, in place on q | k | v: a block a token, a few lanes a head.
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/numbers.h"

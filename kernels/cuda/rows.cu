@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Embedding, copies of keys and values, scaling and adding: a block a row. They are bound by memory: rows are
 // read and written 16 bytes a thread where their width allows.
 #include "kernels/cuda/cuda_kernels.h"

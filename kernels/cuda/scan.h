@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the scans of a gated delta net and a state space share (private to kernels/cuda): how a block of one
 // head's columns of a state lies in its threads' registers, and how rows come into shared memory.
 #ifndef STRATA_KERNELS_CUDA_SCAN_H

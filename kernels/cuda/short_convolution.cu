@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A gated short convolution: a block a token, a thread a column. What it reads and writes is little beside
 // the products around it.
 #include "kernels/cuda/cuda_kernels.h"

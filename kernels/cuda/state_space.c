@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A state space: order on the queue, what lies where in the state, launches.
 #include "kernels/cuda/state_space.h"
 #include "kernels/cuda/cuda_device.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the kernels of a state space share (private to kernels/cuda): its sizes as they take them, and what
 // lies where in scratch. There rows of head_dim and of state numbers are padded with zeros to whole 16 bytes,
 // which is what an asynchronous copy brings.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a state space does with a token's row before and after the scan (state_space_scan.cu): convolution and
 // gates; the gated norm of what comes out. They are bound by memory.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The scan of a state space: each text's tokens in their order, a head's state in registers.
 //
 // It is the scan of a gated delta net (delta_net_scan.cu) without the state's answer to a key: the columns of

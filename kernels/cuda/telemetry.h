@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the GPU's own monitoring says while it computes: memory, utilisation, clocks, power, temperature,
 // throttle reasons, PCIe traffic, XID errors. A thread of its own asks NVML about once a second (some calls
 // take 20 ms), and for XID errors ten times a second; readers get what it saw last and never wait for the

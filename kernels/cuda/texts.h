@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which text a token of a packed batch is of (private to kernels/cuda).
 #ifndef STRATA_KERNELS_CUDA_TEXTS_H
 #define STRATA_KERNELS_CUDA_TEXTS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "base/amount.h"
 
 #include <stdio.h>

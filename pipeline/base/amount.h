@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Bytes for people, in the units of the job file's keys (10^9 bytes are a GB) or smaller ones.
 #ifndef STRATA_BASE_AMOUNT_H
 #define STRATA_BASE_AMOUNT_H

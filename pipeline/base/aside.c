@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "base/aside.h"
 
 #include <dirent.h>

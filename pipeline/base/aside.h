@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Files that several processes write aside at once for the same path, each under a name of its own:
 // PATH.HOST.PID.RANDOM.tmp. The host and the process are for people; they are not unique where containers
 // share a host's name, the random digits are.

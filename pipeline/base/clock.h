@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Time: monotonic seconds for measuring, UTC text for records.
 #ifndef STRATA_BASE_CLOCK_H
 #define STRATA_BASE_CLOCK_H

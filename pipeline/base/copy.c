@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "base/copy.h"
 
 #include <errno.h>

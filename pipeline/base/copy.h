@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Copies of files from one file system to another, of which nothing is believed that was not read back.
 #ifndef STRATA_BASE_COPY_H
 #define STRATA_BASE_COPY_H

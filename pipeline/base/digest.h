@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // SHA-256 (OpenSSL), streamed: files, rows and identities are named by it.
 #ifndef STRATA_BASE_DIGEST_H
 #define STRATA_BASE_DIGEST_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "base/dtype.h"
 
 size_t dtype_size(enum dtype dtype) {

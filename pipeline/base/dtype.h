@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The three number formats of weights, activations and latents, and their conversions.
 #ifndef STRATA_BASE_DTYPE_H
 #define STRATA_BASE_DTYPE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Errors: a status that is also the process's exit code, and a message that gains context as it rises.
 //
 // Every function that can fail returns STATUS_OK (0) or a negative status, and takes the caller's `struct

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Files as a crash-safe program needs them: mapped reads, synced writes, publishing by rename, locks, free
 // space. The order "write aside, sync the file, rename, sync the folder" is the caller's (checkpoints/);
 // these are its steps.

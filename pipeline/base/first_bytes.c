@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "base/first_bytes.h"
 
 #include <stdbool.h>

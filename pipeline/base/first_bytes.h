@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a file is, by its first bytes, when it is not what it should be: pointers of Git LFS, tables,
 // archives, compressed files, web pages, other checkpoints' formats. A reader asks before its parser, which
 // could only complain about bytes.

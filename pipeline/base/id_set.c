@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "base/id_set.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which of many ids come twice. They are kept and sorted in an SQLite database of its own that has no name:
 // it spills to disk and goes with its connection, so that memory does not grow with it, and written and read
 // in order, so that time does not grow faster than the ids. (An index of as many would be read and written at

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // JSON (jansson) with errors that name the file, the place and the key.
 #ifndef STRATA_BASE_JSON_H
 #define STRATA_BASE_JSON_H

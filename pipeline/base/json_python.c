@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // JSON as Python's json module writes and reads it: NaN, Infinity, integers of any length, a key twice.
 //
 // jansson reads the second form of a text that it refused at first: outside of strings, a number that JSON or

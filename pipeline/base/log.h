@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The run log: one line an entry, to a file and, from a level on, to standard error. Any thread may write.
 #ifndef STRATA_BASE_LOG_H
 #define STRATA_BASE_LOG_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Memory: one arena a lifetime, and a growable byte buffer for text of unknown length.
 #ifndef STRATA_BASE_MEMORY_H
 #define STRATA_BASE_MEMORY_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "base/mount.h"
 
 #include <stdio.h>

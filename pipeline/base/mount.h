@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What kind of file system a path lies on, by the kernel's table of mounts. statfs does not always tell: of
 // 9p it gives the type that the server's own disk has.
 #ifndef STRATA_BASE_MOUNT_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Names for people, one behind another: "llama, mistral and qwen3".
 #ifndef STRATA_BASE_NAMES_H
 #define STRATA_BASE_NAMES_H

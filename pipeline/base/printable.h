@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Text of others (ids, reasons, names, paths, what a file holds) on its way to people. A terminal obeys
 // control characters: nothing that is not the program's own reaches one but through here. C0 and C1 controls,
 // DEL, the characters that turn the direction of what follows and those that end a line become \n, \r, \t or

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a process is born with, put in order before anything else runs: standard descriptors and signals; and
 // the memory that it has come to.
 #ifndef STRATA_BASE_PROCESS_H

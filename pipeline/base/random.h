@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A small seeded generator (splitmix64) for canary texts, shuffles and tests: the same seed gives the same
 // numbers everywhere.
 #ifndef STRATA_BASE_RANDOM_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "base/readable.h"
 
 #include <inttypes.h>

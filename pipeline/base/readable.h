@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Numbers for people: counts with separators, bytes with units, rates, durations, shares.
 #ifndef STRATA_BASE_READABLE_H
 #define STRATA_BASE_READABLE_H

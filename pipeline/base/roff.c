@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "base/roff.h"
 
 #include <inttypes.h>

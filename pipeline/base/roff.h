@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Text in the language of manual pages, man(7): what groff and mandoc would read otherwise is escaped.
 #ifndef STRATA_BASE_ROFF_H
 #define STRATA_BASE_ROFF_H

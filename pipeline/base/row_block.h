@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Blocks of consecutive rows of a query. What a survey keeps of each lets a part of the query be cut off,
 // found and recognised again without a look at the rest.
 #ifndef STRATA_BASE_ROW_BLOCK_H

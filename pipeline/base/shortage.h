@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What SQLite reports when the machine has run out of something, which is no fault of a database.
 #ifndef STRATA_BASE_SHORTAGE_H
 #define STRATA_BASE_SHORTAGE_H

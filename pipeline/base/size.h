@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Checked arithmetic on sizes: every product or sum that becomes an allocation, an offset or a count goes
 // through here.
 #ifndef STRATA_BASE_SIZE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a stream's terminal can do: redraw a line, and show colours. Where there is none, neither.
 #ifndef STRATA_BASE_TERMINAL_H
 #define STRATA_BASE_TERMINAL_H

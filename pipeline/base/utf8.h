@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // UTF-8 as Unicode defines it: shortest forms only, no surrogates, nothing above U+10FFFF.
 #ifndef STRATA_BASE_UTF8_H
 #define STRATA_BASE_UTF8_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // See benchmark.h. The parts share one device with random blocks (blocks.h); BENCH_THREADS,
 // BENCH_EXPANSION and BENCH_FAMILIES need devices of their own.
 #include "bench/benchmark.h"

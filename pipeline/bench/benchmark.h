@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Rates of a device in running a model's blocks: what `strata bench` prints. Every figure is put beside a
 // limit measured in the same run, so that ratios mean something on any machine.
 #ifndef STRATA_BENCH_BENCHMARK_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "bench/block_rate.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How fast this machine's processor runs blocks of a model, measured on one with random weights: what a plan
 // goes by where it plans for the machine at hand. Rates are those of threads that have their processors to
 // themselves, also where others use them meanwhile.

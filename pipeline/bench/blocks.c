@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "bench/blocks.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Blocks as the model room runs them (model/block.h), of a made-up configuration with random weights, and a
 // batch of texts of one length: what the benchmarks run (private to this room). Everything is device memory,
 // so any back end can be measured.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Weights that are kept packed: what expanding a block's largest matrix before its matmul takes, in each
 // format, as a share of that matmul. On a device of its own, whose memory takes one format after another.
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Blocks of published models of several families, each as the model room reads it from a config.json: tokens
 // a second and the share of the peak, experts against dense blocks that multiply as much, a delta net's or a
 // state space's share of its block. One after another, on devices of their own.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "bench/formats.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Weight formats that models come in, and matrices of random weights in them (private to this room).
 #ifndef STRATA_BENCH_FORMATS_H
 #define STRATA_BENCH_FORMATS_H

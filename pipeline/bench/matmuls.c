@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Matmuls: each matrix at full batches, and all of them at a few tokens. A device that chooses among
 // algorithms has every candidate timed, and the best one that its restrictions rule out.
 #include <math.h>

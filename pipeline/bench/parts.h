@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the files of the benchmark share (private to this room).
 #ifndef STRATA_BENCH_PARTS_H
 #define STRATA_BENCH_PARTS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the benchmark says: a line a figure, and the same figures as JSON for programs.
 #include <errno.h>
 #include <fcntl.h>

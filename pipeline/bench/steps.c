@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A block's operations by themselves and together: attention, whole blocks and how they scale with threads,
 // in shares of a peak or of a block's time; and what moves bytes, operations on rows and copies.
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A block's matmuls in turn for seconds, without a pause: the rate that a long run can be compared with.
 // Trials of milliseconds are timed at a clock that heat and the power limit take away from what runs for
 // long.

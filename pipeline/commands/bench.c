@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "bench/benchmark.h"
 #include "commands/command.h"
 

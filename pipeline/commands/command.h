@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The command line: one table of subcommands, each with its operands, options and the function that does the
 // work. A subcommand is one file commands/NAME.c that defines `const struct command command_NAME`; the same
 // tables parse the arguments and print the help. Only main turns the returned status into an exit code.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The commit that this program was built from. The file that defines it is made by the build
 // (cmake/strata_commit.cmake).
 #ifndef STRATA_COMMANDS_COMMIT_H

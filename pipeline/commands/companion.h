@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The programs of the Python package beside this one (strata-import, strata-export): what needs pyarrow,
 // datasets or transformers is theirs, and a command that is asked for it hands over to them.
 #ifndef STRATA_COMMANDS_COMPANION_H

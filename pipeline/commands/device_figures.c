@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/device_figures.h"
 
 #include <string.h>

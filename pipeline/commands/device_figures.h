@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What devices said of themselves (checkpoints/ledger_device.h), for people: lines of strata status, columns
 // of strata log.
 #ifndef STRATA_COMMANDS_DEVICE_FIGURES_H

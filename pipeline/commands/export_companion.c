@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/export_companion.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The training layouts that strata-export writes: `strata export` hands over to it, and has the Parquet
 // tables beside R-JEPA's shards made by it.
 #ifndef STRATA_COMMANDS_EXPORT_COMPANION_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/habits.h"
 
 #include <stddef.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Words that people type who know other programs.
 #ifndef STRATA_COMMANDS_HABITS_H
 #define STRATA_COMMANDS_HABITS_H

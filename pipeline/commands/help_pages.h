@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What `strata help` makes of the tables of commands for other programs to show: manual pages and the shells'
 // completion.
 #ifndef STRATA_COMMANDS_HELP_PAGES_H

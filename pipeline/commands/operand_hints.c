@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/operand_hints.h"
 
 #include <dirent.h>

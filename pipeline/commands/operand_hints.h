@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What is named on the command line in place of a run directory or of a job file: the other of the two, a
 // database, a model. A job file that stands for its run is taken; anything else is told by what it is.
 #ifndef STRATA_COMMANDS_OPERAND_HINTS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Strict parsing of a subcommand's arguments: every operand and option is in a table; anything else is
 // refused (exit 64) with the nearest valid name. Values follow as "--name VALUE" or "--name=VALUE"; "--" ends
 // the options.

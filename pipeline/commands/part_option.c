@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/part_option.h"
 
 #include <errno.h>

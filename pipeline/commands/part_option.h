@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // --part of the command line: which part of a job, in words or as a batch system says it.
 #ifndef STRATA_COMMANDS_PART_OPTION_H
 #define STRATA_COMMANDS_PART_OPTION_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/parts_progress.h"
 
 #include <stdlib.h>

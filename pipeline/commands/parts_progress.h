@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How far the parts of a set are together: read from their ledgers, and shown in one line.
 //
 // A thread of its own reads and shows, since neither a disk that hangs nor a terminal that stands still may

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What `strata plan --json` prints of the ways.
 #include "commands/plan_ways.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The machine that a plan is for: the card that the user named, the GPU that is here, or this machine's
 // processor, whose rate is measured.
 #ifndef STRATA_COMMANDS_PLAN_MACHINE_H

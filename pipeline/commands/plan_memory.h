@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a job takes on its device, as `strata plan` tells it: no device is asked for its memory.
 #ifndef STRATA_COMMANDS_PLAN_MEMORY_H
 #define STRATA_COMMANDS_PLAN_MEMORY_H

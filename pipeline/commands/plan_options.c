@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/plan_options.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What `strata plan` is asked beside the job: for which machine, and in which form.
 #ifndef STRATA_COMMANDS_PLAN_OPTIONS_H
 #define STRATA_COMMANDS_PLAN_OPTIONS_H

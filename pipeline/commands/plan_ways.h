@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The ways to run a model on a machine, and what each comes to.
 #ifndef STRATA_COMMANDS_PLAN_WAYS_H
 #define STRATA_COMMANDS_PLAN_WAYS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the last launch that worked on a run foretold of its speed, held against what its sealed batches took:
 // for status and log.
 #ifndef STRATA_COMMANDS_PREDICTED_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/readable.h"
 
 #include <limits.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What commands print for people: numbers that are easy to read, lines that fit the terminal, and a word on
 // standard error about what takes long.
 #ifndef STRATA_COMMANDS_READABLE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/report_facts.h"
 
 #include <inttypes.h>

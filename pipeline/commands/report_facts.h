@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What strata report says of a moment of a run or a set: the figures of strata status, as the report's room
 // takes them.
 #ifndef STRATA_COMMANDS_REPORT_FACTS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/run_parts.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // `strata run JOB.yaml --parts N`: all parts of the job as processes on this machine.
 #ifndef STRATA_COMMANDS_RUN_PARTS_H
 #define STRATA_COMMANDS_RUN_PARTS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/run_snapshot.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What `strata status` knows about a run at one moment: read from its ledger, its lock and its file system,
 // nothing else.
 #ifndef STRATA_COMMANDS_RUN_SNAPSHOT_H

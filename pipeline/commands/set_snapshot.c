@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/set_snapshot.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What `strata status` and `strata verify` know of the parts of a set at one moment: each part's state in few
 // words, and the sums of all.
 #ifndef STRATA_COMMANDS_SET_SNAPSHOT_H

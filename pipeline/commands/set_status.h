@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A moment of a set, for strata status: as a page, as a line, as JSON.
 #ifndef STRATA_COMMANDS_SET_STATUS_H
 #define STRATA_COMMANDS_SET_STATUS_H

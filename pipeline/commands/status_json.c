@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/status_json.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A moment of a run as JSON, for strata status.
 #ifndef STRATA_COMMANDS_STATUS_JSON_H
 #define STRATA_COMMANDS_STATUS_JSON_H

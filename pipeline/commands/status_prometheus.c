@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/status_prometheus.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A moment of a run or a set in Prometheus' text format, for node_exporter's textfile collector.
 #ifndef STRATA_COMMANDS_STATUS_PROMETHEUS_H
 #define STRATA_COMMANDS_STATUS_PROMETHEUS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "checkpoints/verify_set.h"
 
 #include <inttypes.h>

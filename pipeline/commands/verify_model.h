@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The second half of `strata verify --deep`: the files of the model that a run was computed with, read and
 // hashed again. The first half, the shards, is checkpoints/verify.h.
 #ifndef STRATA_COMMANDS_VERIFY_MODEL_H

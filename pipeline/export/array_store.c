@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "export/array_store.h"
 
 size_t array_type_size(enum array_type type) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Where an export's arrays go: a set of named arrays whose shapes are known beforehand, written in row ranges
 // in any order. One interface, three kinds of file: safetensors, a folder of .npy, HDF5.
 #ifndef STRATA_EXPORT_ARRAY_STORE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "export/columns.h"
 
 #include <stdio.h>

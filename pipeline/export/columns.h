@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The arrays of one piece beside its latents, and their numbers in the piece's array store.
 #ifndef STRATA_EXPORT_COLUMNS_H
 #define STRATA_EXPORT_COLUMNS_H

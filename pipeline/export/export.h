@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Export: the latents of a run, or of a set of parts, in the order of the query (or shuffled), in the shape
 // training code reads. Failed and skipped problems are listed and left out. The target folder appears whole
 // or not at all, with export.json saying what is in it and where it came from; until then it is TARGET.tmp,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What an export will contain and where each row goes, known before the first byte is written: from the
 // ledger (which problems, in which shards) and one pass over the shards (metadata, splits, agreement with the
 // ledger). What it knows of each problem lies in files of its own (paged_file.h).

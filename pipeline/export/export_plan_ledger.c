@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The part of an export's plan that the ledgers give.
 #include "export/export_plan.h"
 

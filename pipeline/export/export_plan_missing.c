@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What an export's plan lacks, for people.
 #include "export/export_plan.h"
 

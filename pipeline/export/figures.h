@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Mean, deviation and norm of the exported layers, as the run has them: over everything, from the statistics
 // sealed in the shards, added in shard order; and over each split, from its rows as the plan is made.
 #ifndef STRATA_EXPORT_FIGURES_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // An export format is one row: what people read of it, what it can hold, and how its files are written. A
 // format is a file format_NAME.c that defines its row, and a word in EXPORT_FORMATS; --format, the help and
 // the writing go by the rows.

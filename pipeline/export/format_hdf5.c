@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The format hdf5: a file in the layout of a shard (checkpoints/shard.h): contiguous datasets, groups named
 // by the arrays' paths.
 #include <hdf5.h>

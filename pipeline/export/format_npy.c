@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The format npy: a folder of .npy files, one an array. Version 1.0 of them: magic, version, header length, a
 // Python literal padded with spaces and ended by a newline so that the data begins at a multiple of 64 and
 // can be memory-mapped. https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The shards that R-JEPA trains on: safetensors files of up to a thousand problems, a tensor [num_steps,
 // hidden] float32 of one layer for each, named by its id; beside each the lines of R-JEPA's table.
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The format safetensors, and its files, which other formats make too: 8 bytes header length (little-endian),
 // a JSON header padded with spaces to a multiple of 8, then the tensors without gaps in the header's order.
 // https://huggingface.co/docs/safetensors/index#format

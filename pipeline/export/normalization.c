@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "export/normalization.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Latents moved and scaled dimension by dimension for training, by constants that are kept so that it can be
 // undone: y = (x - shift) / scale, and x = y * scale + shift. The constants are those of the split 'train',
 // or of everything where there is one split alone. Computed in float64 and rounded once, to the export's

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "export/outputs.h"
 
 #include <inttypes.h>

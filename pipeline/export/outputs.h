@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The files of an export while they are written. Pieces (export_plan.h) are written a few at a time, a wave
 // of them, for which the shards are gone through once; everything about a problem may come in any order, and
 // the plan says where it goes. A piece that is complete is synced, closed and recorded (progress.h).

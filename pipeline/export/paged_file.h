@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // An array in a file without a name instead of memory: the kernel keeps of it what is in use, and takes the
 // rest back when memory is wanted. For arrays that are gone through nearly in order and may be larger than
 // the memory. Their disk space is taken beforehand; a disk that then fails to give back what it took ends the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "export/pieces.h"
 
 #include <inttypes.h>

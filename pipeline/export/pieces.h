@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How an export is cut into pieces (files), and where in its piece each problem lies. A pure function of the
 // plan and the request: a killed export finds the pieces it had.
 #ifndef STRATA_EXPORT_PIECES_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "export/progress.h"
 
 #include <fcntl.h>

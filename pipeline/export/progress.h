@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What is finished of an export: a file FOLDER/.writing (ASIDE_MARK) that grows by a line for each piece,
 // after the piece's files are on the disk. An export that was killed goes on with the pieces that have no
 // line; a line that was cut off counts for nothing.

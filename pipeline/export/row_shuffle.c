@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "export/row_shuffle.h"
 
 #include <stdlib.h>

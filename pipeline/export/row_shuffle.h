@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A uniform permutation of the rows of each split, made in two passes: a seeded stream assigns every row to a
 // bucket, and the buckets, which fit into memory, lie behind each other and are shuffled one by one. Buckets
 // that are drawn independently and a uniform order in each are together a uniform order of all. Where a row

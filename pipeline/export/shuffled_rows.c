@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The layout of rows that are shuffled each by itself (row_shuffle.h): pieces of arrays of rows, and one file
 // of JSON lines of the split's problems, to which the array "problem" leads from each row. Rows are written
 // to their buckets as they come; a piece that has all of them shuffles its buckets where they lie, one bucket

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "export/sidecar.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // export.json: what an export holds, where it came from, how its numbers are spread, and the hash of every
 // file.
 #ifndef STRATA_EXPORT_SIDECAR_H

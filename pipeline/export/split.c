@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "export/split.h"
 
 #include <math.h>

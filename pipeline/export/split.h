@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which split a problem goes to: all of them to one, by a column of the source, or at random by a seeded hash
 // of the id, so that a problem keeps its split when others join or leave.
 #ifndef STRATA_EXPORT_SPLIT_H

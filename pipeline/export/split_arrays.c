@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The layout of most formats: a piece is one set of arrays, in which the rows of its problems lie one behind
 // the other, with a file of JSON lines beside it.
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "export/target.h"
 
 #include <errno.h>

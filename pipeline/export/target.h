@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What an export puts on the disk: a folder that appears whole or not at all, and files in it that are
 // written by position.
 #ifndef STRATA_EXPORT_TARGET_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "job/habits.h"
 
 #include <stddef.h>

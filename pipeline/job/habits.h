@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Names that other programs give to what a job file calls otherwise, or has not; for this room only.
 #ifndef STRATA_JOB_HABITS_H
 #define STRATA_JOB_HABITS_H

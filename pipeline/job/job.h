@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The job file: one table of keys (type, bounds, default, help) that parses it, explains it and prints the
 // reference.
 #ifndef STRATA_JOB_JOB_H

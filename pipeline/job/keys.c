@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "job/keys.h"
 
 #include <string.h>

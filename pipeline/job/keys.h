@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The table of keys, for this room only: everything known about a key of the job file stands in one row.
 #ifndef STRATA_JOB_KEYS_H
 #define STRATA_JOB_KEYS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Names near a path at which nothing is.
 #include <dirent.h>
 #include <stdio.h>

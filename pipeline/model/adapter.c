@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/adapter.h"
 
 #include <math.h>

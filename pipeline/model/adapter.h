@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A LoRA adapter beside a model (private to this room): a folder with adapter_config.json and
 // adapter_model.safetensors, as peft saves them. It is merged when the model's weights are loaded: W + scale
 // * B A, the product and the sum in float32, rounded once to what the device computes in (load_merge.c).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/adapter_config.h"
 
 #include <ctype.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // adapter_config.json as peft writes it: what becomes of the adapter's tensors. What would make the merged
 // model another one than W + scale * B A is refused by key.
 #ifndef STRATA_MODEL_ADAPTER_CONFIG_H

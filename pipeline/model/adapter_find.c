@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/adapter_find.h"
 
 #include "model/place.h"

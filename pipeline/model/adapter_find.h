@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The files of an adapter's folder.
 #ifndef STRATA_MODEL_ADAPTER_FIND_H
 #define STRATA_MODEL_ADAPTER_FIND_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/arrange.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Tensors of packed weights, as their methods' files have them, into the parts of a weight format
 // (kernels/weight_format.h): row-major, codes of 4 bits two in a byte with the first in the low half, zero
 // points as they count. No number changes.

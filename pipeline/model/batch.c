@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A batch through a loaded model: wanted hidden states are pooled as they come, and their rows copied to the
 // host.
 #include "base/random.h"

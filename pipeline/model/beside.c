@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/beside.h"
 
 #include <stddef.h>

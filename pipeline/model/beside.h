@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Tensors that lie beside the blocks of a checkpoint: heads, further predictors, buffers that old files carry
 // along. No hidden state depends on them, so that they may be absent, differ from the index or have any
 // shape.

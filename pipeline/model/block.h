@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A transformer block, written once: its operations in order, and the list of its matmuls. Running a model,
 // tuning it, checking shapes, sizing buffers, counting operations and measuring (bench/) all go by what is
 // here. What families differ in is in struct model_config; a family with a new kind of block changes this

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How the two branches of a block join the residual stream (private to block.c and block_matmuls.c).
 #ifndef STRATA_MODEL_BLOCK_BRANCHES_H
 #define STRATA_MODEL_BLOCK_BRANCHES_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Attention's kernels take rows of q | k | v whose heads are all as wide as queries: rows are put together
 // from products, values with zeros behind them, and what attention makes of the zeros is left out again.
 #include "model/block_latent.h"

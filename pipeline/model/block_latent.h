@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The steps of latent attention between its matmuls (private to block.c).
 #ifndef STRATA_MODEL_BLOCK_LATENT_H
 #define STRATA_MODEL_BLOCK_LATENT_H

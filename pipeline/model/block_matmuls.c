@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The list of a block's matmuls, and what is counted by it.
 #include "model/block.h"
 #include "model/block_branches.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a block needs of memory: its buffers, scratch, and what a text's slices leave.
 #include "model/block.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/cards.h"
 
 #include <ctype.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // GPUs by name, with what NVIDIA publishes of them: what a plan for a machine that is not here goes by.
 // Nothing of this was measured.
 #ifndef STRATA_MODEL_CARDS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A model's weight files: model.safetensors, the shards that model.safetensors.index.json names, or GGUF
 // files; open, headers parsed, every tensor to be found by name. Picks the container; the rest of the room
 // sees tensors.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The shape of a model, read from its config.json or the metadata of its GGUF file by the row of its family
 // (family.h). Zeros stand for what Llama does.
 #ifndef STRATA_MODEL_CONFIG_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/config_experts.h"
 
 #include <stdint.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a configuration says of mixtures of experts.
 #ifndef STRATA_MODEL_CONFIG_EXPERTS_H
 #define STRATA_MODEL_CONFIG_EXPERTS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Blocks without a window that differ in more than that from those with one (Gemma 4).
 #ifndef STRATA_MODEL_CONFIG_FULL_H
 #define STRATA_MODEL_CONFIG_FULL_H

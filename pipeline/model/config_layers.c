@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/config_layers.h"
 
 #include <stdint.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What differs from block to block: windows, rotation, experts.
 #ifndef STRATA_MODEL_CONFIG_LAYERS_H
 #define STRATA_MODEL_CONFIG_LAYERS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The rotary part of config.json: `rope_scaling` of old files, `rope_parameters` of new ones, `rope_theta`
 // beside them.
 #ifndef STRATA_MODEL_CONFIG_ROPE_H

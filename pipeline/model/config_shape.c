@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/config_shape.h"
 
 #include <math.h>

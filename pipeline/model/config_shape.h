@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Sizes and flags of a configuration, read by the row of its family.
 #ifndef STRATA_MODEL_CONFIG_SHAPE_H
 #define STRATA_MODEL_CONFIG_SHAPE_H

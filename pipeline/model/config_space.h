@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // State spaces, and blocks that are one branch each: how a configuration lists its blocks and the sizes of
 // their mixers.
 #ifndef STRATA_MODEL_CONFIG_SPACE_H

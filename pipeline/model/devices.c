@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The devices of a model as callers see them: in lanes, or as one.
 #include <stdint.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The families whose blocks all have attention and an MLP.
 #include "model/family_rows.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The families whose blocks mix tokens by more than attention: delta nets, short convolutions, state spaces.
 #include "model/family_rows.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The families whose attention has latents, with experts and without.
 #include "model/family_rows.h"
 

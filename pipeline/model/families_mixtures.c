@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The families with mixtures of experts.
 #include "model/family_rows.h"
 

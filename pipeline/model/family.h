@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The families of models: a row each of what its blocks compute, how its configuration says so, and what its
 // class takes where the configuration is silent (transformers 5.24). config.c and its companions read a
 // configuration by a row; what they find is in struct model_config, which everything else goes by.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The rows of the table of families (family.h), in lists by kind, and what rows of several lists share
 // (private to the lists).
 #ifndef STRATA_MODEL_FAMILY_ROWS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Whether a plan fits on a model's devices: on each of them, and the host's memory for all of them together.
 #include <stdio.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A model folder or GGUF file before it is read: whether it is one, what it is instead, what lies in it that
 // is not read. The messages say what to do, as these are the first mistakes that anybody makes.
 #ifndef STRATA_MODEL_FOLDER_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a model takes, by purpose and by block, counted from its configuration and the formats of its weights
 // alone: no device, and where the checkpoint is not there no weights. Plans for machines that are not here go
 // by it. Sums that no memory holds are UINT64_MAX.

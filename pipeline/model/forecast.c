@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/forecast.h"
 
 #include <math.h>

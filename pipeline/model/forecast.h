@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What running a model on some machine will come to, for each way to hold its weights: whether it fits, which
 // blocks stay on the device, and how fast it goes. Arithmetic alone; what a machine reaches is given.
 //

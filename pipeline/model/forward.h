@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One pass over a packed batch (private to this room).
 #ifndef STRATA_MODEL_FORWARD_H
 #define STRATA_MODEL_FORWARD_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What an engine that generates text (llama.cpp) needs of a GPU's memory for the same model, so that its
 // users can compare: such an engine keeps the keys and values of a whole context for every layer. strata
 // computes one layer after another and keeps those of one.

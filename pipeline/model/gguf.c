@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/gguf.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The GGUF container, versions 2 and 3, little-endian: fills the tensor directory and the metadata from the
 // header of one file. Reads headers only; hostile ones are refused, never trusted.
 //

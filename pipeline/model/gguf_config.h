@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The shape of a model from its GGUF metadata: translated into the keys of config.json, so that one parser
 // judges both (config.h).
 #ifndef STRATA_MODEL_GGUF_CONFIG_H

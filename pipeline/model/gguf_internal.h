@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the parsers of the parts of a GGUF header share.
 #ifndef STRATA_MODEL_GGUF_INTERNAL_H
 #define STRATA_MODEL_GGUF_INTERNAL_H

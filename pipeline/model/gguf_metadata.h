@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The metadata of a GGUF file: typed values under keys, parsed and bounded; what they mean is their readers'
 // business (model/gguf_config.h, and whoever reads the tokenizer's keys).
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The tensors of a GGUF file under the names that transformers gives them, which is what a family's table of
 // weights knows (weight_table.h), and what llama.cpp's converter does to some of them.
 #ifndef STRATA_MODEL_GGUF_NAMES_H

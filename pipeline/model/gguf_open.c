@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/gguf_open.h"
 
 #include <stdio.h>

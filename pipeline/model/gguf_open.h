@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A model in GGUF files: one, or the parts of a split one, NAME-00001-of-00003.gguf and so on, which lie
 // beside each other.
 #ifndef STRATA_MODEL_GGUF_OPEN_H

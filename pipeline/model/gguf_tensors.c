@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The tensors of a GGUF header: types, shapes and places.
 #include <stdlib.h>
 #include <string.h>

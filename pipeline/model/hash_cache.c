@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/hash_cache.h"
 
 #include <dirent.h>

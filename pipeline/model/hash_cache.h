@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Hashes of weight files, kept on the machine from one launch to the next, so that a file which is as it was
 // is not hashed again: of eight parts of a job on a node one hashes its weights, if it starts before the
 // others. Parts that start together, where nothing is kept yet, each hash them.

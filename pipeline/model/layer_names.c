@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/layer_names.h"
 
 #include <stdio.h>

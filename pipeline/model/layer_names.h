@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Hidden states by name: as transformers names the modules whose output they are, and as TransformerLens
 // names its hooks. The modules' names come from the family's table of weights.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Memory is gone through three times in the same order: to add up a plan, to take it, and to ask the device
 // whether every piece lies where it should. A layout is one of the three, so that the code that lists the
 // pieces exists once and cannot disagree with itself.

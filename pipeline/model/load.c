@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Weights from files into their places on the device, in the order of the files; the fingerprint on the way.
 #include <stdlib.h>
 #include <string.h>

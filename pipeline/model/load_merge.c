@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // An adapter's part of a weight, added while the weight is loaded.
 #include "base/memory.h"
 #include "base/size.h"

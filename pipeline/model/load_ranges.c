@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/load_ranges.h"
 
 #include <stdlib.h>

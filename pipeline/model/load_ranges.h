@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which bytes of the files are read: whole pieces, as they are hashed (reader.h), that hold wanted tensors.
 // Private to loading.
 #ifndef STRATA_MODEL_LOAD_RANGES_H

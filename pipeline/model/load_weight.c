@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/load_weight.h"
 
 #include <stdlib.h>

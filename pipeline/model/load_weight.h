@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One tensor of a file into its places on the stages that want it (private to loading; load.c calls it in the
 // order of the files).
 #ifndef STRATA_MODEL_LOAD_WEIGHT_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/match.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A checkpoint's tensors against the table of weights: what each tensor is, and how the checkpoint holds each
 // weight.
 #ifndef STRATA_MODEL_MATCH_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A model on its devices: weights resident before the first batch, and one forward pass over a packed batch
 // that stops after the last wanted block. The devices are the model's: a caller opens one, gives it to the
 // model, and asks the model from then on.

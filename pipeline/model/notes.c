@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/notes.h"
 
 #include <stdio.h>

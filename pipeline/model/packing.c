@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/packing.h"
 
 #include <string.h>

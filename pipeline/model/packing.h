@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How a checkpoint holds a weight: as numbers in a tensor of its own, or packed, in several tensors whose
 // names begin alike (codes, scales, zero points). Which it is, the tensors that are there decide, weight by
 // weight; the configuration (quantization.h) says what they mean. One file a method knows the method's

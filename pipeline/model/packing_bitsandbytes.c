@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // bitsandbytes. 4-bit codes (NF4, FP4): the bytes of STEM.weight, two codes in each, with a scale a run of
 // the flattened matrix; its quant_state tells runs and types. LLM.int8: STEM.weight with a scale a row.
 #include <stdio.h>

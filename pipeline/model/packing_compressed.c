@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // compressed-tensors: STEM.weight in 8 bits (float-quantized, int-quantized) or STEM.weight_packed
 // (pack-quantized), with .weight_scale, .weight_zero_point, .weight_g_idx, .weight_shape. The library
 // computes a number in the type of its scale, (code - zero point) * scale, so the result is rounded to that.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // FP8: STEM.weight in float8 E4M3 with scales of blocks of the matrix, of its rows, or one of all; the number
 // is their product. Scales of activations are not read: activations keep their type.
 #include <string.h>

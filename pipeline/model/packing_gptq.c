@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // AWQ (version gemm) and GPTQ: STEM.qweight, .qzeros, .scales and .g_idx. The tensors are those of the
 // transposed matrix, codes packed into int32: along the rows of the matrix (outputs) in AWQ, along its
 // columns in GPTQ; zero points along the rows in both.

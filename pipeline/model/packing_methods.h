@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One file a method of packing: what packing.c calls of them, and what they share.
 #ifndef STRATA_MODEL_PACKING_METHODS_H
 #define STRATA_MODEL_PACKING_METHODS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // MXFP4 as gpt-oss has it: all experts of a matrix in STEM_blocks, U8 [experts, rows, columns / 32, 16] with
 // two codes in a byte, the first in the low half, and STEM_scales, U8 [experts, rows, columns / 32] of
 // exponents. The rows are those of the matrix, not of its transpose, which the tensor of numbers has.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the methods of packing share.
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Where a model's parts lie. A model is what `model.path` names: a folder as transformers saves it, or a GGUF
 // file (of a split one the first part), which holds its config and weights itself. Who wants a part of a
 // folder asks here for its path, who names it in a message asks for its name.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A model comes to lie on its devices: memory is planned, reserved and taken, and the weights are read into
 // it.
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/quant_state.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What bitsandbytes writes beside each matrix of 4-bit codes: its quant_state, JSON in a tensor of bytes.
 #ifndef STRATA_MODEL_QUANT_STATE_H
 #define STRATA_MODEL_QUANT_STATE_H

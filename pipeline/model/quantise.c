@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/quantise.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Matrices that a checkpoint has as numbers, quantised when they are loaded (kernels/quantise.h).
 #ifndef STRATA_MODEL_QUANTISE_H
 #define STRATA_MODEL_QUANTISE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/quantization.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What config.json says of packed weights: its quantization_config (or compression_config). How a weight is
 // packed its tensors decide (packing.h); this tells what they cannot, and what they must not contradict.
 #ifndef STRATA_MODEL_QUANTIZATION_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/quantization_schemes.h"
 
 #include <stdio.h>

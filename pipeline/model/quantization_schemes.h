@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The schemes of compressed-tensors: what config_groups says of the weights (private to quantization.c).
 #ifndef STRATA_MODEL_QUANTIZATION_SCHEMES_H
 #define STRATA_MODEL_QUANTIZATION_SCHEMES_H

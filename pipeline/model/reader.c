@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/reader.h"
 
 #include <errno.h>

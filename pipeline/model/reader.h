@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Reads files, or ranges of them, once, from front to back, with several threads: each takes the next piece,
 // reads it into a ring of buffers in host memory and hashes it there, so that what was hashed is what the
 // caller gets. The caller asks for the bytes in order and waits for them here.

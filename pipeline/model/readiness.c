@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Whether a model can be computed on its devices: what they support, asked before its weights are read, and
 // what a loaded model still needs before its first batch, the way its matmuls are computed and the proof
 // that all of it lies on the device.

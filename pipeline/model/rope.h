@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Rotary position embedding: the frequencies and their cosines and sines, computed as transformers 5.23 does,
 // in float32; divided by what a GGUF file has for that, as llama.cpp does.
 #ifndef STRATA_MODEL_ROPE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The safetensors container: fills the tensor directory from the header of one file. Reads headers only;
 // hostile ones are refused, never trusted.
 //

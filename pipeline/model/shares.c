@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which blocks each stage of a chain has: about as many each, so that none waits long for the others. Where a
 // stage has no room for its share (the embedding lies with the first, the final norm with the last), blocks
 // go to stages that have room.

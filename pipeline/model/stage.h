@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The parts of a model (private to this room): what was read, and the stages that compute it.
 //
 // A stage is one device with the blocks that lie on it, one after another. With MODEL_SPLIT_LAYERS the stages

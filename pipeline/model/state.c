@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/state.h"
 
 #include <stdlib.h>

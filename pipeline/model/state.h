@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the stages of a model use for their batches (private to this room): each activations and rotary
 // tables, all of them together the staging copies of what goes to their devices and comes back.
 #ifndef STRATA_MODEL_STATE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/streaming.h"
 
 #include <stdlib.h>

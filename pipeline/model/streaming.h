@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Blocks that are not resident (private to this room): they come into slots on the devices, again in every
 // sweep, read from the model's files in the order of their use, or copied from host memory where the first
 // sweep left them (MODEL_WEIGHTS_HOST). What is read again has the bytes that were read at the start, or the

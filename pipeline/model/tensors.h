@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The tensor directory of a checkpoint: which tensors there are, of what shape and type, and which bytes of
 // which file hold them, whatever container they came in. A container's reader fills it file by file; nothing
 // behind it knows the container.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a model says of itself by key, whatever holds it: config.json today. A view has the keys of its
 // holder; lists and maps under a key are views of their own. The getters leave *out as it was where a key is
 // absent or null, and answer STATUS_DATA, naming the key as the holder writes it, where it has another type

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The values of a JSON document.
 #include "base/json.h"
 #include "model/values.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How a model's weights are held, beside what its checkpoint says: options of a job, and the answers to what
 // it comes to.
 #include <string.h>

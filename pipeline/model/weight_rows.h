@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the lists of weight_rows_*.c are written with: which blocks have a row, and parts of tables (private
 // to the lists).
 #ifndef STRATA_MODEL_WEIGHT_ROWS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The tables of weights of families without experts: how their files name them.
 #include "model/weight_rows.h"
 

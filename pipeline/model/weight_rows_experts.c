@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The same of families with mixtures of experts.
 #include "model/weight_rows.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The same of families whose blocks mix tokens by more than attention.
 #include "model/weight_rows.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/weight_table.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which weights a model has: a table of rows, one a tensor, drives everything that is done with weights
 // (weights.h). A family whose blocks differ has rows that only some blocks have; one with experts has rows of
 // which a block has several copies. The tables themselves are in weight_rows_*.c.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The weights of a model on a device: counting, memory planning and loading, driven by the table of its
 // family (weight_table.h) and by how the checkpoint holds them (match.h).
 #ifndef STRATA_MODEL_WEIGHTS_H

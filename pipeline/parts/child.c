@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "parts/child.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The process of one part: started in its place on the machine, heard through a pipe, told to stop, reaped.
 //
 // It leads a process group of its own and has no terminal, so that what a terminal or a shell sends to all

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "parts/gpus.h"
 
 #include <fcntl.h>

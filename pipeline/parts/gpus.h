@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How many GPUs are here and which memory node each is next to, asked in a process of its own: a driver that
 // hangs would otherwise hang the process that has to hear stop signals, and stays out of its memory.
 #ifndef STRATA_PARTS_GPUS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "parts/places.h"
 
 #include <linux/mempolicy.h>

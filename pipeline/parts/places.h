@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Where on a machine the processes of several parts run: each has cores of its own, as many as the others,
 // next to its GPU where that is known, and takes its memory from the node of those cores.
 #ifndef STRATA_PARTS_PLACES_H

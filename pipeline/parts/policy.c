@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "parts/policy.h"
 
 #include <sys/wait.h>

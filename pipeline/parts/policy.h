@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What follows from the end of a part's process: the part is finished, is started again, or has failed.
 //
 // Started again is what another launch may cure: a crash (a signal, 70, a code that is none of ours), a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Runs the parts of a set as processes on this machine, a few at a time.
 //
 // A slot is a place to compute, a GPU or a share of the processors, with one process at most. A free slot

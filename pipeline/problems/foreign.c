@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Files that are not read here, but by the Python package's strata-import.
 #include <sys/stat.h>
 #include <unistd.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "problems/import.h"
 
 #include <jansson.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Import of JSON lines into a problem database: scalars become columns, arrays and objects JSON text.
 #ifndef STRATA_PROBLEMS_IMPORT_H
 #define STRATA_PROBLEMS_IMPORT_H

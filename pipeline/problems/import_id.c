@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "problems/import_id.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which member names a problem, when nobody says it, for this room only.
 #ifndef STRATA_PROBLEMS_IMPORT_ID_H
 #define STRATA_PROBLEMS_IMPORT_ID_H

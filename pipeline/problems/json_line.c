@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "problems/json_line.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One line of a JSONL file, for this room only.
 #ifndef STRATA_PROBLEMS_JSON_LINE_H
 #define STRATA_PROBLEMS_JSON_LINE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "problems/lines.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Lines of a text file, plain or gzip, for this room only.
 #ifndef STRATA_PROBLEMS_LINES_H
 #define STRATA_PROBLEMS_LINES_H

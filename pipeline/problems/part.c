@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "problems/part.h"
 
 #include <ctype.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A part of a query's rows: entered by rowid where the query allows that, and held against the blocks of a
 // survey while it is read. For this room only; source.h has what others see.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "problems/patience.h"
 
 #include <sqlite3.h>

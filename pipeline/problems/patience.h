@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Waiting for a database that another program holds: a passing condition, worth about a minute. For this room
 // only.
 #ifndef STRATA_PROBLEMS_PATIENCE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a query may not use, because its rows must be the same in every pass over it, today and at a resume
 // next week: chance, the present, the machine's time zone, what belongs to a connection or to the library.
 // SQLite's authorizer sees functions by name, wherever they stand (a view, a common table, a subquery);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "problems/source_internal.h"
 
 #include <errno.h>

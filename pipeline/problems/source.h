@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The problems: a cursor over any SELECT on an SQLite database, opened read-only inside one read transaction,
 // so that the rows cannot change under a run. Memory does not grow with the number of rows.
 #ifndef STRATA_PROBLEMS_SOURCE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The rows' ids, and what there is to say where there are no rows.
 #include <string.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the source's own files share; source.h is what others see.
 #ifndef STRATA_PROBLEMS_SOURCE_INTERNAL_H
 #define STRATA_PROBLEMS_SOURCE_INTERNAL_H

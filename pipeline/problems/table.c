@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "problems/table.h"
 
 #include <sqlite3.h>

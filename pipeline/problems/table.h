@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The table an import writes, for this room only: one transaction, columns added as members turn up.
 #ifndef STRATA_PROBLEMS_TABLE_H
 #define STRATA_PROBLEMS_TABLE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Who waits for the problems: told how far the reading is, and able to end it. Every part may be NULL or
 // zero, and so may a pointer to one.
 #ifndef STRATA_PROBLEMS_WATCH_H

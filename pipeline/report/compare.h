@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a page says of two runs: both along one axis of working time, and where their figures and identities
 // differ.
 #ifndef STRATA_REPORT_COMPARE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "report/content.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Everything that a page says of one run beside its moment, read from the ledger and the shards.
 #ifndef STRATA_REPORT_CONTENT_H
 #define STRATA_REPORT_CONTENT_H

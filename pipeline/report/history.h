@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a run's ledger tells of its time: launches, batches along a timeline, events.
 #ifndef STRATA_REPORT_HISTORY_H
 #define STRATA_REPORT_HISTORY_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // An HTML page that is being put together in memory. The first failure sticks: what follows it does nothing,
 // and page.status tells it in the end. Nothing that is not the program's own gets into a page but through
 // page_text.

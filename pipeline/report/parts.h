@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a page says of a set of parts: the sums, and a table of the parts.
 #ifndef STRATA_REPORT_PARTS_H
 #define STRATA_REPORT_PARTS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "report/pca.h"
 
 #include <math.h>

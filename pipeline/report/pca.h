@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The two directions in which vectors differ most: the leading eigenvectors of their covariance, found
 // without forming it by subspace iteration from a fixed start, in float64. The same vectors give the same
 // bits.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Plots of a page: SVG for what is drawn, HTML for what is read. Coordinates given are those of the data.
 #ifndef STRATA_REPORT_PLOT_H
 #define STRATA_REPORT_PLOT_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The page of `strata report`: one HTML file, complete in itself, about a run, a comparison of two, or a set
 // of parts. What the ledger tells of batches, problems and shards is read here; the moment of the run, which
 // strata status prints too, is the caller's to know.

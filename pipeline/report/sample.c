@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "report/sample.h"
 
 #include <math.h>

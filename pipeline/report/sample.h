@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a run's sealed shards tell of its latents: the norms of each layer's rows from the shards' own
 // statistics, and a sample of rows of the first layer. Of many shards some are read, evenly over the run; the
 // same run gives the same sample.

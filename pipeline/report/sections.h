@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The sections of a page, each from what there is to show; one that has nothing to show leaves itself out.
 #ifndef STRATA_REPORT_SECTIONS_H
 #define STRATA_REPORT_SECTIONS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "report/series.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A quantity along an axis, cut into as many buckets as a plot has pixels to show: of each the weighted mean
 // and the extremes, so that no outlier is lost however many values there are.
 #ifndef STRATA_REPORT_SERIES_H

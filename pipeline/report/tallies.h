@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What became of the problems: how long they are, in how many steps, and why some failed.
 #ifndef STRATA_REPORT_TALLIES_H
 #define STRATA_REPORT_TALLIES_H

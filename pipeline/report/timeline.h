@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The time axis of a run: the time that its launches worked, one after another, with a narrow gap between two
 // of them however long nothing ran.
 #ifndef STRATA_REPORT_TIMELINE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/added_tokens.h"
 
 #include <stdlib.h>

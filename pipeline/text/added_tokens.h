@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Added tokens: texts that are cut out of the input before the model sees it.
 //
 // The library keeps two sets: tokens with normalized:false are looked for in the raw text, the others, in

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/aligned.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Text that remembers where it came from: what normalizers and pre-tokenizers hand on to one another.
 //
 // Each byte of a changed text carries the bytes of the original text that it stands for, as the `tokenizers`

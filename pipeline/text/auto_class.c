@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/auto_class.h"
 
 #include <stdio.h>

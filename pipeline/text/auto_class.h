@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which class AutoTokenizer of transformers 5 takes for a model folder, and what such a class makes of the
 // vocabulary: some build their own normalizer and pre-tokenizer around it and follow tokenizer.json in its
 // words and merges only.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Byte-pair encoding: a piece of text to ids by merging neighbours, lowest rank first, leftmost on ties.
 //
 // Byte-level models (GPT-2, Qwen, Llama 3) start from bytes; their vocabulary writes each byte as one

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Merging: short words by repeated scans, long pieces with a heap (O(n log n)), and a cache of words seen.
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What bpe.c (tables) offers bpe_encode.c (merging and the word cache).
 #ifndef STRATA_TEXT_BPE_INTERNAL_H
 #define STRATA_TEXT_BPE_INTERNAL_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/companion_tokens.h"
 
 #include <stdio.h>

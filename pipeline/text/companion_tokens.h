@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The list of added tokens of a tokenizer.json, and what the members of the files beside it make of it:
 // tokens that they add, flags that they change (tokenizer_companions.h says in which order).
 #ifndef STRATA_TEXT_COMPANION_TOKENS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/component.h"
 
 #include <stdarg.h>

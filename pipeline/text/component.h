@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Reading the blocks of tokenizer.json: their type, keys, texts and patterns, with errors that name the key.
 #ifndef STRATA_TEXT_COMPONENT_H
 #define STRATA_TEXT_COMPONENT_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/ggml_merges.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The merges of a SentencePiece-style vocabulary that has scores in place of them.
 #ifndef STRATA_TEXT_GGML_MERGES_H
 #define STRATA_TEXT_GGML_MERGES_H

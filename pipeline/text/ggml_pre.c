@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/ggml_pre.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the name in tokenizer.ggml.pre stands for: how the tokenizer.json of the models that carry it cuts
 // texts into words, and the settings of theirs that a GGUF file leaves out.
 #ifndef STRATA_TEXT_GGML_PRE_H

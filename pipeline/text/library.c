@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/library.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // PCRE2 for this room, its machine code, and the releases of what texts are split and normalised with.
 //
 // The interpreter gives up on other texts than machine code does. So that memory never decides which of them

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/merge_text.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A merge as files write it: two texts, or one text with exactly one space between its two sides.
 #ifndef STRATA_TEXT_MERGE_TEXT_H
 #define STRATA_TEXT_MERGE_TEXT_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/normal_form.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Unicode normalization forms with alignment, as the library's unicode-normalization-alignments (Unicode 9.0)
 // does them.
 #ifndef STRATA_TEXT_NORMAL_FORM_H

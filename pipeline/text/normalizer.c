@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/normalizer.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The "normalizer" of tokenizer.json: steps that rewrite a piece of text and keep its alignment.
 #ifndef STRATA_TEXT_NORMALIZER_H
 #define STRATA_TEXT_NORMALIZER_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The patterns of tokenizer.json, written for Oniguruma, matched by PCRE2.
 //
 // They are translated (pattern_syntax.h); what PCRE2 may match otherwise is refused at load, by name. Where

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Characters, escapes and classes of a pattern.
 //
 // PCRE2 has neither classes within classes nor intersections of them. A class within a class is poured into

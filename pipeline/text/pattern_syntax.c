@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/pattern_syntax.h"
 
 #include <ctype.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What of Oniguruma's syntax is understood, written as PCRE2 reads it.
 #ifndef STRATA_TEXT_PATTERN_SYNTAX_H
 #define STRATA_TEXT_PATTERN_SYNTAX_H

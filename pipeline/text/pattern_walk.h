@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The walk over a pattern that pattern_syntax.c (groups, quantifiers) and pattern_class.c (characters and
 // classes of them) share.
 #ifndef STRATA_TEXT_PATTERN_WALK_H

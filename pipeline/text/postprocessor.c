@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/postprocessor.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The "post_processor" of tokenizer.json: tokens put before and after a text, and offsets trimmed of spaces.
 #ifndef STRATA_TEXT_POSTPROCESSOR_H
 #define STRATA_TEXT_POSTPROCESSOR_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/pretokenizer.h"
 
 #include <stdlib.h>

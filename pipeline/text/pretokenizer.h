@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The "pre_tokenizer" of tokenizer.json: steps that cut a normalized piece into the words that BPE sees one
 // by one.
 #ifndef STRATA_TEXT_PRETOKENIZER_H

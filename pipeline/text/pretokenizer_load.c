@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Reading the "pre_tokenizer" block.
 #include <stdlib.h>
 #include <string.h>

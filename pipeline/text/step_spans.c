@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Steps that are given as spans of the rendered text. Each is checked: one that does not fit its text would
 // have rows of other tokens than was meant.
 #include <string.h>

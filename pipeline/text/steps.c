@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/steps.h"
 
 #include <stdlib.h>

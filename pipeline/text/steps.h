@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Reasoning steps as byte spans of the rendered text, and as token spans.
 #ifndef STRATA_TEXT_STEPS_H
 #define STRATA_TEXT_STEPS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/template.h"
 
 #include <stdint.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A text template over columns: "{statement}\n{steps}". Doubled braces are literal. {steps} is the steps
 // joined by the separator when steps come from a column; any other name is a column of the query.
 #ifndef STRATA_TEXT_TEMPLATE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A tokenizer read from tokenizer.json: byte-level BPE (GPT-2, Qwen, Llama 3, DeepSeek) and
 // SentencePiece-style BPE with byte fallback (Llama 2, Gemma). Ids and offsets equal those of the
 // `tokenizers` library for the parts it accepts; a component it does not know is refused by name at load

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What AutoTokenizer of transformers 5 would do otherwise than the tokenizers library does with
 // tokenizer.json: some classes build their own normalizer and pre-tokenizer around the vocabulary of the
 // file.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The files beside a tokenizer.json that transformers reads with it: tokenizer_config.json, and where that
 // has no added_tokens_decoder also special_tokens_map.json and added_tokens.json.
 //

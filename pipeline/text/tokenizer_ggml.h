@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A tokenizer from the vocabulary that a GGUF file carries in its own keys, tokenizer.ggml.*: byte-level BPE
 // (model "gpt2", split as the name in `pre` says) and SentencePiece-style BPE (model "llama").
 //

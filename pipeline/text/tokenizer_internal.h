@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The parts of a tokenizer, filled by tokenizer_load.c and used by tokenizer.c.
 #ifndef STRATA_TEXT_TOKENIZER_INTERNAL_H
 #define STRATA_TEXT_TOKENIZER_INTERNAL_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Reading tokenizer.json: what is not known is refused by name.
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "text/unicode_tables.h"
 
 #include <utf8proc.h>

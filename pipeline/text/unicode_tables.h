@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Unicode as the `tokenizers` library knows it, where PCRE2 and utf8proc know another version.
 #ifndef STRATA_TEXT_UNICODE_TABLES_H
 #define STRATA_TEXT_UNICODE_TABLES_H

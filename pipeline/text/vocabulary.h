@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The words of a model: text to id and id to text.
 #ifndef STRATA_TEXT_VOCABULARY_H
 #define STRATA_TEXT_VOCABULARY_H

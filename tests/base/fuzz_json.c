@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Fuzz target: JSON of foreign files, and the getters on what it says.
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Bytes for people, at the edges where units change.
 #include <setjmp.h>
 #include <stdarg.h>

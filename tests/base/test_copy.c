@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Copies to another file system: what is published, and what is not.
 #include <setjmp.h>
 #include <stdarg.h>

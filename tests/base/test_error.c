@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Errors: what a message holds as it rises, where it is cut, and the ways that pass one on.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Files: what is opened and refused, what is published, and who holds a lock.
 #include <setjmp.h>
 #include <stdarg.h>

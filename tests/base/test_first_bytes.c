@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // First bytes: each kind is named where it is not wanted, and what is wanted passes.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The getters' ground: which member counts as there, which number is odd, and whose fault it is when nothing
 // was read.
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // JSON as Python writes it: odd numbers are no fault until they are asked for, and never become something
 // else.
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Sizes that do not fit are refused before anything is allocated; arenas, buffers and blocks at their edges.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The kernel's table of mounts.
 #include <setjmp.h>
 #include <stdarg.h>

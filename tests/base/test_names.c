@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Names one behind another, however many, and cut where there is no room.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Text of others on its way to a terminal.
 #include <setjmp.h>
 #include <stdarg.h>

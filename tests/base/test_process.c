@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Signals and descriptors that a process is born with, and the log and moments it writes.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Text for manual pages: what man(7) would read otherwise is escaped, and nothing else changes.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // UTF-8: every code point there and back, and what is none.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The bundle (tools/bundle.sh) of the build at hand: what is in it, what it asks of a machine, and that it runs in a root with nothing
 but glibc, libgcc_s and libstdc++."""
 import hashlib

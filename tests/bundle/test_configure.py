@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What cmake says and does on machines that lack something, and the options that help there."""
 import json
 import os

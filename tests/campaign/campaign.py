@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How large an attack is, where it works, and what it counted.
 
 Each script here is one attack on whole runs. ctest runs a sample of each; tools/campaign.sh runs them all in full size and

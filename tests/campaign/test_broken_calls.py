@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """System calls that are interrupted (EINTR) or do a part of what they were asked (short reads and writes): neither is an error,
 so the run must end well with the same bytes. Errors proper are swept by tests/commands/test_faults.py."""
 import collections

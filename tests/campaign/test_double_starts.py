@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Two or three runners started on one run directory at once: one works, the others go away, and the bytes are right."""
 import pathlib
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Memory does not grow with the number of problems: resident bytes at each batch of one long run."""
 import csv
 import json

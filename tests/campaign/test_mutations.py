@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Finished runs with a change in one file: verify finds it, or it changes nothing that was acknowledged."""
 import collections
 import pathlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Power cuts: a file system of its own is shut down under a stopped writer of shards, mounted again, and looked at.
 
 The writer (tests/checkpoints/tool_commit.c) says each shard that it acknowledged; whatever it said must be there after the

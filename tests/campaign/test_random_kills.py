@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """SIGKILL at random moments of a run and of the resumes that follow, until the run is through; then the same again."""
 import pathlib
 import random

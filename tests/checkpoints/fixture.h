@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Made-up problems for the tests of checkpoints. A problem's content is a function of its ordinal and the
 // layout alone, so that runs cut into other batches hold the same problems.
 #ifndef STRATA_TESTS_CHECKPOINTS_FIXTURE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A statement on a ledger's database, behind the back of the program.
 #ifndef STRATA_TESTS_CHECKPOINTS_LEDGER_BEHIND_H
 #define STRATA_TESTS_CHECKPOINTS_LEDGER_BEHIND_H

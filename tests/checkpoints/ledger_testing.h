@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A ledger with made-up shards, as the tests of writing and of reading it need one.
 #ifndef STRATA_TESTS_CHECKPOINTS_LEDGER_TESTING_H
 #define STRATA_TESTS_CHECKPOINTS_LEDGER_TESTING_H

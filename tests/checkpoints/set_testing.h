@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Sets made by hand for the tests of what reads them: parts with ledgers and no shards' files, and a survey.
 #ifndef STRATA_TESTS_CHECKPOINTS_SET_TESTING_H
 #define STRATA_TESTS_CHECKPOINTS_SET_TESTING_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The trail of a run's devices: which path computed a batch, changes that come to nothing, and what the
 // ledger keeps.
 #include <setjmp.h>

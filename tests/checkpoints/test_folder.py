@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Folders that are not a run's, and files in a run directory that are not the program's: nothing of anybody else is
 written over or removed, and a run whose ledger was lost keeps its shards."""
 

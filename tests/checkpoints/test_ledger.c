@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A ledger as it is written: the begin of a run, checkpoints, partial shards, launches.
 #include "checkpoints/ledger_testing.h"
 

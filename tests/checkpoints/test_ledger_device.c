@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What devices say of themselves in the ledger: figures come back as they went in, unknown ones as NULL, the
 // chain covers them; and a ledger of format 1, written by a program that knew none, is read as it is and
 // raised by a runner without a change to its chain.

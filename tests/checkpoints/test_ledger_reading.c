@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What is seen of a ledger that was changed, that is none, or that a runner is writing.
 #include "checkpoints/ledger_behind.h"
 #include "checkpoints/ledger_testing.h"

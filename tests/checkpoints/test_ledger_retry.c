@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Trying failed problems again: which ones, a retry as a part of the run, new outcomes in the place of failed
 // ones, and a chain that covers both.
 #include <setjmp.h>

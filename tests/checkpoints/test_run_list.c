@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Run directories taken as one result, and what is refused or told.
 #include "checkpoints/set_testing.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The folder of a set: names of parts, and the files that appear once.
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // survey.sqlite: what it holds comes back, whatever is damaged is seen, and it divides any query.
 #include "checkpoints/set_testing.h"
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Mutated run directories: verify names what is wrong, recovery refuses or cleans up, and h5py reads the documented layout."""
 
 import hashlib

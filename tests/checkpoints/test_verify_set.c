@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What is said of a set as a whole.
 #include "checkpoints/set_testing.h"
 #include "checkpoints/verify_set.h"

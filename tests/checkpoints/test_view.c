@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The virtual view of a run on a disk that is full: nothing stays open, and it is written when there is room.
 #include <signal.h>
 #include <sys/resource.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """latents.h5 of a set of parts, through h5py: the rows of all parts, one after another."""
 
 import shutil

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A small run over the real shard writer and ledger, for the fault sweeps of test_faults.py:
 //   tool_commit FOLDER SHARDS [commit-before-rename] [partial] [bfloat16 | float32]
 // Opens the run directory, recovers, and writes what is missing of SHARDS shards of 2 batches. After each

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Prints every fault (and "NOTE ...") that verify finds in a run directory, and what a reader sees of its
 // ledger:
 //   tool_verify FOLDER          exit 0: no fault, 1: faults, else the exit code of the error

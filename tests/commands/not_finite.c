@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Linked into tests/strata_not_finite, which is the program with a fault of the hardware: the hidden states
 // of the problems that STRATA_NOT_FINITE names ("p-00003,p-00007") come out as not finite. Same model, same
 // job, so that the plain program may try them again.

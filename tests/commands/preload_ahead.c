@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Preloaded (LD_PRELOAD) into the program under test: the clock of the day is an hour ahead, so that files
 // which a test has just written were last changed an hour ago.
 #include <sys/syscall.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Preloaded (LD_PRELOAD) into the program under test: a processor that takes CLOCK_STINT microseconds of its
 // own time for every stint of work, whatever the machine does. A thread's clock of processor time goes by
 // that at each look, and a stint is looked at before and behind. The clock of the day goes by CLOCK_LOOK at

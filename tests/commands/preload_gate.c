@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Preloaded (LD_PRELOAD) into the program under test: holds it in the middle of its work, however slow the
 // machine. While the file GATE is there, a file gets the name GATE_NAME only once that is gone; GATE.reached
 // says that it waits.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Preloaded (LD_PRELOAD) into the program under test: its libraries give the versions that the environment
 // says (LIBRARY_HDF5, LIBRARY_PCRE2, LIBRARY_PCRE2_UNICODE, LIBRARY_UTF8PROC, LIBRARY_UTF8PROC_UNICODE), and
 // compute as they always do. All must be set.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Preloaded (LD_PRELOAD) into the program under test: shows it another machine's memory. What it reads of
 // /proc/meminfo, /proc/self/cgroup and /sys/fs/cgroup comes from the same paths under MACHINE_ROOT, and is
 // not there where they are not.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Preloaded (LD_PRELOAD) into the program under test: makes chosen calls find that the machine has nothing
 // left.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Preloaded (LD_PRELOAD) into the program under test: once the file STALL_WHEN exists, reads of files that
 // end with STALL_PATH, but for the token of a launch before .tmp, do not come back, as on a network file
 // system whose server is gone.

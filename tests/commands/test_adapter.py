@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs with model.adapter: the bytes of the merged model's, and its place in the identity."""
 import json
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Adapters that are refused by name: what their configuration asks for, tensors, folders, files that are cut or changed anywhere."""
 import json
 import shutil

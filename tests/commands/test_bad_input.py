@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Bad input: what ends a run ends it before the first batch, with its exit code and one line that names the culprit;
 what is wrong with one problem fails that problem alone."""
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """strata bench: several parts in one process, the sustained rate with what the device said meanwhile, and what a run that is cut off
 leaves."""
 import json

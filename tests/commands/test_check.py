@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """strata check foretells strata run: the same exit code, and what a run that has begun will do."""
 import os
 import pathlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command line as a whole: help, version, unknown words, and an output that cannot be written."""
 import os
 import re

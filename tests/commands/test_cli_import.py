@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """strata import: what it prints, word for word, what it leaves, and that nothing stays half made."""
 import gzip
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What status, log, show and verify print, word for word, on run directories made without a model."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A run keeps to the CPU path it began on; another is taken only where the job allows it, at the border of two shards,
 and then said wherever the run is looked at."""
 import json

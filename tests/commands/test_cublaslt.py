@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which cuBLASLt a command takes, and what it says when there is none (the emulation's GPU; the places themselves:
 tests/cuda_emulation/test_cublaslt.c)."""
 import shutil

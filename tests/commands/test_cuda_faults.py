@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A GPU that fails while a job runs on it (the emulation's, on order): no memory, a launch that fails, the device lost,
 no driver or library.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whole runs on the emulated GPU: the CPU's latents, the same bytes whatever interrupts it, batches in flight at a stop,
 the algorithms of products kept by the ledger and by run.profile."""
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What an emulated GPU says of itself: figures with every batch, in status and log; and the cause of a slow-down."""
 import csv
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs on several GPUs (the emulation's): the bytes of a run on one, whatever their number, also when it changes between
 launches or one of them fails; and what is said of each."""
 import csv

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Real slow-downs. A run that gets a tenth of the time goes on: it says what share it gets, and its latents are the same.
 A device that is slow by itself ends the run with exit code 80 and its evidence; nothing is lost, and the same command goes
 on to the same bytes. How fast all this happens depends on the machine, so nothing here counts seconds: a run is starved

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A run's identity holds content, not where it lies: the same bytes under other names resume, to the same shards."""
 import json
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Faults at every system call of a small run: kills, I/O errors, full disks, the order of syncs; and planted bugs, since
 a sweep that cannot find a bug shows nothing.
 

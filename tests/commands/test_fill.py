@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How full batches are: what plan, check, status and log say of it, the remedy that they name, and runs that began with
 other limits than the job's defaults."""
 import json

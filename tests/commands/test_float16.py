@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs that compute in float16: near those in float32, with an identity of their own; what float16 cannot hold fails its problem alone."""
 import json
 import re

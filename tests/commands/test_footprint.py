@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The memory that strata plan foretells for the shape of Qwen3-8B, packed, quantised when it is loaded and stored as computed; and
 what a refusal advises where it does not fit."""
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Run directories that a former program left behind: read, gone on with, and computed afresh to the same bits."""
 import json
 import re

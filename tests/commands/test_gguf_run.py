@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs of GGUF files, each with its own vocabulary, give the bytes of their exact twins: checkpoints of safetensors that have the same
 numbers as float32. On the CPU and on the emulated GPU."""
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/gpu-check.sh in its quick mode, on the CPU and on the emulated GPU: both stages do their work, a failure in the first ends it and
 one in the second stops no other part, what is known lies under --out however it ends, and the table reaches the page only from a GPU."""
 import importlib.util

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Parts of tools/gpu-check.sh alone, with programs in place of nvidia-smi, ncu, compute-sanitizer, torch and the test programs: what they
 say is understood, what spoils figures is said in words, and what hangs costs no more than its own time."""
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What tools/gpu-check.sh makes of its figures: texts of the right lengths, rates from ledgers, targets, the table at the end and in
 kernels/README.md."""
 import sqlite3

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Hashes of weight files kept between launches: what is believed of them, what is not, and that none of it fails a run.
 
 On a RAM disk, whose files tell the time of their change; the program's clock is an hour ahead, so that these changes

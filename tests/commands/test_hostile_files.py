@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files that are none: pipes, devices and folders where a file is expected, links out of a run directory, shards whose numbers
 lie elsewhere. Nothing hangs, nothing outside is read or written, and what is made has the documented mode."""
 import contextlib

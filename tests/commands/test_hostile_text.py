@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """No control character of ids, names, reasons, paths or stored texts reaches a terminal or the run's log."""
 import json
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A model whose indexer leaves each token index_topk keys to see: texts within it run, longer ones are refused before anything is computed."""
 import shutil
 import sys

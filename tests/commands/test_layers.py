@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """latents.layers by name, and pre_norm: what is stored under which name, what a resume takes for the same, and what readers see."""
 import json
 

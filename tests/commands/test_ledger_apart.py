@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs that keep their ledger on a local disk apart from the run directory (run.ledger): what is where at every moment, and other
 machines. Another machine is another local folder, where the first one's may be gone. Faults of the file server are in
 test_ledger_apart_faults.py.

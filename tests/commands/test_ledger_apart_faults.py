@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs that keep their ledger on a local disk (run.ledger), on a file server that fails: kills and errors at calls, lies, full and
 hanging servers. After any fault the same command goes on to the bytes of an undisturbed run, as in test_faults.py.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A run that a program of an older ledger format began: looked at as it is, and carried on by this one to the same bytes."""
 import json
 import sqlite3

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Texts longer than a batch, which run in slices: the latents, bit for bit, of a run whose batches hold them whole."""
 import json
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Texts that a chat template rendered, and a tokenizer that they do not suit: a BOS twice, markup without tokens."""
 import json
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A machine that runs out of memory, threads or open files: at any call, of any command, the result is right or the command
 ends with code 70 and one line. Never other bytes, never a problem that failed, never a fault of the data or of a run, never
 a library's crash or exit code; and the same command goes on to the bytes of an undisturbed run.

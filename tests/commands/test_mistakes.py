@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What newcomers get wrong: each mistake is answered with what is wrong and what to do next, in one or two lines."""
 import json
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Model folders that are none, and what lies in one beside the files that are read: named, with what to do."""
 import json
 import shutil

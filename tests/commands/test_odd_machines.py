@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a device cannot compute and a machine cannot hold is refused by strata check and before the load, in words that
 name the key, the value and the way out."""
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs of packed checkpoints give the bytes of their exact twins, which have the same numbers as float32, on the CPU and on the
 emulated GPU; those that cannot be read are refused by name."""
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """strata run --part: the parts of a job are one run's latents, whatever their number, however often they are interrupted."""
 import fcntl
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What strata plan foretells: the ways to run a model on a machine that is not here, what an engine that generates would need, and
 the rate of this machine's processor."""
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a launch predicts before batch 1, held against its sealed batches by status and log. How near the two are no test decides."""
 import json
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """strata status --prometheus: the text format to the letter, the figures of --json, and the dashboard that shows them."""
 import json
 import re

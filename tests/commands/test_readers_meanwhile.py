@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every command that reads a run, and the Python reader, while the run commits: none calls it broken, each is of one moment."""
 import itertools
 import json

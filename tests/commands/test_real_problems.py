@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The real problem set through a small random model in Qwen2's real vocabulary: to the end, killed and resumed at least 20
 times, and with another thread count. Skipped where the data does not lie beside the checkout."""
 import csv

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The real problem set, as far as seconds go, through packed checkpoints of a small random model in Qwen2's real vocabulary: killed
 several times and resumed, the shards are those of a run that was left alone. Skipped where the data does not lie beside the checkout."""
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A launch that comes to nothing before it works on the run leaves the run's state as it was, for people and dashboards."""
 import fcntl
 import json

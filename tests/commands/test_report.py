@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """strata report: what a page holds of runs in every state, what it makes of odd words and damage, and where it is written."""
 import html.parser
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`strata run --retry-failed`: failed problems are retried as a part of the run. Sealed shards stay as they are, new
 outcomes take the place of failed ones, and a retry that is killed anywhere goes on to the same bytes.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """strata run, end to end on a tiny model: equal bytes whatever the threads, interruptions and kills; stops; refusals."""
 import contextlib
 import os

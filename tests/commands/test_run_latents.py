@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a run stores, against transformers on the same checkpoint and the tokenizers library on the same texts: step
 means, other poolings, dtypes, layers, spans, token ids, statistics, truncation."""
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How a run behaves beside others: under nohup, with a profile shared by runs, called from anywhere, with paths written oddly."""
 import json
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """All parts of a job on one machine (strata run --parts): the problems of a run without parts, whatever happens to the
 processes; and which of them a person hears about."""
 import contextlib

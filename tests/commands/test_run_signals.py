@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """All the ways to say stop, and no room: signals at any moment, limits on files, standard descriptors that are closed or full."""
 import os
 import resource

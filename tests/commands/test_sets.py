@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """status, verify, log and show of a job that runs in parts."""
 import fcntl
 import json

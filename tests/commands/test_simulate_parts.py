@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/simulate_parts.py: its arithmetic, on cases that are counted by hand, and what its tables hold together."""
 import dataclasses
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Steps as spans of a rendered text, the loss mask of their tokens, and the last token of each."""
 import json
 import random

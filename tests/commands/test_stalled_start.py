@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Launches whose start waits for something that never comes: each phase is told of by name before it ends the launch, and a later launch
 goes on as if nothing had been."""
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The start of a launch: the problems are surveyed while the weights are read, and neither is begun in vain."""
 import re
 import signal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs whose blocks come from their files, or from host memory, for every sweep: the latents of a resident run, byte for byte."""
 import json
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Streamed runs that are stopped, killed and resumed, also as another placement, and whose files change under them: every shard is
 that of an uninterrupted resident run, and nothing computed from other weights is acknowledged."""
 import os

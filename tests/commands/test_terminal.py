@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What people see on a terminal: lines that fit it, and messages on lines of their own."""
 import fcntl
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """strata verify --deep: the model's files against the run's identity."""
 import shutil
 import sqlite3

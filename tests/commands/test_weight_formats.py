@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What users see of weight formats: checkpoints of numbers that are quantised when they are loaded, packed matrices that are expanded
 then or before each matmul, and what shards and commands say of it."""
 import json

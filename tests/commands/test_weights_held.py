@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Packed checkpoints expanded once when they are loaded, and rounded as gptqmodel does."""
 import h5py
 import numpy as np

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Runs a program under ptrace and does something to it at one system call: kills it, makes the call fail, or
 // makes it lie. The calls of all threads are counted together (strace counts each thread apart, which hides
 // the first calls of a later thread behind those of the first), from the first opening of a file named MARKER

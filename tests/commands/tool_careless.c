@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A program with the bugs that the sweep of shortages is there to find: it prints the words of a text, and
 // one failed allocation makes it wrong in the way that its first argument names.
 #include <stdio.h>

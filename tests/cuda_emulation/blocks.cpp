@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Kernels. Blocks run one after another; the threads of a block are fibers, one a thread of the block, made
 // once and used again. A fiber runs until it must wait (a barrier, a warp collective) or ends. Threads begin
 // in an order that chance picks, so that what needs a barrier and has none goes wrong.

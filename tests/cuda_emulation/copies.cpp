@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Copies and fills: which memory they may touch, on which device's streams.
 #include "emulation.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // cuBLASLt: matmuls by plain loops, float32 sums, and several algorithms that differ in the order of the
 // sum, as those of the library do. Some of them give a row other bits when it stands elsewhere, or another
 // sum each time: they claim to be the fastest, so that a back end that does not test them gets caught.

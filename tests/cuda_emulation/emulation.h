@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the parts of the emulation share. The emulated driver is one a process, as the real one is, so its
 // state is too: settings (from the environment, see README.md), counts, the memory map, the streams. One lock
 // guards all of it; kernels run under it, in the thread that waits for them. Devices are numbered as CUDA

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Events, each of the device that was current when it was made: places on streams, and the times of them.
 #include "queues.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A cuBLASLt for test_cublaslt.c: a library with its functions' names. FAKE_VERSION is what it says of
 // itself, FAKE_SHORT leaves its last function out.
 #include <stddef.h>

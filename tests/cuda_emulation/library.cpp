@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // kernels/cuda/library.h on the emulation: the libraries are there or not as the settings say, and their
 // functions are those linked in.
 #include "emulation.h"

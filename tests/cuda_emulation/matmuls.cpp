@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Matmuls by plain loops and float32 sums, in the order of their algorithm (cublaslt.cpp lists them).
 #include "matmuls.h"
 

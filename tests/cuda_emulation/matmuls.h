@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the emulated cuBLASLt's interface (cublaslt.cpp) and its arithmetic (matmuls.cpp) share.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Memory. Device allocations lie in a range of addresses of their own, each between pages that nobody may
 // touch; while nothing runs on the device none of it can be touched, so that a host that uses a device
 // pointer is caught, and so is a kernel of one device that uses a pointer of another. Both device and pinned

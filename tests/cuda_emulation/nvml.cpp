@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // NVML: what it says comes from the settings, but for memory, which is the emulation's own unless a setting
 // says otherwise. While the device is slowed down (SLOW) a setting of the slow time comes first.
 #include "emulation.h"

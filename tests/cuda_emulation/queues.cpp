@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Streams, each of the device that was current when it was made. Work that is put on a stream
 // waits there, with what must be over before it. It is done when a call waits for it, or earlier, as chance
 // (by the seed) has it: a host that changes a staging buffer before its copy ran, or leaves out an event,

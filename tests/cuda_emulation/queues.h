@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What streams (queues.cpp) and events (events.cpp) share.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The device, its errors, and the calls that ask about it.
 #include "emulation.h"
 

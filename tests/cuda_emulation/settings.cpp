@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Settings from the environment, counts, and the report of them.
 #include "emulation.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Threads of a block: barriers, shared memory, warp collectives, and what a kernel gets wrong.
 #include "testing.h"
 

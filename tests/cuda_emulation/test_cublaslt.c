@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which cuBLASLt is loaded, by the real loader, and what is said when none is: libraries of this test's own
 // (fake_cublaslt.c), of a CUDA that no machine has.
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Several devices: what belongs to one is refused or caught on another, and they run side by side.
 #include "testing.h"
 

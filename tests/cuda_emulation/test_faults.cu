@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Faults on order, the report, NVML and the products. Settings are read once, so each case is a process of
 // its own.
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // kernels/cuda/nvml.h against a real nvml.h: compiled, never run. What does not agree is an error of the
 // compiler's that names it.
 #if !__has_include(<nvml.h>)

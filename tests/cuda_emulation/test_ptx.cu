@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The instructions behind kernels/cuda/ptx.h and the conversions of numbers.h, against the PTX manual's
 // words: in the emulation their twins, and built with nvcc on a GPU the instructions themselves. All products
 // here are exact, so that the order of their sums does not matter.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Streams and events: work is done late and in any order that they allow.
 #include "testing.h"
 

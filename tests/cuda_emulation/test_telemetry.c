@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Telemetry over an NVML of this file's own: what is read, what is not supported, a missing library, XID
 // errors, a driver that hangs.
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the emulation's own tests share.
 #ifndef STRATA_CUDA_EMULATION_TESTING_H
 #define STRATA_CUDA_EMULATION_TESTING_H

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A run as the trainers of draft heads want it: every token of four layers, the last block's output on both sides of the norm, and which
 tokens the assistant wrote."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Run directories made by tool_make_run.c, and the strata program on them."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Exports against the shards they came from; h5py, safetensors and numpy are the judges."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What `strata export` has strata-export do: other formats are handed over, and R-JEPA's shards get their Parquet tables."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Exports of several files a split: what each holds, and that a killed export goes on with those that are finished."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Numbers converted by an export, with torch as the judge."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """R-JEPA's shards with their Parquet tables by one command, read as R-JEPA's loader reads them; pyarrow is the judge."""
 
 import json

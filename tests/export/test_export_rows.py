@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rows shuffled each by itself, and latents normalised: permutations, and constants that undo."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Exports and latents.h5 of a job that ran in parts: the bytes of one undivided run."""
 
 import json

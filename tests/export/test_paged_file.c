@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // An array in a file without a name: it keeps what was written as it grows, moves and lets go of its pages,
 // and takes little memory.
 #include <signal.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Python reader against the shards and the formula they were made from."""
 
 import contextlib

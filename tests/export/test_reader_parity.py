@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Python reader's data set, its bfloat16 and its Parquet, with torch and pyarrow as the judges."""
 
 import subprocess

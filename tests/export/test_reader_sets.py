@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Python reader on sets: the parts of a job read as the one run that they are together."""
 
 import pickle

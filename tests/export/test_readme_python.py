@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Python of the READMEs, run as it stands there on a made run directory: only paths, ids and layers are put in."""
 
 import os

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The order of shuffled rows, as a function of the seed: a permutation whatever the buckets are, every order
 // of a few rows as likely as any other, and no trace of where a row was.
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """StrataStream: every finished problem once, over workers and processes, while the run goes on, and behind a saved state."""
 
 import json

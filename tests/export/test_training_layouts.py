@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """strata-export: its files as datasets and the trainers of draft heads read them, whole though it was killed, and what it refuses."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What strata-export writes for draft heads, through the trainers' own loaders (tools/requirements-loaders.txt): every text, and the
 tensors that a training step gets."""
 

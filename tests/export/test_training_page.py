@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """configs/training.md, run as it stands there: only paths, ids and layers are put in."""
 
 import contextlib

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Makes a run directory through the real checkpoints code, without a model: known latents, failed and skipped
 // problems, ids and metadata that need escaping, problems out of order within their shards.
 //   export_tool_make_run FOLDER [problems=N] [dtype=NAME] [tokens=1] [mask=1] [blocks=N] [pooling=NAME]

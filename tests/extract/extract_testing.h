@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A job, a database and a tokenizer of single bytes for the tests of this room: text positions are token
 // positions.
 #ifndef STRATA_TESTS_EXTRACT_TESTING_H

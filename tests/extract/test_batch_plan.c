@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The batch plan: limits hold, every text once, the same input gives the same plan, and little room is
 // wasted.
 #include <math.h>

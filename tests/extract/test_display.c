@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The progress line: what it says, and that it is never wider than the terminal.
 #include <setjmp.h>
 #include <stdarg.h>

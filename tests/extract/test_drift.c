@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The drift detector: its limits one by one, and the slow run it was made for. Times are made up: nothing
 // here is measured.
 #include <math.h>

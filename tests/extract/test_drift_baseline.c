@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The baseline of a device that settles, by itself: what a power cap explains, how far it goes, what it
 // leaves out. Times are made up: nothing here is measured.
 #include <math.h>

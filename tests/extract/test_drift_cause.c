@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Causes of a slow-down by their signatures: tables of what was seen at calibration and what is seen now. All
 // figures are made up.
 #include <math.h>

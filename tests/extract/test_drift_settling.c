@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A GPU that is calibrated cold and works hot: simulated launches in which a power cap takes the clock down
 // after some seconds must not be suspected, while slow-downs of other kinds are stopped as fast as ever, or
 // told of where they are less than a stop needs; processors beside it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The drift detector on a simulated machine: a million healthy batches and a million on machines that others
 // use must not stop a run while real slow-downs must. Times are made up: nothing here is measured.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Windows and the feeder: batches in the plan's order from any position, what is packed, and an end at any
 // moment.
 #include <setjmp.h>

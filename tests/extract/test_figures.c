@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // From a device's sample to the ledger's figures: what is unknown or too old stays unknown.
 #include <setjmp.h>
 #include <stdarg.h>

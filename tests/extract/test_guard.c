@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The guard, in processes of their own: a batch that never ends, a suspended process, the first and the
 // second signal. The seconds below are far apart, so that a busy machine changes no verdict.
 #include <setjmp.h>

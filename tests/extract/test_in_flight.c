@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Batches on the devices: when a group of them becomes a sweep, what each has of a sweep's times, and how
 // sweeps go to several lanes and leave in order.
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a job names is opened in one order, and a stop that is asked for ends it between two parts.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The journal: figures and events from several threads at once, what status reads of them, when they are
 // written, and a ledger that refuses.
 #include <errno.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a commit says: texts survive the caller's, the record of a partial shard comes back as it went.
 #include <setjmp.h>
 #include <stdarg.h>

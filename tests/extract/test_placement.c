@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which blocks stay and how many batches a sweep takes, for a device and a host with so many bytes: the check
 // of what fits is this file's own, so that a processor stands for any device.
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // From a row to tokens and pooled rows: spans by hand on a tokenizer of single bytes, truncation, and every
 // way in which one problem fails or is skipped alone.
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The queue between two stages: order, waiting when full or empty, and its end.
 #include <pthread.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What shards say and an identity does not: kept from the first launch, also from ledgers of earlier
 // versions.
 #include <setjmp.h>

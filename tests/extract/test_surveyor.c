@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The survey in its thread: the same counts as without, errors and stops of either side.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The shell and the Python of the guides (configs/guides), run as they stand there, in order, on a small model of their name."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """configs/strata.def, as far as it can be tried without Apptainer: its sections, its scripts, and what it takes from this tree."""
 import re
 import subprocess

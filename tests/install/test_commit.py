@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What `strata --version` says of the commit: of a repository, of its archives, and of a folder that is neither."""
 import os
 import re

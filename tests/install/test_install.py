@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What `cmake --install` and `cpack -G DEB` make of the build at hand: where things lie, manual pages without a warning, and completion
 that knows the commands, options and choices that the program has."""
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The wheel of the build at hand (tools/wheel.sh): what it asks of a machine, and that in a new environment, with no compiler and nothing
 else of this machine on PATH, it runs a job whose result the reader opens; and what a source tree installs without it."""
 import json

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Fuzz target: a job file. What is accepted must be within its bounds and survive being printed; what is
 // refused must say where.
 #include <stdint.h>

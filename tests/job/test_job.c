@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The job file: defaults, every kind of value, and where and how each mistake is answered.
 #include <setjmp.h>
 #include <stdarg.h>

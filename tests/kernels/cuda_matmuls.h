@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Matmuls of the emulated CUDA back end for tests: a shape, its algorithm, and the name of that.
 #ifndef STRATA_TESTS_KERNELS_CUDA_MATMULS_H
 #define STRATA_TESTS_KERNELS_CUDA_MATMULS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the tests of the CUDA back end share: each case runs in a process of its own, because the emulated
 // driver reads its settings once (tests/cuda_emulation/README.md) and keeps a fault for good.
 #ifndef STRATA_TESTS_KERNELS_CUDA_TESTING_H

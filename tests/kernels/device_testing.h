@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the tests of a device share: opening every path in every dtype, numbers to and from device memory,
 // random numbers, and comparisons that fail on NaN first. Nothing here reads or writes device memory but
 // through device.h and operations.h.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What tests of experts share: a layer of random numbers on a device, and its tokens.
 #ifndef STRATA_TESTS_KERNELS_EXPERTS_TESTING_H
 #define STRATA_TESTS_KERNELS_EXPERTS_TESTING_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What tests of packed weights share: formats of every kind, and bytes of them.
 #ifndef STRATA_TESTS_KERNELS_FORMATS_TESTING_H
 #define STRATA_TESTS_KERNELS_FORMATS_TESTING_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The state space in double precision, and seeded numbers that it is computed with.
 #ifndef STRATA_TESTS_KERNELS_STATE_SPACE_REFERENCE_H
 #define STRATA_TESTS_KERNELS_STATE_SPACE_REFERENCE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Activations, gates, and rows that are scaled and added, on every path against double precision; rounding
 // points of the halves, NaN and infinities.
 #include "device_testing.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Attention of every path against double precision: grouped heads, windows, chunks, capped scores, sinks,
 // slopes, odd head sizes, many texts.
 #include "device_testing.h"

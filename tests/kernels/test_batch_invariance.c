@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A text's bits do not depend on its company: every operation, on every path, gives the same bytes for a text
 // alone, for the same text anywhere in random packed batches, and with 1, 2 or 3 threads.
 #include "device_testing.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The bits of attention in halves on CUDA, number by number, against the same operations in the same order
 // written plainly. They are a function of the text alone: keys come in tiles counted from its start, and no
 // layout of warps and blocks, of which the size of a multiprocessor's shared memory chooses one, changes any.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Gated delta nets on CUDA: every size of a thread's share of a state, against a small net that comes to the
 // same. The small one is compared with double precision, and all else is tested, in test_delta_net.c.
 #include "device_testing.h"

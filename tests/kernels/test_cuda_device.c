@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Opening a GPU, its memory, and what is said when something is not there, too small or broken.
 #include "cuda_testing.h"
 

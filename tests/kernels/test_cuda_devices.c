@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Several GPUs in one process: what a transfer waits for and what waits for it, its time, and messages that
 // name the GPU. The emulation does queued work late and in an order that chance picks, so an order that a
 // transfer leaves out goes wrong within a few seeds.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Mixtures of experts on CUDA: sizes that it refuses, and experts with so many rows that their tiles go in
 // several groups. What all back ends have in common is in test_experts.c and test_route.c.
 #include "base/random.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Matmuls on the CUDA back end: which of cuBLASLt's algorithms is taken, that it keeps a row's bits, and
 // that its name finds it again. The emulation's algorithms: 66, 21 and 31 claim to be the fastest and are not
 // fit (bits by a row's place, a split sum, not supported), nor are 47 in float32 (TF32) and 46 in float16

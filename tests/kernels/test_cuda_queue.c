@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The CUDA back end's streams: what is read must not be overwritten before, what is loaded must be there, and
 // times. The emulation does queued work late and in an order that chance picks, so what the back end forgets
 // to order comes out wrong within a few seeds.

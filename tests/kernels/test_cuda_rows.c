@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The operations on rows on CUDA in every kind and with every flag, against plain references that round where
 // operations.h says and compute in double between: rows of odd lengths, of one block's chunks and of more.
 #include "device_testing.h"

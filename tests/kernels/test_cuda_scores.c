@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What families do with attention's scores on CUDA (softcap, sinks, chunks, slopes, gaps behind queries),
 // for heads of every build: against double precision, and slices of a text bit for bit against the whole.
 #include "device_testing.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Every operation that reads weights, from a load slot that is loaded again as soon as the operation is
 // queued: it sees the numbers that were loaded before it, and not those after. The emulation does queued work
 // late and in an order that chance picks, so an operation that leaves out one of its reads goes wrong within

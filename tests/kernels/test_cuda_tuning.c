@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What choosing an algorithm costs on the CUDA back end, in runs of matmuls: the emulation counts them
 // (its algorithms: test_cuda_matmuls.c).
 #include "cuda_matmuls.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The gated delta net against double precision; a text's bits in company, in another place, with other
 // numbers of threads and in slices.
 #include "base/size.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Opening, describing, memory plans, sealing, fences; the text of every refusal.
 #include "device_testing.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Packed weights to numbers on every CPU path: the bits of weight_decode.h, for every kind of format, from
 // any column that the callers may begin with and to any end.
 #include "device_testing.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The experts of a mixture against double precision, against a dense block's matmuls, and whether a row
 // depends on its company.
 #include "experts_testing.h"

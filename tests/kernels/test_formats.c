@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Weights that are kept in another format than the one computed in: the same bits as converted at load, the
 // same choice of algorithms, and memory as planned; for every kind of format, alone and as pieces of a fused
 // matrix.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a process may use, from made-up trees of /proc and /sys/fs/cgroup: both versions, groups above the
 // own one, quotas and limits that are none.
 #include <ftw.h>

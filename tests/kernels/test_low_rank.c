@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A product of two thin matrices added to a third: against float64, and the same bits however it is cut.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Matmuls of every path against double precision; parts and formats of loading. Sizes that are
 // multiples of 8, as all models have, come first and by themselves: a GPU's library may have no algorithm for
 // others.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Memory nodes as the system shows them, from a made-up tree: lists of processors, gaps, nodes without
 // processors, and how threads spread over them.
 #include <setjmp.h>

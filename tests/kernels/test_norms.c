@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Norms of every kind, of rows, groups and heads, and every rotation of heads, on every path against double
 // precision; rounding points of the halves.
 #include "base/size.h"

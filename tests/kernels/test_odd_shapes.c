@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Shapes at the edges of what kernels are cut into, on every path and device: each operation beside the CPU's
 // portable path, and attention on inputs whose answer is known to the bit.
 #include "device_testing.h"

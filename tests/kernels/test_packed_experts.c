@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Experts whose weights are kept in another format than the one computed in: the same bits as of weights that
 // were converted when they were loaded, for every kind of format, whether each expert has pieces of its own
 // or one piece has all of them, and memory as planned.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which path is taken on which processor: the choice is a function of features, here of made-up ones.
 #include "device_testing.h"
 

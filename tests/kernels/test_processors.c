@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which processors may be used: cores from made-up trees, and threads that OpenMP's settings would crowd on
 // one processor.
 #include <pthread.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Quantisers against goldens of bitsandbytes (tools/make_quantise_goldens.py), byte for byte.
 #include <math.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Quantisers of weights, live against bitsandbytes on many random numbers of every dtype."""
 import importlib.util
 import os

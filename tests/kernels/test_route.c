@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The choice of each token's experts against double precision, ties, NaN, and whether a token's choice
 // depends on its company.
 #include "device_testing.h"

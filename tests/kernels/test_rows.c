@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Embedding, norms, rotation, SwiGLU and pooling of every path against double precision; rounding points
 // of the halves.
 #include "device_testing.h"

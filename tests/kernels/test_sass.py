@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The machine code of the CUDA kernels: within their registers, with packed conversions, whole chunks at a time."""
 import sys
 

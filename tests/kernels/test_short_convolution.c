@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The gated short convolution on every path against double precision, rounding points of the halves, its
 // bits in the company of other texts and in slices.
 #include "base/size.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A slice of a text, whose keys and values up to its end were kept, has the bits that it has in the whole
 // text: on every path, with grouped heads and windows, whatever the slices' sizes and the text's end.
 #include "base/size.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a device says it supports and what its operations take are the same: every size of heads, and
 // many of a delta net's, are tried, whether admitted or refused, in every dtype, on every path and device.
 #include "device_testing.h"

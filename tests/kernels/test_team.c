@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The team of threads that compute: each piece is run once, in the order that was asked for, however threads
 // come and go; nobody waits for a member that has nothing in hand; waiting is no work.
 #include <pthread.h>

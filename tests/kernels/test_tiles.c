@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The tiles: the twin against the manual's definition, the instructions (native, or decoded and emulated)
 // against the twin bit for bit, and sizes of blocks that change no bit.
 #include "device_testing.h"

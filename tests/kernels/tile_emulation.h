@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Runs the AMX instructions of a compiled file on a processor that lacks them: each ends in SIGILL, whose
 // handler decodes it and does by the twin of tiles.h what the processor would. So the instructions as they
 // stand in the object file (registers, strides, configuration) are tested where only the arithmetic is the

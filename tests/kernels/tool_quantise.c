@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Quantises float32 numbers of a file for test_quantise.py, in pieces as a stream of rows is.
 //   tool_quantise nf4 BLOCK PIECE IN OUT       codes, absmax; PIECE numbers at a time, a multiple of BLOCK
 //   tool_quantise absmax 0 0 IN OUT            codes, nested absmax, offset

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // cmocka compares floats; figures of a plan are doubles.
 #ifndef STRATA_TESTS_CLOSE_TO_H
 #define STRATA_TESTS_CLOSE_TO_H

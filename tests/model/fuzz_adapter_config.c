@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Fuzz target: adapter_config.json. What is accepted has a rank and a finite scale for every module, or says
 // for which it has none.
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Fuzz target: config.json. What is accepted must be a shape that the rest may rely on, with finite
 // frequencies.
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Fuzz target: a GGUF header. What is accepted must fill the file's data but for the padding, and answer
 // every question about its metadata; a shorter window must be refused alike or ask for more.
 #include <stdint.h>

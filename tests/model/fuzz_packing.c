@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Fuzz target: a quantization_config and the tensors of one weight. What is accepted must give the weight's
 // numbers without a read or write outside them. An input is text, then the tensors' bytes (over and over):
 //   ROWS COLUMNS

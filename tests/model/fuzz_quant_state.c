@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Fuzz target: bitsandbytes' quant_state. What is accepted must be a format that a layout can be made of.
 #include <math.h>
 #include <stdint.h>

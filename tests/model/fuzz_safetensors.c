@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Fuzz target: a safetensors header. What is accepted must tile the file's data section exactly.
 #include <stdint.h>
 #include <stdlib.h>

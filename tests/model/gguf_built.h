@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // GGUF files for tests, built from a text of words, each of them a piece of the file:
 //   =abc raw bytes; sabc a text with its length; b1 h2 u3 q4 one, two, four, eight bytes; i-5 a signed four;
 //   f1.5 a float32; d1.5 a float64; z7 seven zero bytes; p32 zero bytes up to a multiple of 32; xC0FF raw

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A folder of GGUF files for a test.
 #ifndef STRATA_TESTS_MODEL_GGUF_FOLDER_H
 #define STRATA_TESTS_MODEL_GGUF_FOLDER_H

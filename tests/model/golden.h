@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Goldens (tools/make_goldens.py): a tiny checkpoint described by streams of numbers, and the hidden states
 // that transformers computes from it in float32. The checkpoint is written anew into a temporary folder.
 #ifndef STRATA_TESTS_MODEL_GOLDEN_H

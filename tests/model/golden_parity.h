@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A whole model on a device, and its hidden states against a golden's: what the tests of parity share.
 #ifndef STRATA_TESTS_MODEL_GOLDEN_PARITY_H
 #define STRATA_TESTS_MODEL_GOLDEN_PARITY_H

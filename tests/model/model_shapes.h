@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Shapes of published models, as their config.json has them, for tests that need no weights.
 #ifndef STRATA_TESTS_MODEL_SHAPES_H
 #define STRATA_TESTS_MODEL_SHAPES_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Packed weights of tests: files of a few tensors, written here or committed (tools/make_packed_goldens.py),
 // opened as checkpoints, and the numbers that a weight_source makes of them.
 #ifndef STRATA_TESTS_MODEL_PACKED_H

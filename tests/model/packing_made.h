@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A checkpoint of a few tensors, made in a temporary file, to look for packed weights in and to read them
 // from.
 #ifndef STRATA_TESTS_PACKING_MADE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Configurations that are read, and those that are refused (test_families.c, test_family_mixtures.c).
 #ifndef STRATA_TESTS_PARSED_H
 #define STRATA_TESTS_PARSED_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A model on several devices, for the tests of it. On one GPU, which a machine may have no more of, its
 // devices are that one, opened several times.
 #ifndef STRATA_TESTS_MODEL_SEVERAL_DEVICES_H

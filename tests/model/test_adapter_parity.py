@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Hidden states with a LoRA adapter against transformers: of the model merged by torch in float32 and, where peft is installed, by peft."""
 import importlib
 import importlib.util

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Tensors of packed weights into parts: against code by code, for every method's way to lay codes into words,
 // sizes that fill no word or tile included; and what is refused.
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The list of a block's matmuls, and what is sized by it, against numbers worked out by hand.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The table of cards: names as people and drivers write them, and what follows from the rows.
 #include <setjmp.h>
 #include <stdarg.h>

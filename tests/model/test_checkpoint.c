@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Checkpoint folders: each tensor in its place, and every way a folder can be wrong answered with the
 // tensor's name.
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // config.json: what the classes of transformers take when a key is absent, what is read, what is refused by
 // name.
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Several GPUs compute at the same time, by the emulation's clocks: each kernel and matmul takes a
 // millisecond there, everything else a microsecond, whatever it takes here.
 #include <setjmp.h>

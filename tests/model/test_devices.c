@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A model on several devices: the bits of one device, whether each has all blocks or some of them, whole
 // texts and texts in slices; files that are read once for all.
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What families' configurations come to: windows, rotation, scales and the text part of a larger model; and
 // what is refused because another family has it. The numbers of published models are held against
 // transformers in test_published.py.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tensors that family_tensors.py lists for published models hold as many numbers as transformers' models do; and every tiny model of
 golden_variants.py has its golden, which test_parity.c compares with as soon as test_parity.py does."""
 import json

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What families' configurations come to that have experts, or mix tokens by more than attention.
 #include <math.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Every family with its flags against transformers' float32 hidden states (goldens).
 #include "golden_parity.h"
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Model folders that are not quite as save_pretrained leaves them: what transformers computes of them, or that it refuses them too."""
 import json
 import os

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a model takes, counted without a device, against what a device plans, and against published sizes.
 #include <math.h>
 #include <setjmp.h>

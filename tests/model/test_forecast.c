@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What running a model on a machine comes to: the formulas, at figures that are easy to follow.
 #include <math.h>
 #include <setjmp.h>

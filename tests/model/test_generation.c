@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a generating engine needs, against the figures that were published for Mistral-7B in Q4_K_M: a file of
 // 4,166.1 MB with 32 layers, on a card of 8,192 MB of which others have 857, filled to 80 %.
 #include <setjmp.h>

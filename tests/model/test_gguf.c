@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // GGUF headers: what is well formed is read, everything else is refused with the key or tensor and the
 // reason.
 #include <math.h>

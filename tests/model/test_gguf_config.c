@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The shape of a model from GGUF metadata: the config.json that it is translated into, the numbers that have
 // no key there, what is refused by name.
 #include <setjmp.h>

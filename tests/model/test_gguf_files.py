@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Models in GGUF files through the program: the latents of the folder that they were made from, and what is refused."""
 import json
 import math

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Models in GGUF files: tensors under transformers' names, the order of llama's rows, parts of split files
 // and what contradicts them.
 #include <setjmp.h>

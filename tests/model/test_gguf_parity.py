@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """GGUF files against the libraries that made the format: transformers reads those of gguf_files.py as strata does, and strata those of
 the gguf package."""
 import importlib.util

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Hashes that are kept between loads, where the cases need calls of their own: a file that changes while it
 // is loaded, and more hashes than are kept. pread is this file's own, so that something happens to the file
 // right behind a read; the clock of the day is an hour ahead, so that files which were just written have not

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Texts longer than a batch run in slices: every number of every layer is that of a batch which holds the
 // text whole, for every family, dtype and way of pooling, beside other batches, and where blocks stream.
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """gpt-oss as it is published, its experts in MXFP4: the bits of the same model in numbers, and transformers' hidden states."""
 import json
 import os

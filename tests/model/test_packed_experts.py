@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Mixtures whose experts are packed each, as published checkpoints have them: they stay packed in memory, and a run gives the bytes of
 their exact twins in float32, on the CPU and on the emulated GPU. gpt-oss, whose experts are packed together, is test_mxfp4.py's."""
 import json

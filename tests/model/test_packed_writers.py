@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The writers of quantised checkpoints in tests/packed, which other tests take as the truth: what they store means what their
 twins say, decoded here by other code, number by number where that is cheap; GGUF's blocks against gguf-py where that is installed."""
 import hashlib

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // bitsandbytes' tensors: the numbers of its own files, bit by bit, and every way they can be wrong answered
 // with the tensor's name.
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // compressed-tensors: what a checkpoint holds of a weight, the numbers that come of it (rounded to the type
 // of their scales), and what is refused.
 #include "packing_made.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // FP8 tensors: the numbers that torch and transformers make of them, bit by bit, and every way they can be
 // wrong answered with the tensor's name.
 #include <setjmp.h>

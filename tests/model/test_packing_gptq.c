@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // AWQ and GPTQ: what a checkpoint holds of a weight, the numbers that come of it, and what is refused.
 #include "packing_made.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Whole models against transformers' float32 hidden states (goldens), and what must not change a bit of a
 // result.
 #include <math.h>

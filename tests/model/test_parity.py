@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every variant of tools/make_goldens.py, live: hidden states of all layers from the tool against transformers, by name."""
 import json
 import os

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Where a model's parts lie, and what else can lie where a model was meant.
 #include <fcntl.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What config.json says of packed weights: every method's keys, and what is refused, with what to do instead.
 #include <setjmp.h>
 #include <stdarg.h>

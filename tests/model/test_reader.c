@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The reader of weight files: every byte in order whatever the threads, the digest of the pieces, a read that
 // hangs, a file that is cut. pread is this file's own, so that a disk can stop answering.
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // safetensors headers: what is well formed is read, everything else is refused with the tensor and the
 // reason.
 #include <setjmp.h>

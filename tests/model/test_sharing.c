@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the devices of a model are called and share: lanes, what is refused, and blocks that go where there is
 // room for them.
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A model owns its devices, and its blocks can be shared between stages.
 #include <setjmp.h>
 #include <stdarg.h>

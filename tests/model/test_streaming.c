@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Blocks that come into slots: the bits of a model that is resident whatever the group and the number of
 // resident blocks, which block is where, what is read of the files and how often, and bytes that are not
 // those of the start. pread is this file's own, so that reads can be counted and a disk can stop answering.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The tensor directory: found by name, listed by file and place, whatever the order in which it was filled.
 #include <setjmp.h>
 #include <stdarg.h>

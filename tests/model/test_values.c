@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The key/value view of a config.json: kinds, getters and what they refuse, lists and maps below a key.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a table of weights can say beside what today's families need: rows that only some blocks have, copies
 // of a row, companions, fused tensors of both. A made-up family: experts in even blocks, a mixer in odd ones.
 #include <setjmp.h>

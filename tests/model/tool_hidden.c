@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Writes every hidden state of every token: tool_hidden FOLDER DTYPE THREADS TEXTS.i32 OUT.f32 [TOKENS]
 // TOKENS: of a batch, so that one text which is longer runs in slices. TEXTS holds int32: the number of
 // texts, their lengths, all ids. OUT gets float32 [layers + 1, tokens, hidden],

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Times a model's whole load beside reading and hashing its files alone: tool_load FOLDER THREADS
 // Prints bytes, then seconds of the fastest of five turns of each, and of a load whose hashes were known, as
 // they are from the second on where files have not changed for a minute.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The quantised checkpoints that a reader is tested with, by name.
 
     for name in CASES:  made = case(name)       # checkpoints.Checkpoint

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Quantised checkpoints of small models, each with its exact twin: the same numbers in float32, in ordinary safetensors. A run of
 either gives the same bytes.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The blocks of a GGUF file's tensors: rows of numbers into blocks of bytes (nearest codes, scales of the extremes), and blocks into
 float32, every operation rounded by itself, in the order of ggml and of gguf-py.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Writes GGUF files, version 3: metadata and tensors as given, in one file or in parts."""
 import struct
 from typing import NamedTuple

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A checkpoint as a GGUF file, as llama.cpp's converter and llama-quantize would write it, and its exact twin.
 
     made = gguf_model(folder, "Q4_K_M")      # folder: of tools/make_model.py; the mix is a key of MIXES or a type of BLOCKS

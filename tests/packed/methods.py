@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Ways to quantise a matrix, one function a method: what a checkpoint of it stores, and the exact float32 numbers that this means.
 
     packed = METHODS["awq"].pack(weight, rng, group=128)     # weight: float32 [out, in]

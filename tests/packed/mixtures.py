@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A mixture of experts, of numbers: a tiny Qwen3-MoE with the tokenizer of make_model's models."""
 import json
 import sys

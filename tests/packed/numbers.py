@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Numbers as a file of safetensors stores them: what numpy has no type for lies in unsigned integers of its width."""
 import json
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Quantised checkpoints that a reader has to refuse, by name, with words of the error.
 
     for name in REFUSALS: made, words = refusal(name)    # words: regular expressions, each found in the error, in any case

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs of a quantised checkpoint and of its twin. They have to give the same bytes, whatever they compute in: weights of bfloat16 and
 float16 are the same float32 numbers rounded once."""
 import pathlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Checkpoints of large models that hold their headers and, behind them, a hole: what a reader says before it reads weights.
 
     qwen3_8b(folder, "awq")     # or "plain": config.json, tokenizer.json, model.safetensors of 6 or 16 GB that take no disk

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Asking for the GPUs in a process of its own, with a driver of the test's own: one that dies, hangs,
 // answers.
 #include <errno.h>

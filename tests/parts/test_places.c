@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Cores shared out to places, on made-up machines: two sockets with two threads a core, GPUs on one of them,
 // fewer cores than places; and a real process that goes to its place.
 #include <sched.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which ends of a part's process lead to another launch, after what pause, and which exit code stands for
 // all.
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The supervisor over stand-ins: this program itself, which does what a script says for each of its launches.
 // Clocks below end a test that hangs; they decide nothing.
 #include <fcntl.h>

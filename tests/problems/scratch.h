@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A folder of a test's own, and SQL run on a database in it.
 #ifndef STRATA_TESTS_PROBLEMS_SCRATCH_H
 #define STRATA_TESTS_PROBLEMS_SCRATCH_H

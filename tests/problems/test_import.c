@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Import: every kind of value, columns from later lines, faults by line number, and nothing half imported.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The cursor over a query: values as stored, refusals in words, the read lock, ids, the problem set's hash.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Chat templates in the manner of published models, each with what is peculiar to it, and chats to render."""
 
 CHATML = """\

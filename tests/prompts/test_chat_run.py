@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A chat from its messages to the loss mask in a shard: tokens and mask are those of transformers."""
 import json
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """strata-import of chats: texts equal tokenizer.apply_chat_template byte for byte, and each span is what the message became."""
 import datetime
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """strata-import of JSON lines and arrays: the table is that of `strata import`, bit for bit, and comes whole or not at all."""
 import bz2
 import gzip

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """strata-import of what pyarrow and datasets read: the table is that of the same rows as JSON lines, or the file is refused by name."""
 import datetime
 import decimal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The commands of configs/prompts.md, one after another as they stand there."""
 import gzip
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """configs/kubernetes-job.yaml and configs/strata@.service say what the program has: its command, its options, its exit codes.
 
 There is no cluster here. The fields of the Job are those of batch/v1 as Kubernetes's own Python client (37.0) has them, checked by hand when

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """configs/strata.sbatch run by Slurm: whatever ends a task, no computed batch is computed again, and the shards are those of a run that
 nothing ended."""
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """configs/strata.sbatch with stand-ins for Slurm and strata: what stops strata is queued again, but for scancel; what each exit code
 does; and the copy of a model on a node's disk. test_slurm.py has the same script run by Slurm."""
 import os

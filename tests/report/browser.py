@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A headless Chromium, spoken to by the DevTools protocol over a pipe: no port, no package."""
 import base64
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A run as of a GPU: two launches a day apart, many batches with figures of the device, in the ledger of a small one."""
 import random
 import sqlite3

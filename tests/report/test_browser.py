@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Pages of strata report in a real browser: on a phone and on a wide screen, light and dark."""
 import pytest
 

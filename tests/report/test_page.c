@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Text of others in a page, reasons of one kind, and how many have which length.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The two principal components of a page against numpy's."""
 import subprocess
 

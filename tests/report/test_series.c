@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Downsampling and the time axis: no outlier is lost, nothing leaves the axis, gaps stay narrow.
 #include <setjmp.h>
 #include <stdarg.h>

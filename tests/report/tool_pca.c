@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Principal components of vectors: report_tool_pca ROWS WIDTH reads [ROWS, WIDTH] float32 from standard input
 // and writes the two shares, then [ROWS, 2] places, as float64.
 #include <stdbool.h>

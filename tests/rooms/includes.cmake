@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Compiles one planted line for each pair below with the include paths of a room's target (joined by |). The allowed ones
 # must compile, so that a wrong flag cannot pass for a kept rule; the upward ones must not be found.
 set(file ${CMAKE_CURRENT_LIST_DIR}/planted.c)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/test.sh and .ci/run with stand-ins for what they call: what is set up, configured and tried, and what it ends with."""
 import json
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """C, C++ and CUDA sources are laid out as .clang-format says, and no line of theirs is longer than it allows."""
 import re
 import shutil

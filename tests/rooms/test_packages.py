@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """STRATA_PACKAGES: libraries that were unpacked, not installed, are found, linked, and found again when programs run, although everything
 in their packages names the place where they would have been installed."""
 import subprocess

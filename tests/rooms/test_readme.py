@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The READMEs are true: what the program says of itself, links, the numbers of invariants and the functions named beside them."""
 import os
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every file of tests is a test that ctest runs, with a label to choose it by and a limit of time: one that lies where nobody
 looks, or that needs what was not found, would otherwise be missed by nobody."""
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/test_report.py: a skip that is not on the list fails the run, and so does a run without tests."""
 import os
 import subprocess

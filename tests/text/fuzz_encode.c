@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // libFuzzer: any text through two good tokenizers. The first byte picks one and the truncation.
 #include <stdbool.h>
 #include <stddef.h>

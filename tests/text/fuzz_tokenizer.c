@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // libFuzzer: bytes before the first NUL as tokenizer.json, the rest as a text to encode with it.
 #include <stddef.h>
 #include <stdint.h>

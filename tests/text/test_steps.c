@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Steps: spans of a JSON array's texts, of a pattern's matches, and the tokens that belong to them.
 #include <setjmp.h>
 #include <stdarg.h>

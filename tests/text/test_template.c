@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Templates: columns, doubled braces, the marked part, and the places of mistakes.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Every component of tokenizer.json on small files made here, and files that are broken or hostile.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Ids and offsets against the `tokenizers` library: every kind, every code point, random Unicode, and the real problems."""
 import gzip
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The classes that transformers takes: where strata says nothing, AutoTokenizer gives the same ids."""
 import json
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The pipelines of published families, their patterns to the letter, around small vocabularies: ids and offsets of the library.
 
 And random patterns: what is accepted splits as the library's Oniguruma splits."""

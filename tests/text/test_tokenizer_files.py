@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The files beside tokenizer.json: ids as AutoTokenizer of transformers gives them, live, for random files."""
 import json
 import os

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Tokenizers from the arrays of a GGUF file: what JSON cannot hold, fingerprints, and ids worked out by hand.
 // tests/text/test_tokenizer_ggml.py compares with the tokenizers library.
 #include <setjmp.h>

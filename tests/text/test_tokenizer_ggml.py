@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The vocabulary of a GGUF file against the `tokenizers` library with the tokenizer.json that the file's model would have."""
 import gzip
 import json

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Encodes texts for tests and benchmarks that are not written in C.
 //
 //   text_tool_encode TOKENIZER [--no-special] < TEXTS > ENCODINGS

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // AMX-BF16: tdpbf16ps multiplies tiles of 16 x 32 and 32 x 16 bfloat16 numbers; rows by AVX-512.
 #if (defined(__AMX_BF16__) || defined(__AMXBF16__)) &&                                                       \
     defined(__AVX512BF16__) // clang 14's name is the second

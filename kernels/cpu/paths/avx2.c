@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // AVX2, FMA and F16C; halves are widened when they are packed.
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include "kernels/cpu/lanes_avx2.h"

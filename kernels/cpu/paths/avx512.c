@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // AVX-512 in float32; halves are widened when they are packed.
 #if defined(__AVX512F__)
 #include "kernels/cpu/lanes_avx512.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // AVX512-BF16: vdpbf16ps multiplies pairs of bfloat16 numbers and adds both products to a float32.
 #if defined(__AVX512BF16__)
 #include "kernels/cpu/lanes_avx512.h"

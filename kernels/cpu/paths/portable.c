@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Any processor: four lanes by the compiler's vector extension.
 #include "kernels/cpu/lanes_portable.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "journal/figures.h"
 
 // DEVICE_UNKNOWN is negative, which the ledger's figures take for not known.

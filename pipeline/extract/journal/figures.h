@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The figures of a device in records: from what it says of itself to what the ledger keeps of it.
 #ifndef STRATA_JOURNAL_FIGURES_H
 #define STRATA_JOURNAL_FIGURES_H

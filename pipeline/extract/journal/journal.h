@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The journal of a launch: what it says of itself from its start to its end. It owns the ledger and its lock,
 // the live figures that `strata status` shows, and the events. Launch, writer, drift watch and guard tell it
 // their news, each from its own thread; nobody else writes figures or events.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The run: starts or resumes the job of a run directory and carries it to its end, to a stop, or to an error.
 // The same call for both; what is done already is what the ledger says.
 //

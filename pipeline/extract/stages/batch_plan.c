@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "stages/batch_plan.h"
 
 #include <stdlib.h>

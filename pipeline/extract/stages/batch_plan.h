@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The batch plan: how the texts of one window of the query are packed into batches. A pure function of the
 // texts' token counts and the job's limits, so that a resumed run, a run with other threads and `strata plan`
 // see the same batches.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "stages/feeder.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The feeder stage: a thread that walks the query window by window, prepares and plans it, and hands out
 // packed batches in the plan's order. Windows and works are pools of fixed number; the feeder waits when none
 // is free.

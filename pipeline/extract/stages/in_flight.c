@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "stages/in_flight.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Batches on the devices, oldest first: in sweeps of one batch, or of a group of them where weights come to
 // the devices anew for every sweep (model_sweep); a batch that is a text in slices takes as many of a group's
 // places (model_batch_members). A lane of the model (model_lanes) keeps one sweep, or more where calls return

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "stages/markup.h"
 
 #include <inttypes.h>

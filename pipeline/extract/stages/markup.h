@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What rendered texts show of a chat template that does not suit the tokenizer: a BOS that would stand there
 // twice, and markup that the tokenizer has no token for. Both give hidden states of other tokens than was
 // meant, and no error.

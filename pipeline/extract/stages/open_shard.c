@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "stages/open_shard.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The open shard: the batches written since the last checkpoint, and what its commit will say of their
 // problems. Leaves out problems whose hidden states are not finite. Used by the writer's thread alone.
 #ifndef STRATA_STAGES_OPEN_SHARD_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "stages/outcomes.h"
 
 #include <math.h>

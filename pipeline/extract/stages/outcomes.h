@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What one shard's commit will say: the outcome of each problem and the timings of each batch, with their
 // texts kept until the ledger has them.
 #ifndef STRATA_STAGES_OUTCOMES_H

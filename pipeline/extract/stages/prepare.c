@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "stages/prepare.h"
 
 #include <jansson.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // From a row of the query to what the forward pass needs: rendered text, tokens, steps, the pooled rows'
 // spans. What is wrong with one problem fails or skips that problem alone, with a reason.
 #ifndef STRATA_STAGES_PREPARE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "stages/queue.h"
 
 void queue_open(struct queue *queue) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A bounded queue of pointers between two threads. Closing it lets the taker have what is left and then see
 // the end.
 #ifndef STRATA_STAGES_QUEUE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "stages/throughput.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // throughput.csv: one line a batch, appended as batches finish, over all launches of a run. A record for
 // people and spreadsheets; the ledger holds the same numbers for sealed batches.
 #ifndef STRATA_STAGES_THROUGHPUT_H

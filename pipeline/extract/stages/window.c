@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "stages/window.h"
 
 #include <stdlib.h>

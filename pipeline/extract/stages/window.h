@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A window of the query: up to `window` prepared problems and their batch plan, in memory that is reused
 // window after window. A window is a function of the rows from its first one on, so that a resume needs to
 // know only where it begins.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "stages/writer.h"
 
 #include <inttypes.h>

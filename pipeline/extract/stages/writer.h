@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The writer stage: a thread that takes finished batches, leaves out problems whose hidden states are not
 // finite, appends the rest to the open shard, and every N batches seals it and commits it to the ledger,
 // which it has from the journal. It is the only one that calls HDF5 during a run.

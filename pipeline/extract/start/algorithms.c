@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/algorithms.h"
 
 #include <stdio.h>

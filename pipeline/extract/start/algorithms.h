@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How a run's matmuls are computed, on devices that have a choice: as the ledger says (a resume), as
 // run.profile says (a fresh run on a device that was tuned before), or by what is fastest now. What was
 // chosen is part of the run's identity, so that a resumed run equals an uninterrupted one.

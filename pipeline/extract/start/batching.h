@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How batches are planned: by the job, and in a run that has begun by what it began with. Every batch is a
 // function of these limits, and those that are sealed must be met again.
 #ifndef STRATA_START_BATCHING_H

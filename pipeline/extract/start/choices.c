@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/choices.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What would run in place of a job that does not fit on its device, and how fast: the table behind a refusal.
 #ifndef STRATA_START_CHOICES_H
 #define STRATA_START_CHOICES_H

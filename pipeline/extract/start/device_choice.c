@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/device_choice.h"
 
 #include <inttypes.h>

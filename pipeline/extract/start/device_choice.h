@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The device of a launch. A new run takes what the job names; a run that has begun goes on with the kind of
 // device and the CPU path it computed on last, also where this processor would choose another. Where that
 // path is not supported here the launch is refused, unless the job says run.allow_cpu_path_change. A device

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/display.h"
 
 #include <inttypes.h>

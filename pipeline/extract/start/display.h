@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a running job shows: a progress line on a terminal; elsewhere, and on TERM=dumb, every half minute a
 // line with the time.
 //

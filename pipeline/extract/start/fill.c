@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/fill.h"
 
 #include <inttypes.h>

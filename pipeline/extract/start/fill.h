@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How full a plan's batches are. A device that queues computes its matmuls at one shape, that of the largest
 // batch: of a batch that is half full it does half its work for nothing. A processor computes the tokens that
 // there are, and has no fill.

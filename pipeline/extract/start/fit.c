@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/fit.h"
 
 #include "base/amount.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Whether a job fits on its device, and what to change when it does not.
 #ifndef STRATA_START_FIT_H
 #define STRATA_START_FIT_H

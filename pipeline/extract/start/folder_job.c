@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/folder_job.h"
 
 #include "base/file.h"

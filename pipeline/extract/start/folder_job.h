@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The job of a run directory: job.yaml as launched, its paths resolved against the folder it was launched
 // from.
 #ifndef STRATA_START_FOLDER_JOB_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/inputs.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Everything a job names, opened and checked: problems, tokenizer, model, device. `strata run`, `check` and
 // `plan` open the same inputs in the same order, by inputs_open; a check asks for one part after the other,
 // so that it reports every one.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/launch.h"
 
 #include <inttypes.h>

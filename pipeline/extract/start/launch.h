@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The start of a launch, up to the first batch: run directory, ledger, recovery, inputs, survey and weights
 // beside each other, identity, disk, memory, calibration. launch_open takes the steps in order; those of a
 // subject are in a file (launch_steps.h).

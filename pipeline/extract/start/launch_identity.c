@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which run this is: its identity against the one in the ledger, as early as it is known, and the one that
 // the ledger gets.
 #include <string.h>

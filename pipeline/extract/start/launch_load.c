@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The model's weights on the device, and what is left to do with them before the first batch.
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A launch of one part of a job: its place in the set, and what it has in common with the other parts.
 #include <inttypes.h>
 #include <stdlib.h>

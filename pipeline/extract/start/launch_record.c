@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a launch says of itself while it starts: stages and notes.
 #include <inttypes.h>
 #include <stdlib.h>

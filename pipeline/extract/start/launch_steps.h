@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The steps of a launch, a subject a file; launch.c takes them in their order. Private to the launch.
 #ifndef STRATA_START_LAUNCH_STEPS_H
 #define STRATA_START_LAUNCH_STEPS_H

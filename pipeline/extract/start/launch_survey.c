@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the problems say before anything is computed: their survey, and what it foretells.
 #include <inttypes.h>
 #include <stdlib.h>

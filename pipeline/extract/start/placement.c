@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/placement.h"
 
 #include "base/size.h"

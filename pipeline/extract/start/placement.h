@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which blocks of a model stay on its device and which stream through it, and how many batches a sweep takes,
 // where the job lets blocks come from elsewhere (model.weights).
 #ifndef STRATA_START_PLACEMENT_H

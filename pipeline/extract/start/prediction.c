@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/prediction.h"
 
 #include <math.h>

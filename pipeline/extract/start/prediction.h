@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a launch foretells of its speed before batch 1, and what it then measures: kept in the ledger, so that
 // status and log can hold one against the other.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/recorded.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What shards say of a run and its identity does not hold: where things lay at its first launch, and what was
 // found beside them. The first launch writes it into the ledger and every later one takes it from there, so
 // that shards come out the same from a model under another folder's name.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Where a loaded model is: asked piece by piece before the first batch, kept in the ledger for strata status.
 #ifndef STRATA_START_RESIDENT_H
 #define STRATA_START_RESIDENT_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/retry.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Trying failed problems of a run again: which ones, the sizes of their batches, and the moment from which
 // the retry belongs to the run. Everything after that is the run's own way: window, feeder, shards, commits.
 #ifndef STRATA_START_RETRY_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/run_layout.h"
 
 #include <string.h>

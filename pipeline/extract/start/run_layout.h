@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The layout and attributes that all shards of a run share.
 #ifndef STRATA_START_RUN_LAYOUT_H
 #define STRATA_START_RUN_LAYOUT_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The survey of a set of parts: what reading the whole query found, kept in the set's folder, by which every
 // part finds its rows and knows them again (checkpoints/survey_file.h).
 #ifndef STRATA_START_SET_SURVEY_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/slices.h"
 
 #include <inttypes.h>

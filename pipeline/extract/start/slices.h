@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Texts that are longer than a batch and run in slices: what there is to say of them.
 #ifndef STRATA_START_SLICES_H
 #define STRATA_START_SLICES_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/survey.h"
 
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The survey: one pass over the whole query before the first batch. It names the problem set (a hash over all
 // rows), and counts texts, tokens, rows and batches, for the disk plan, the sizes of buffers and the time
 // left.

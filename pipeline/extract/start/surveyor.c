@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/surveyor.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The survey in a thread of its own: it takes one processor and the problems, and nothing of the device, so
 // that the weights can be loaded meanwhile. The thread has source and preparer for itself until
 // surveyor_finish; who started it is the only one to call these functions.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/tokenizer_open.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The tokenizer that a model goes with: a tokenizer.json, or the vocabulary that a GGUF file carries.
 #ifndef STRATA_START_TOKENIZER_OPEN_H
 #define STRATA_START_TOKENIZER_OPEN_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "start/wanted_layers.h"
 
 #include <stdlib.h>

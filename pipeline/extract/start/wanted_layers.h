@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // latents.layers: the hidden states that the job's indices and names are of its model.
 #ifndef STRATA_START_WANTED_LAYERS_H
 #define STRATA_START_WANTED_LAYERS_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "watch/canary.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Fixed, seeded batches run through the model: to calibrate the cost of a batch before batch 1, and as a
 // canary that is re-run when timing is suspect. The canary's outputs are hashed: the same device must give
 // the same bits, always.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Timing drift: is this run slower than it has any right to be? Batch times are normalised by work, so that
 // lengths do not matter, and judged against a calibration made before batch 1, so that the very first batch
 // counts.

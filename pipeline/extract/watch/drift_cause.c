@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "watch/drift_cause.h"
 
 #include <inttypes.h>

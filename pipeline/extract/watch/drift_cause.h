@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Why batches became slow, as far as the figures tell: a pure function from what was seen at calibration and
 // what is seen now to a cause and a sentence with the figures. A cause is named only by its own signature.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the system says of the host at a moment: pressure stall information, the quota of the control group,
 // and how long its processors were at work.
 #ifndef STRATA_WATCH_DRIFT_HOST_H

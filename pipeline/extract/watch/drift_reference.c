@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "watch/drift_reference.h"
 
 #include <inttypes.h>

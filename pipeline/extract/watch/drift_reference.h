@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the canary and a batch take when nothing is wrong: as an earlier launch on the same device calibrated
 // it, whose reference is in the ledger or in a profile, or as this one does. Private to the drift watch.
 #ifndef STRATA_WATCH_DRIFT_REFERENCE_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The share of its device that a run gets: how much longer batches take than the device works on them. A
 // neighbour, a quota or a pause take a part of the time away; what is left computes as fast as ever, so a run
 // outlasts it. Batches' seconds are added up with a memory of some ten seconds, so that one warning stands

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Drift in a running job: feeds the detector, re-runs the canary on suspicion, gathers the evidence; follows
 // the share of its device that the run gets, and warns once for each time that it is less.
 #ifndef STRATA_WATCH_DRIFT_WATCH_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "watch/drift_watches.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A drift watch for each lane of a model, whose devices are of one kind: the first is calibrated, or has the
 // calibration of an earlier launch; the others must compute the same bits, and are held against its times.
 #ifndef STRATA_WATCH_DRIFT_WATCHES_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The guard: a thread that hears signals and watches the batch in flight, so that no global state and no
 // handler is needed.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "watch/profile.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Calibrations kept for later: what a batch costs on a device, keyed by everything that may change it. The
 // ledger keeps one for the launches of a run; the job's run.profile names a file (JSON) that keeps them
 // across runs.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Makes runs.tar.xz and expected.json beside it with a given program: what a program of former times left behind.
 
     STRATA_BUILD=FOLDER PYTHONPATH=tests:tools/python python3 tests/commands/former_runs/make.py    # FOLDER/strata is the program

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The calls of cuBLASLt that the back end makes, answered by cublaslt.cpp; values as in the real header.
 #ifndef STRATA_CUDA_EMULATION_CUBLASLT_H
 #define STRATA_CUDA_EMULATION_CUBLASLT_H

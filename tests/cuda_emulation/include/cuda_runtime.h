@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What nvcc adds to the runtime's calls in a .cu file: overloads, and the language of kernels.
 #ifndef STRATA_CUDA_EMULATION_CUDA_RUNTIME_H
 #define STRATA_CUDA_EMULATION_CUDA_RUNTIME_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The calls of the CUDA runtime that the back end makes, answered on the CPU: see ../README.md.
 #ifndef STRATA_CUDA_EMULATION_CUDA_RUNTIME_API_H
 #define STRATA_CUDA_EMULATION_CUDA_RUNTIME_API_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Types and codes of the CUDA runtime, as far as they are used; values as in the real header, because nvcc
 // builds the same sources.
 #ifndef STRATA_CUDA_EMULATION_DRIVER_TYPES_H

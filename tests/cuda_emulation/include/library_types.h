@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Number formats as cuBLASLt names them.
 #ifndef STRATA_CUDA_EMULATION_LIBRARY_TYPES_H
 #define STRATA_CUDA_EMULATION_LIBRARY_TYPES_H

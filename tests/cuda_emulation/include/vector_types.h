@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Vector types of CUDA, as far as they are used; sizes and alignments as nvcc has them.
 #ifndef STRATA_CUDA_EMULATION_VECTOR_TYPES_H
 #define STRATA_CUDA_EMULATION_VECTOR_TYPES_H

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Training layouts of the runs of `strata`: the program strata-export (`python -m strata_export`).
 
     strata-export runs/qwen3-8b --format parquet --to latents

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """strata-export: training layouts of runs."""
 
 from __future__ import annotations

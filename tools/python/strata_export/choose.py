@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which layers, numbers and sizes the words of the command line mean."""
 
 from __future__ import annotations

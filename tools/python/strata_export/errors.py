@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How the program ends: strata's exit codes."""
 
 USAGE, DATA, MISSING, WRITE, STOPPED = 64, 65, 69, 73, 75

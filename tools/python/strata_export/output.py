@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The folder that an export makes: beside its place until it is complete, file by file, and what is left of it after a kill."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Parquet shards and a dataset card, as datasets.load_dataset reads them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What goes where: one look at the metadata of every problem, before anything is written."""
 
 from __future__ import annotations

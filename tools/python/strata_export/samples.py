@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the formats with a file a text have in common: EAGLE-3's draft heads are trained on every token of a few layers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The offline EAGLE-3 files that sgl-project/SpecForge's reader lists (data.hidden_states_path), one a text:
 
     rows_0-2000/data_0.ckpt ...    torch.save of input_ids [tokens], loss_mask [tokens], hidden_state [1, tokens, hidden] and

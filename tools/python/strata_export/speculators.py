@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The data folder that vllm-project/speculators' trainer reads (scripts/train.py --data-path, with --on-missing raise):
 
     data-00000-of-00001.arrow, dataset_info.json, state.json    datasets.load_from_disk: input_ids, loss_mask, seq_len

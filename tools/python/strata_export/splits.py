@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which split a problem belongs to: the rules of `strata export`, to the same splits."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The vocabulary of a draft head: the tokens that are trained on most often."""
 
 from __future__ import annotations

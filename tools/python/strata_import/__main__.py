@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """strata-import: problems and chats from data sets into an SQLite database."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The messages of a row, in the form that templates take: a list of objects with role and content."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What can go wrong: with one row, which is listed, or with the whole import, which ends it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which column names a row: the same usual names, tried alike, as pipeline/problems/import_id.c."""
 
 from __future__ import annotations

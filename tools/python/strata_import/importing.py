@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """From sources to the table: rows are read one at a time, columns chosen and renamed, faults listed."""
 
 from __future__ import annotations

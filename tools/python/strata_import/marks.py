@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Marks: characters that occur nowhere else, put into the texts of messages before they are rendered. Where they come out shows where
 each text went; that the rendering without them is the true one, byte for byte, proves that they changed nothing."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """prompts_origin: how the rows of a table were made, kept beside them."""
 
 from __future__ import annotations

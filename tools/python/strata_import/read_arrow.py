@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rows of what pyarrow reads: Parquet, Arrow files and streams, Feather, CSV."""
 
 from __future__ import annotations

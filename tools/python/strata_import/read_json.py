@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rows of JSON lines and of JSON arrays, one at a time."""
 
 from __future__ import annotations

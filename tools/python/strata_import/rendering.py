@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The two columns that rendering adds to a row: the text, and who said what of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where rows come from: files by what their bytes say, folders, and names on the hub."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where each message lies in a rendered text. Every answer is one that the text proves; a row without one is refused.
 
 - What a user, a system message or a tool said lies between the marks of its content (marks.py).

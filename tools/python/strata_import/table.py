@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The table that an import writes: one transaction, columns added as they turn up, as pipeline/problems/table.c does it.
 
 A database that is new is built aside and gets its name when it is whole; one that is there changes in one transaction."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Chat templates: found where transformers finds them, rendered by transformers itself, with a date that stands still."""
 
 from __future__ import annotations

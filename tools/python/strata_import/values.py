@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A value of a row as SQLite keeps it, as `strata import` stores it bit for bit: scalars as they are, lists and structs as JSON."""
 
 from __future__ import annotations

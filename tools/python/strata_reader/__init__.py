@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Reads what `strata` writes: per-layer hidden states of tens of thousands of problems, or a thousand million.
 
     from strata_reader import Run

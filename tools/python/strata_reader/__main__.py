@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """python -m strata_reader: tables of metadata from runs and exports."""
 
 import argparse

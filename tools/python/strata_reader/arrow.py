@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Problems of a run as Arrow tables. pyarrow and datasets are imported when they are needed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """PyTorch: a map-style Dataset over a run, and a collate function for its ragged rows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The ledger of a run directory: what it says of problems and shards."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Numbers of shards as numpy's, and bfloat16, which numpy does not have."""
 
 import h5py

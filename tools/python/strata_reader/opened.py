@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files that stay open while they are used."""
 
 import collections

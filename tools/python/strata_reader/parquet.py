@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tables of metadata through pyarrow, which is imported when it is needed."""
 
 import json

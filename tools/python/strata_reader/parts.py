@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which run directories a path stands for: one, the parts of a set, or parts that lie anywhere."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where the ledger of a run directory is."""
 
 import json

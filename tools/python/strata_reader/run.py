@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A run: the shards its ledgers acknowledge, in the order of the query."""
 
 from __future__ import annotations

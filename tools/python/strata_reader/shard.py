@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One shard of a run, or one file of `strata export --format hdf5`: they share their layout."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """PyTorch: an IterableDataset that follows a run while it goes on, every finished problem once."""
 
 from __future__ import annotations

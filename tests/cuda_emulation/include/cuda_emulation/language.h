@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The language of kernels for a C++ compiler: qualifiers, indices, barriers, warp collectives, atomics and
 // the intrinsics used. Threads of a block are fibers that run one at a time (see ../../blocks.cpp): a barrier
 // or a collective is where one gives way to the next.

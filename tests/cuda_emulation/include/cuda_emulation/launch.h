@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The emulation's part of kernels/cuda/launch.h: LAUNCH and SHARED_BYTES.
 #ifndef STRATA_CUDA_EMULATION_LAUNCH_H
 #define STRATA_CUDA_EMULATION_LAUNCH_H
