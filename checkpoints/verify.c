@@ -189,6 +189,49 @@ done:
     return status;
 }
 
+// A loss mask is the tokens that steps own: those of the rows where a row is a step's mean (`whole`), else
+// stretches that end with a row's token.
+static bool mask_fits(const struct shard_content *content, size_t i, bool whole) {
+    const struct shard_problem *problem = &content->problem[i];
+    const uint8_t *mask = problem->loss_mask;
+    uint32_t token = 0;
+    for (uint64_t r = content->row_offset[i]; r < content->row_offset[i + 1]; r++) {
+        const struct shard_row *row = &content->row[r];
+        while (token < row->token_start && mask[token] == 0) {
+            token++;
+        }
+        if (whole && token != row->token_start) {
+            return false;
+        }
+        while (token < row->token_end && mask[token] == 1) {
+            token++;
+        }
+        if (token != row->token_end) {
+            return false;
+        }
+    }
+    return memchr(mask + token, 1, problem->token_count - token) == NULL;
+}
+
+// Of the poolings that keep steps; the rows of others do not tell of them.
+static void check_masks(struct verification *check, const struct shard_reader *reader, const char *name) {
+    const struct shard_content *content = shard_reader_content(reader);
+    const char *pooling = shard_reader_attribute(reader, "pooling");
+    bool whole = pooling != NULL && strcmp(pooling, "step_mean") == 0;
+    if (!whole && (pooling == NULL || strcmp(pooling, "last_of_step") != 0)) {
+        return;
+    }
+    for (size_t i = 0; i < content->problems; i++) {
+        const struct shard_problem *problem = &content->problem[i];
+        if (problem->loss_mask != NULL && !mask_fits(content, i, whole)) {
+            verify_say(&check->to, VERIFY_FAULT,
+                       "shard %s: the loss mask of problem '%.*s' is not that of its steps", name,
+                       (int)size_min(problem->id_size, 200), problem->id);
+            return;
+        }
+    }
+}
+
 static int check_content(struct verification *check, const struct ledger_shard *shard, const char *path) {
     struct shard_reader *reader = NULL;
     int status = shard_reader_open(&reader, path, check->err);
@@ -207,6 +250,7 @@ static int check_content(struct verification *check, const struct ledger_shard *
         verify_say(&check->to, VERIFY_FAULT, "shard %s: holds %zu problems, the ledger lists %zu",
                    shard->sealed.name, comparison.content->problems, comparison.problems);
     }
+    check_masks(check, reader, shard->sealed.name);
     TRY_TO(done, status = check_latents(check, reader, shard->sealed.name));
 done:
     shard_reader_close(reader);

@@ -121,19 +121,31 @@ def test_readers_and_exports(job, tmp_path):
     assert "row 0: step 0 (assistant), tokens " in shown and f"loss mask   {sum(latents['chat-003']['mask'])} of " in shown
 
 
-def test_verify_looks_at_masks(job, tmp_path):
+@pytest.mark.parametrize("pooling", ["last_of_step", "step_mean"])
+def test_verify_looks_at_masks(job, tmp_path, pooling):
     """A shard whose mask was changed, its hash in the ledger with it."""
-    other = job.twin(tmp_path)
+    other = job.twin(tmp_path, latents={"pooling": pooling})
     other.run()
     path = other.output / "shards" / "part-000001.h5"
-    with h5py.File(path, "r+") as file:
-        file["tokens/loss_mask"][3] = 2
-    ledger = support.sqlite3.connect(other.ledger())
-    ledger.execute("UPDATE shard SET sha256 = ?, bytes = ? WHERE number = 1", (support.file_hash(path), path.stat().st_size))
-    ledger.commit()
-    ledger.close()
-    found = strata("verify", other.output)
-    assert found.code == DATA and "/tokens/loss_mask is 2 at token 3, not 0 or 1" in found.out + found.err, found
+    with h5py.File(path) as file:
+        mask, offset = file["tokens/loss_mask"][:], int(file["tokens/offset"][1])
+        rows = list(zip(file["rows/token_start"][:int(file["problems/row_offset"][1])], file["rows/token_end"][:]))
+        problem = bytes(file["problems/id"][:int(file["problems/id_offset"][1])]).decode()
+    (start, end), fault = rows[0], f"the loss mask of problem '{problem}' is not that of its steps"
+    for token, value, words in ((3, 2, "/tokens/loss_mask is 2 at token 3, not 0 or 1"), (int(end) - 1, 0, fault), (int(end), 1, fault),
+                                (0, 1, fault), (offset - 1, 1, fault), (None, 0, None)):
+        with h5py.File(path, "r+") as file:
+            changed = mask.copy()
+            if token is not None:
+                assert changed[token] != value
+                changed[token] = value
+            file["tokens/loss_mask"][:] = changed
+        ledger = support.sqlite3.connect(other.ledger())
+        ledger.execute("UPDATE shard SET sha256 = ?, bytes = ? WHERE number = 1", (support.file_hash(path), path.stat().st_size))
+        ledger.commit()
+        ledger.close()
+        found = strata("verify", other.output)
+        assert found.code == (OK if words is None else DATA) and (words or "0 faults") in found.out + found.err, (token, found)
 
 
 def test_spans_that_do_not_fit_fail_alone(tmp_path):
