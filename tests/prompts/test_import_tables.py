@@ -157,7 +157,9 @@ def test_csv_cells_are_their_text(tmp_path, name, text):
 
 @pytest.mark.parametrize("text, words", [
     ("id,a\n1,2\n3\n4,5\n", "1 cells where the heading has 2"), ("id,id\n1,2\n", "the column 'id' is there twice"),
-    ("id,a\n", "there are no rows"), ("a,b\n1,2\n", "nor another usual name"), ("id,a\n1,\xff\n", "invalid UTF8")])
+    ("id,a\n", "there are no rows"), ("a,b\n1,2\n", "nor another usual name"), ("id,a\n1,\xff\n", "invalid UTF8"),
+    ('id,a\n1,"x ""y""\n2,z\n', "row 1: a quotation mark that is never closed"), ('id,a\r\n1,x\r\n2,"z, and', "row 2: a quotation mark that is never closed"),
+    ("\xff\xfei\0d\0", "is text in UTF-16: `iconv -f UTF-16 -t UTF-8`")])
 def test_broken_csv(tmp_path, capfd, text, words):
     (tmp_path / "in.csv").write_bytes(text.encode("latin-1"))
     assert main([str(tmp_path / "in.csv"), str(tmp_path / "p.db")]) == DATA
@@ -166,13 +168,24 @@ def test_broken_csv(tmp_path, capfd, text, words):
     assert os.listdir(tmp_path) == ["in.csv"]
 
 
-def test_csv_in_blocks(tmp_path):
-    """Types are not guessed from the first of many blocks."""
+@pytest.mark.parametrize("cell", ['5" disk', '"a ""b"""', '""""', '"a\nb"\n', '""', 'x"\n\n'])
+def test_csv_that_ends_with_its_last_cell(tmp_path, cell):
+    (tmp_path / "in.csv").write_text('id,a\n1,a 3" one\n2,' + cell)
+    assert main([str(tmp_path / "in.csv"), str(tmp_path / "p.db")]) == OK
+    assert rows(tmp_path / "p.db", "SELECT count(*) FROM problems") == [(2,)]
+
+
+def test_csv_in_blocks(tmp_path, capfd, monkeypatch):
+    """Types are not guessed from the first of many blocks; a row has to fit in one."""
+    monkeypatch.setattr(read_arrow, "CSV_BLOCK", 1 << 20)
     with open(tmp_path / "in.csv", "w") as file:
         file.write("id,x\n")
         file.writelines(f"{i},{'1' if i < 60000 else 'a text'}{' ' * 60}\n" for i in range(80000))
     assert main([str(tmp_path / "in.csv"), str(tmp_path / "p.db")]) == OK
     assert rows(tmp_path / "p.db", "SELECT count(*), sum(x LIKE '1 %'), sum(typeof(x) = 'text') FROM problems") == [(80000, 60000, 80000)]
+    (tmp_path / "long.csv").write_text("id,x\n1," + "a" * (2 << 20))
+    assert main([str(tmp_path / "long.csv"), str(tmp_path / "q.db")]) == DATA
+    assert "a row is longer than 1 MiB, or a quotation mark is never closed" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("magic", [b"PAR1", b"ARROW1\0\0", b"\xff\xff\xff\xff\x10\0\0\0", b"FEA1"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
@@ -11,6 +12,7 @@ from .read_json import Row
 
 ROWS = 512  # decoded at a time
 BUFFER = 1 << 20
+CSV_BLOCK = 16 << 20  # the most bytes of a row of CSV
 
 Columns = Optional[List[str]]  # None: all of them
 
@@ -63,7 +65,10 @@ def guarded(rows: Callable[[], Iterator[Row]], name: str) -> Iterator[Row]:
     try:
         yield from rows()
     except (pyarrow.ArrowException, OSError) as error:
-        raise Failure(DATA, f"{name}: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}") from None
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "straddl" in said:
+            said = f"a row is longer than {CSV_BLOCK >> 20} MiB, or a quotation mark is never closed"
+        raise Failure(DATA, f"{name}: {said}") from None
 
 
 def parquet(path: str, columns: Columns) -> Iterator[Row]:
@@ -118,6 +123,32 @@ def delimiter(first: bytes, name: str) -> str:
     return max(",\t;", key=lambda mark: (first.count(mark.encode()), mark == ","))
 
 
+class Quotes(io.RawIOBase):
+    """A file passed on, whose quotation marks are counted."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream, self.count = stream, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self.count += data.count(b'"')
+        return data
+
+
+def ends_open(stream: BinaryIO, cell: Optional[str]) -> bool:
+    """Whether the file ends within this last cell, whose quotation mark then took all that follows for its text."""
+    if not cell:
+        return False
+    begun = b'"' + cell.replace('"', '""').encode()
+    end = b""
+    while data := stream.read(BUFFER):
+        end = (end + data)[-len(begun) - 3:]
+    return end.endswith(begun) and not end.rstrip(b"\r\n").endswith(begun + b'"')
+
+
 def csv(opened: Callable[[], BinaryIO], name: str, first: bytes, columns: Columns) -> Iterator[Row]:
     """Every cell is the text that stands there; an empty one without quotes is NULL. Rows are counted without the heading."""
     arrow("reading CSV")
@@ -129,9 +160,9 @@ def csv(opened: Callable[[], BinaryIO], name: str, first: bytes, columns: Column
         broken.append((0, f"{row.actual_columns} cells where the heading has {row.expected_columns}"))
         return "skip"
 
-    def open_csv(types: Optional[Dict[str, Any]]) -> Any:
+    def open_csv(stream: Quotes, types: Dict[str, Any]) -> Any:
         return reader_of.open_csv(
-            opened(), read_options=reader_of.ReadOptions(use_threads=False, block_size=1 << 22),
+            stream, read_options=reader_of.ReadOptions(use_threads=False, block_size=CSV_BLOCK),
             parse_options=reader_of.ParseOptions(delimiter=delimiter(first, name), newlines_in_values=True, invalid_row_handler=note),
             convert_options=reader_of.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True,
                                                      quoted_strings_can_be_null=False))
@@ -140,20 +171,23 @@ def csv(opened: Callable[[], BinaryIO], name: str, first: bytes, columns: Column
         names = _heading(opened, reader_of, delimiter(first, name))
         check_names(names, name)
         broken.clear()
-        number = 0
-        for batch in open_csv({one: string() for one in names}):
+        number, row = 0, {}
+        quotes = Quotes(opened())
+        for batch in open_csv(quotes, {one: string() for one in names}):
             for _, row in batch_rows([batch], columns):
                 number += 1
                 yield number, row
             for _, words in broken:
                 yield number, Fault("at or before this row: " + words)
             broken.clear()
+        if quotes.count % 2 == 1 and columns is None and ends_open(opened(), row.get(names[-1])):
+            raise Failure(DATA, f"{name}: row {number}: a quotation mark that is never closed takes the rest of the file for one cell")
 
     return guarded(rows, name)
 
 
 def _heading(opened: Callable[[], BinaryIO], reader_of: Any, mark: str) -> List[str]:
-    with reader_of.open_csv(opened(), read_options=reader_of.ReadOptions(use_threads=False, block_size=1 << 22),
+    with reader_of.open_csv(opened(), read_options=reader_of.ReadOptions(use_threads=False, block_size=CSV_BLOCK),
                             parse_options=reader_of.ParseOptions(delimiter=mark, newlines_in_values=True,
                                                                  invalid_row_handler=lambda row: "skip"),
                             convert_options=reader_of.ConvertOptions(check_utf8=False)) as found:

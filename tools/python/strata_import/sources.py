@@ -24,11 +24,13 @@ PACKED = (".gz", ".zst", ".bz2", ".xz")
 SHARD = re.compile(r"^(.+?)[-_.]\d+(-of-\d+)?\.")
 SPLITS = ("train", "test", "val", "dev", "eval")  # names of splits begin so
 HUB = re.compile(r"^[\w.-]+/[\w.-]+$")
+UTF16 = "text in UTF-16: `iconv -f UTF-16 -t UTF-8` makes UTF-8 of it"
 NO_ROWS = (  # what a file is that begins so, and holds no rows
     (b"SQLite format 3\0", "an SQLite database, which needs no import: problems.database names it"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file: `git lfs pull` gets it"),
     (b"GGUF", "a GGUF model"), (b"PK\x03\x04", "a zip archive: unpack it first"), (b"\x89HDF", "an HDF5 file"),
-    (b"<!DOCTYPE", "a web page"), (b"<html", "a web page"), (b"<!doctype", "a web page"))
+    (b"<!DOCTYPE", "a web page"), (b"<html", "a web page"), (b"<!doctype", "a web page"),
+    (b"\xff\xfe", UTF16), (b"\xfe\xff", UTF16))
 
 
 class Source:
