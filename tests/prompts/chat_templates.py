@@ -175,7 +175,7 @@ CHANNELS = """\
         {%- else %}
             {{- '<|start|>assistant<|channel|>final<|message|>' + message.content + '<|end|>' }}
         {%- endif %}
-    {%- elif message.role == 'tool' %}{{- '<|start|>functions.f to=assistant<|channel|>commentary<|message|>' + message.content | tojson + '<|end|>' }}
+    {%- elif message.role == 'tool' %}{{- '<|start|>functions.' + messages[loop.index0 - 1].tool_calls[0].function.name + ' to=assistant<|channel|>commentary<|message|>' + message.content | tojson + '<|end|>' }}
     {%- else %}{{- '<|start|>' + ('developer' if message.role == 'system' else 'user') + '<|message|>' + message.content + '<|end|>' }}
     {%- endif %}
 {%- endfor %}
@@ -219,6 +219,24 @@ OPEN = """\
 {%- if add_generation_prompt %}{{- '<|assistant|>' }}{% endif %}
 """
 
+# The same, but EOS ends the chat where no reply is asked for.
+STORIES = """\
+{{- bos_token + '<|system|>' + (messages[0].content if messages[0].role == 'system' else 'Tell a story.') }}
+{%- for message in messages %}
+    {%- if message.role == 'user' %}{{- '<|user|>' + message.content.strip() }}{% elif message.role == 'assistant' %}{{- '<|model|>' + message.content.strip() }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|model|>' }}{% else %}{{- eos_token }}{% endif %}
+"""
+
+# {% generation %} around a reply, its end and what follows it, and by itself around the token that ends the chat.
+CLOSED = """\
+{%- for message in messages %}
+    {%- if message.role == 'assistant' %}{{- '<|assistant|>\\n' }}{% generation %}{{- message.content + '<|end|>\\n' }}{% endgeneration %}
+    {%- else %}{{- '<|' + message.role + '|>\\n' + message.content + '<|end|>\\n' }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|assistant|>\\n' }}{% elif messages[-1].role == 'assistant' %}{% generation %}{{- eos_token }}{% endgeneration %}{% else %}{{- eos_token }}{% endif %}
+"""
+
 # A content of parts only.
 PARTS = """\
 {%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' }}
@@ -230,9 +248,10 @@ PARTS = """\
 
 ALL = {"chatml": CHATML, "thinking": THINKING, "headers": HEADERS, "turns": TURNS, "instruct": INSTRUCT, "reasoner": REASONER, "modes": MODES,
        "channels": CHANNELS, "words": WORDS, "generation": GENERATION, "ended": ENDED, "brackets": BRACKETS, "open": OPEN,
-       "parts": PARTS}
+       "parts": PARTS, "stories": STORIES, "closed": CLOSED}
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>", "<start_of_turn>", "<end_of_turn>",
-           "<｜User｜>", "<｜Assistant｜>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>", "<|call|>"]
+           "<｜User｜>", "<｜Assistant｜>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>", "<|call|>",
+           "<|user|>", "<|model|>"]
 
 
 def said(*pairs):

@@ -62,8 +62,14 @@ TURNS = {
     ("open", "empty"): ["\nc"],
     ("open", "turns"): ["\nals ∑ {x}", "\nassistant", "\n數學"],
     ("parts", "system"): ["Hi<|im_end|>", "Bye<|im_end|>"],
+    ("stories", "turns"): ["als ∑ {x}", "assistant", "數學</s>"],
+    ("stories", "empty"): None,
+    ("stories", "question last"): ["b"],
+    ("closed", "turns"): ["als ∑ {x}<|end|>\n", "assistant<|end|>\n", "數學<|end|>\n</s>"],
+    ("closed", "empty"): ["<|end|>\n", "c<|end|>\n</s>"],
+    ("closed", "question last"): ["b<|end|>\n"],
 }
-MARKERS = ("<|end|>\n</s>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|end|>", "<|return|>", "<|call|>", "")
+MARKERS = ("<|end|>\n</s>", "<|end|>\n", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|end|>", "<|return|>", "<|call|>", "")
 
 
 def make_folder(folder, template):
@@ -129,7 +135,7 @@ def test_texts_equal_those_of_transformers(folders, models, pinned, name):
 def test_turns_are_what_the_model_has_to_write(models, name, title):
     if TURNS[name, title] is None:
         with pytest.raises(Fault):
-            Row(models[name], CHATS[title], None, None, True)
+            Row(models[name], CHATS[title], None, None, True).spans()
         return
     assert turns(Row(models[name], CHATS[title], None, None, True)) == TURNS[name, title]
     bare = [next(turn[:len(turn) - len(marker)] for marker in MARKERS if turn.endswith(marker)) for turn in TURNS[name, title]]
@@ -328,6 +334,17 @@ def test_options_of_the_template(tmp_path, folders, capfd):
     assert main([*words, "--messages", "talk", "--documents", "docs", "--template-arg", 'greeting="Hi"']) == OK
     assert table(tmp_path / "r.db")[0]["text"] == "Hi T x"
     assert "1 of 1 chats without a turn of an assistant" in capfd.readouterr().out
+
+
+def test_messages_that_a_template_leaves_out_are_counted(tmp_path, folders, capfd):
+    chats = [said(("developer", "Be brief."), ("user", "a"), ("assistant", "b")), CHATS["turns"], CHATS["reasoning in content"], CHATS["calls"]]
+    write_lines(tmp_path / "in.jsonl", [{"id": i, "messages": chat} for i, chat in enumerate(chats)])
+    assert main([str(tmp_path / "in.jsonl"), str(tmp_path / "p.db"), "--model", str(folders["thinking"])]) == OK
+    assert [line for line in capfd.readouterr().out.splitlines() if "print" in line] == [
+        "1 of 4 chats have a message or a call of 'developer' that the template does not print"]
+    assert main([str(tmp_path / "in.jsonl"), str(tmp_path / "q.db"), "--model", str(folders["stories"])]) == OK
+    assert [line.split(" that")[0] for line in capfd.readouterr().out.splitlines() if "print" in line] == [
+        f"1 of 4 chats have a message or a call of '{role}'" for role in ("assistant", "developer", "tool")]
 
 
 def test_where_templates_are_found(tmp_path, folders, capfd):

@@ -131,6 +131,8 @@ def say_rendered(made: Rendering, report: Report, given: Any) -> None:
     """The piece of a job file that reads what was rendered."""
     if made.without_turns:
         print(f"{made.without_turns} of {made.rendered} chats without a turn of an assistant in the text")
+    for role, chats in sorted(made.unprinted.items()):
+        print(f"{chats} of {made.rendered} chats have a message or a call of '{role}' that the template does not print")
     bos = "the texts begin with the BOS token: " if made.with_bos else "the template has the special tokens: "
     query = "" if given.table == "problems" else f"  query: 'SELECT * FROM \"{given.table}\"'\n"
     print(f"a job reads them so ({bos}special_tokens: false):\n\nproblems:\n  database: {json.dumps(given.database, ensure_ascii=False)}\n"

@@ -20,6 +20,7 @@ class Rendering:
         self._messages, self._tools, self._documents = messages, tools, documents
         self._include_end = include_end
         self.with_bos = self.without_turns = self.rendered = 0
+        self.unprinted: Dict[str, int] = {}  # role -> chats with a message of it that the template leaves out
 
     def _column(self, row: Dict[str, Any]) -> str:
         """The column with messages: that of the first row, from then on."""
@@ -42,6 +43,8 @@ class Rendering:
         bos = self._template.bos
         self.with_bos += bos != "" and rendered.text.startswith(bos)
         self.without_turns += all(span.role != "assistant" for span in spans)
+        for role in rendered.unprinted():
+            self.unprinted[role] = self.unprinted.get(role, 0) + 1
         self.rendered += 1
         return {TEXT: rendered.text, ROLES: json.dumps(byte_spans(rendered.text, spans), ensure_ascii=False)}
 

@@ -8,12 +8,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .chats import Message
 from .errors import Fault
 from .marks import LATER, MIDDLE, NONE, Field, Marking, Spare, prove
 from .templates import Template
+
 
 class Span(NamedTuple):
     role: str
@@ -56,6 +57,12 @@ class Row:
                 raise Fault(f"the spans of {before.role} and {after.role} overlap in the rendered text")
         return found
 
+    def unprinted(self) -> Set[str]:
+        """Roles of messages of whose content, or of one of whose calls, the template prints nothing."""
+        printed = {mark.field for sign, mark in self._marking.marks.items() if self._marking.at.get(sign)}
+        return {field.role for field, way in self._marking.ways.items()
+                if field.kind != "reasoning" and field.stripped and way != NONE and field not in printed}
+
     # ---- what others said ----
 
     def _of_field(self, field: Field) -> List[Span]:
@@ -92,13 +99,21 @@ class Row:
         at = self._marking.last_in(rendered)
         if at < 0:
             return 0, rendered
-        places = self._marking.at.get(rendered[at], [])
+        mark = rendered[at]
+        places = self._marking.at.get(mark, [])
+        if self._marking.marks[mark].field.kind == "call":  # which a tool's answer may name again
+            places = places[rendered.count(mark) - 1:][:1]
         return (places[0], rendered[at + 1:]) if len(places) == 1 else None
+
+    def _places(self, sign: str) -> List[int]:
+        """Where a mark of an assistant's message is within its turn: of a call, where it is made."""
+        places = self._marking.at.get(sign, [])
+        return places[:1] if self._marking.marks[sign].field.kind == "call" else places
 
     def _own(self, i: int) -> List[Tuple[int, Any]]:
         """The marks of a message in the text, ascending: (place, mark)."""
         return sorted(((place, mark) for sign, mark in self._marking.marks.items() if mark.field.message == i
-                       for place in self._marking.at.get(sign, [])), key=lambda one: one[0])
+                       for place in self._places(sign)), key=lambda one: one[0])
 
     def _turn(self, i: int) -> List[Span]:
         own = self._own(i)
@@ -185,18 +200,36 @@ class Row:
             if self.text.startswith(tail, base):
                 ends.append(base + len(tail))
         if not ends and (closed is not None or not own):  # a chat that ends here is refused, or ends otherwise
-            at = closed if closed is not None else start
-            at += len(self.text[at:]) - len(self.text[at:].lstrip())
+            bare = closed if closed is not None else start
+            at = bare + len(self.text[bare:]) - len(self.text[bare:].lstrip())
             ends = [at + len(marker) for marker in self._closing(i, prompt) if self.text.startswith(marker, at)][:1]
+            if ends and self._heads_next(i, at, ends[0]):
+                return bare
         if not ends:
             raise Fault(f"message {i}: where the assistant's turn ends in the rendered text cannot be told")
         end = max(ends)
         return end if self._include_end or end <= start else self._before_marker(i, closed, start, end, prompt)
 
+    def _heads_next(self, i: int, at: int, end: int) -> bool:
+        """Whether a piece of the text closes no turn but is all the heading of the next message: of a chat that begins there, too."""
+        try:
+            rendered = self._template.render(self._marking.messages[i + 1:], self._tools, self._documents) if i + 1 < len(self._messages) else ""
+        except Fault:
+            return False
+        first = next((k for k, character in enumerate(rendered) if character in self._marking.marks), -1)
+        places = self._marking.at.get(rendered[first], []) if first >= 0 else []
+        between = self.text[at:places[0]] if len(places) == 1 else ""
+        if not between or not rendered[:first].endswith(between):
+            return False
+        whole = between.strip() == self.text[at:end]
+        if not whole and self._marking.marks[rendered[first]].field.message > i + 1:  # the next message is empty
+            raise Fault(f"message {i}: where the assistant's turn ends in the rendered text cannot be told")
+        return whole
+
     def _before_marker(self, i: int, closed: Optional[int], start: int, end: int, prompt: str) -> int:
         if closed is not None:
             return closed
-        turn = self.text[start:end]
+        turn = self.text[start:end].rstrip()
         for marker in self._closing(i, prompt):
             if turn.endswith(marker):
                 return start + len(turn[:-len(marker)].rstrip())
@@ -214,9 +247,10 @@ class Row:
         text, blocks = self._template.generated(self._messages, self._tools, self._documents)
         if text != self.text:
             raise Fault("the template's {% generation %} renders another text")
-        self._check_whole(blocks)
         marks = [(place, mark) for sign, mark in self._marking.marks.items() if mark.field.role == "assistant"
-                 for place in self._marking.at.get(sign, [])]
+                 for place in self._places(sign)]
+        blocks = self._whole_turns(blocks, [place for place, _ in marks])
+        self._check_whole(blocks)
         found = []
         for start, end in blocks:
             if not 0 <= start <= end <= len(text):
@@ -229,12 +263,23 @@ class Row:
                 found.append(Span("assistant", start, end))
         return found
 
+    @staticmethod
+    def _whole_turns(blocks: List[Tuple[int, int]], places: List[int]) -> List[Tuple[int, int]]:
+        """A block in which nothing is said and that follows another at once is that one's end: the token that closes the chat, say."""
+        found: List[Tuple[int, int]] = []
+        for start, end in blocks:
+            if found and start == found[-1][1] and not any(start < place <= end for place in places):
+                found[-1] = (found[-1][0], end)
+            else:
+                found.append((start, end))
+        return found
+
     def _check_whole(self, blocks: List[Tuple[int, int]]) -> None:
         """A {% generation %} within a macro may be told at the wrong place: it cuts through what somebody said, or has nothing of it."""
         by_field: Dict[Field, List[int]] = {}
         for sign, mark in self._marking.marks.items():
             if mark.field.role == "assistant":
-                by_field.setdefault(mark.field, []).extend(self._marking.at.get(sign, []))
+                by_field.setdefault(mark.field, []).extend(self._places(sign))
         heard = {field.message for field, places in by_field.items() if places}
         silent = any(message["role"] == "assistant" and i not in heard for i, message in enumerate(self._messages))
         for start, end in blocks:
