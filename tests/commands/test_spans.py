@@ -182,3 +182,10 @@ def test_steps_across_slices(program, device, tmp_path):
         one.check_finished(len(rows))
     assert job.query("SELECT max(tokens) FROM problem")[0][0] > 512
     check_last(job, tokens)
+
+
+def test_a_text_that_is_more_than_the_column_of_the_spans_is_noted(job, tmp_path):
+    for text, noted in (("{text}", False), ("{text}\n", False), ("Q: {text}", True), ("{split}{text}", True), ("{{{text}", True)):
+        other = job.twin(tmp_path, problems={"text": text, "max_failed": 20, "allow_empty": True})
+        said = " ".join(strata("check", other.file).out.split())
+        assert ("note template problems.steps.spans: problems.text is more than one column" in said) == noted, (text, said)

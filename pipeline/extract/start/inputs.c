@@ -171,6 +171,18 @@ static int note_dtype(struct inputs *inputs, struct error *err) {
                          "model.dtype: bfloat16 keeps 3 bits fewer of each number\n");
 }
 
+// Spans that were counted in one column are wrong behind whatever problems.text puts before it.
+static int note_spans(struct inputs *inputs, struct error *err) {
+    const char *text = inputs->job.text;
+    bool begins = text[0] == '{' && text[1] != '{';
+    if (inputs->job.steps_spans == NULL || (begins && strchr(text + 1, '{') == NULL)) {
+        return STATUS_OK;
+    }
+    return buffer_printf(&inputs->notes, err,
+                         "problems.steps.spans: problems.text is more than one column, and spans count from "
+                         "the start of the whole rendered text, not of a column in it\n");
+}
+
 static int add_adapter(struct inputs *inputs, struct error *err) {
     struct buffer *text = &inputs->adapter;
     if (inputs->job.adapter_path == NULL) {
@@ -233,6 +245,7 @@ static int open_model(struct inputs *inputs, struct error *err) {
 }
 
 static int bind_template(struct inputs *inputs, struct error *err) {
+    TRY(note_spans(inputs, err));
     return preparer_create(&inputs->preparer, &inputs->job, inputs->source, inputs->tokenizer,
                            model_config_of(inputs->model)->vocabulary, err);
 }
