@@ -254,6 +254,10 @@ def test_a_folder_of_files(tmp_path, capfd, monkeypatch):
     write_lines("parts/b.jsonl", [{"id": 2}])
     write_lines("parts/a.jsonl", [{"id": 1}])
     assert main(["parts", "r.db"]) == OK and rows("r.db") == [(1,), (2,)]
+    for place, name in enumerate(["folders/train/chats.jsonl", "folders/test/chats.jsonl"]):
+        os.makedirs(os.path.dirname(name))
+        write_lines(name, [{"id": place}])
+    assert main(["folders", "t.db"]) == USAGE and main(["folders", "t.db", "--split", "test"]) == OK and rows("t.db") == [(1,)]
     os.mkdir("none")
     assert main(["none", "s.db"]) == DATA
 

@@ -211,19 +211,21 @@ def folder_sources(folder: str, split: Optional[str]) -> List[Source]:
                 paths.append(os.path.join(place, one))
     if not paths:
         raise Failure(DATA, f"{folder} holds no file that ends in {', '.join(ENDINGS)}")
-    of = {path: _split_of(path) for path in paths}
+    of = {path: _split_of(path, folder) for path in paths}
     if split is not None or (len(set(of.values())) > 1 and all(one.startswith(SPLITS) for one in of.values())):
         split = _split(sorted(set(of.values())), split, folder)
         paths = [path for path in paths if of[path] == split]
     return [file_source(path) for path in paths]
 
 
-def _split_of(path: str) -> str:
-    """`train-00000-of-00002.parquet`, `train.jsonl` and `train/0.parquet` are of the split train."""
-    name = os.path.basename(path)
+def _split_of(path: str, folder: str) -> str:
+    """`train-00000-of-00002.parquet`, `train.jsonl`, `train/0.parquet` and `train/chats.jsonl` are of the split train."""
+    within, name = os.path.split(path)
     shard = SHARD.match(name)
     stem = shard[1] if shard else name.split(".", 1)[0]
-    return stem if not stem.isdigit() else os.path.basename(os.path.dirname(path))
+    above = os.path.basename(within)
+    is_named = above.startswith(SPLITS) and not stem.startswith(SPLITS) and not os.path.samefile(within, folder)
+    return above if stem.isdigit() or is_named else stem
 
 
 def hub_source(name: str, config: Optional[str], split: Optional[str], revision: Optional[str]) -> Source:
