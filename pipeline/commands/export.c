@@ -11,36 +11,8 @@
 #include "base/version.h"
 #include "commands/command.h"
 #include "commands/export_companion.h"
+#include "commands/export_layers.h"
 #include "commands/readable.h"
-
-enum { LAYERS_MOST = 4096 };
-
-// "-2,35,pre_norm" or "all".
-static int parse_layers(const char *text, int64_t layers[LAYERS_MOST], size_t *count, struct error *err) {
-    *count = 0;
-    if (text == NULL || strcmp(text, "all") == 0) {
-        return STATUS_OK;
-    }
-    static const char pre_norm[] = "pre_norm";
-    for (const char *next = text;;) {
-        bool is_named = strncmp(next, pre_norm, sizeof pre_norm - 1) == 0;
-        char *end = is_named ? (char *)(uintptr_t)next + sizeof pre_norm - 1 : NULL;
-        errno = 0;
-        long long value = is_named ? EXPORT_PRE_NORM : strtoll(next, &end, 10);
-        if (end == next || errno != 0 || next[0] == ' ' || (*end != ',' && *end != 0) ||
-            *count == LAYERS_MOST) {
-            return error_set(err, STATUS_USAGE,
-                             "--layers must be whole numbers and pre_norm separated by commas, or 'all', not "
-                             "'%s'",
-                             text);
-        }
-        layers[(*count)++] = value;
-        if (*end == 0) {
-            return STATUS_OK;
-        }
-        next = end + 1;
-    }
-}
 
 // "5GB" of 10^9 bytes, "5GiB" of 2^30, as transformers takes max_shard_size; a number alone is bytes.
 static int parse_size(const char *text, uint64_t *bytes, struct error *err) {
@@ -114,6 +86,10 @@ static void print_report(struct command_context *context, const struct export_re
     char count[READABLE_TEXT];
     char column[PRINTABLE_TEXT];
     printable_write(context->out, request->target);
+    if (report->was_there) {
+        fprintf(context->out, ": complete already\n");
+        return;
+    }
     fprintf(context->out, ": %s problems, %s rows, %s in %" PRIu64 " files\n",
             readable_count(report->problems, problems), readable_count(report->rows, rows),
             readable_bytes(report->bytes, bytes), report->files);
@@ -147,12 +123,23 @@ static void print_report(struct command_context *context, const struct export_re
     }
 }
 
+static int refuse_options_of_companion(const struct arguments *arguments, struct error *err) {
+    if (argument_given(arguments, "--per")) {
+        return error_set(err, STATUS_USAGE, "--per belongs to --format parquet");
+    }
+    return argument_given(arguments, "--draft-vocab-size") || argument_given(arguments, "--vocab-size")
+               ? error_set(err, STATUS_USAGE,
+                           "--draft-vocab-size and --vocab-size belong to draft heads: --format speculators, "
+                           "specforge")
+               : STATUS_OK;
+}
+
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
     if (export_companion_has(argument_text(arguments, "--format", NULL))) {
         return export_companion_become(arguments, err);
     }
-    int64_t layers[LAYERS_MOST];
+    struct export_layer layers[EXPORT_LAYERS_MOST];
     struct export_report report = {0};
     struct export_request request = {
         .target = argument_text(arguments, "--to", NULL),
@@ -181,16 +168,14 @@ static int run(struct command_context *context, struct error *err) {
         return error_set(err, STATUS_USAGE,
                          "--shuffle shuffles problems and --shuffle-rows rows: choose one");
     }
-    if (argument_given(arguments, "--per")) {
-        return error_set(err, STATUS_USAGE, "--per belongs to --format parquet");
-    }
+    TRY(refuse_options_of_companion(arguments, err));
     if (argument_given(arguments, "--max-shard-size")) {
         TRY(parse_size(argument_text(arguments, "--max-shard-size", ""), &request.file_bytes, err));
     }
     if (strcmp(argument_text(arguments, "--format", ""), "rjepa") == 0) {
         request.complete = add_tables;
     }
-    TRY(parse_layers(argument_text(arguments, "--layers", NULL), layers, &request.layer_count, err));
+    TRY(export_layers_parse(argument_text(arguments, "--layers", NULL), layers, &request.layer_count, err));
     TRY(split_parse(&request.split, split, argument_text(arguments, "--split-column", "split"),
                     (uint64_t)argument_integer(arguments, "--seed", 0), err));
     TRY(export_run(&request, &report, err));
@@ -250,7 +235,8 @@ static void print_details(FILE *out) {
           "\n"
           "The folder appears once it is complete. An export that was killed or had no room left goes on "
           "with the\n"
-          "same command: files that are finished stay. An unfinished run is exported up to its last sealed "
+          "same command: files that are finished stay; one that is complete is left as it is. An unfinished "
+          "run is exported up to its last sealed "
           "shard,\n"
           "with a warning.\n"
           "\n"
@@ -273,12 +259,12 @@ static const struct option options[] = {
     {.name = "--to",
      .kind = OPTION_TEXT,
      .value = "FOLDER",
-     .help = "the folder to create; must not exist",
+     .help = "the folder to create",
      .required = true},
     {.name = "--layers",
      .kind = OPTION_TEXT,
      .value = "LIST",
-     .help = "hidden_states' indices and pre_norm, commas between: -2,35 (default: all that are stored)"},
+     .help = "-2,35,pre_norm or names as the job's, model.layers.3 (default: all that are stored)"},
     {.name = "--dtype",
      .kind = OPTION_TEXT,
      .value = "DTYPE",
@@ -308,6 +294,18 @@ static const struct option options[] = {
      .value = "WHAT",
      .help = "a row of parquet is a 'row' of latents or a 'problem' (default: row)",
      .choices = "row|problem"},
+    {.name = "--draft-vocab-size",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .help = "of a draft head: write down its vocabulary, the tokens that are trained on most often",
+     .minimum = 1,
+     .maximum = INT32_MAX},
+    {.name = "--vocab-size",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .help = "of the model, as its config.json has it; with --draft-vocab-size",
+     .minimum = 1,
+     .maximum = INT32_MAX},
     {.name = "--split",
      .kind = OPTION_TEXT,
      .value = "RULE",

@@ -41,8 +41,9 @@ bool export_companion_has(const char *format) {
 
 static bool takes(const char *option) {
     static const char *const known[] = {
-        "--format",       "--to",   "--layers",         "--dtype", "--split",
-        "--split-column", "--seed", "--max-shard-size", "--per",   "--require-complete"};
+        "--format",           "--to",        "--layers",         "--dtype", "--split",
+        "--split-column",     "--seed",      "--max-shard-size", "--per",   "--require-complete",
+        "--draft-vocab-size", "--vocab-size"};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (strcmp(known[i], option) == 0) {
             return true;

@@ -176,16 +176,28 @@ static int transfer_waves(struct transfer *transfer, struct error *err) {
 
 // ---- the whole ----
 
-// Names everything that the bytes of the pieces follow from, so that pieces of another export are not taken
-// for its own.
+// Names everything that the export follows from, so that another one's folder or pieces are not taken for its
+// own.
 static int add_request(struct digest *digest, const struct export_plan *plan,
                        const struct export_request *request, struct error *err) {
     const struct split_rule *rule = &request->split;
-    const uint64_t numbers[] = {
-        plan->dtype,       request->shuffle,    request->shuffle_seed,  request->shuffle_rows,
-        request->row_seed, request->file_bytes, request->normalization, rule->kind,
-        rule->seed,        rule->count,         plan->layer_count,      plan->count,
-        plan->piece_count};
+    const uint64_t numbers[] = {request->convert,
+                                request->dtype,
+                                request->shuffle,
+                                request->shuffle_seed,
+                                request->shuffle_rows,
+                                request->row_seed,
+                                request->file_bytes,
+                                request->normalization,
+                                rule->kind,
+                                rule->seed,
+                                rule->count,
+                                plan->count,
+                                plan->failed,
+                                plan->skipped,
+                                plan->finished,
+                                plan->shard_count,
+                                request->layer_count};
     TRY(digest_field(digest, request->program, strlen(request->program), err));
     TRY(digest_field(digest, request->format->name, strlen(request->format->name), err));
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
@@ -196,8 +208,9 @@ static int add_request(struct digest *digest, const struct export_plan *plan,
         TRY(digest_field(digest, rule->names[i], strlen(rule->names[i]), err));
         TRY(digest_field(digest, &rule->fractions[i], sizeof rule->fractions[i], err));
     }
-    for (size_t i = 0; i < plan->layer_count; i++) {
-        TRY(digest_number(digest, plan->layers[i], err));
+    for (size_t i = 0; i < request->layer_count; i++) {
+        TRY(digest_number(digest, request->layers[i].kind, err));
+        TRY(digest_number(digest, (uint64_t)request->layers[i].number, err));
     }
     for (size_t i = 0; i < plan->shard_count; i++) {
         TRY(digest_field(digest, plan->shards[i].sealed.sha256, strlen(plan->shards[i].sealed.sha256), err));
@@ -233,37 +246,60 @@ static void fill_report(struct export_report *report, const struct export_plan *
     }
 }
 
-int export_run(const struct export_request *request, struct export_report *report, struct error *err) {
-    struct aside_folder folder = {.lock = -1};
-    struct export_plan plan = {0};
+// Everything behind the ledgers' part of the plan.
+static int make(const struct export_request *request, struct export_plan *plan, struct aside_folder *folder,
+                const char key[DIGEST_HEX], struct export_report *report, struct error *err) {
     struct export_figures figures = {0};
     struct export_progress progress = {0};
     struct normalization normalization = {0};
     struct transfer transfer = {0};
-    char key[DIGEST_HEX];
     int status;
-    TRY_TO(done, status = aside_folder_open(&folder, request->target, err));
-    TRY_TO(done, status = export_plan_make(&plan, request, folder.path, &figures, err));
-    TRY_TO(done, status = normalization_create(&normalization, &plan, request, &figures, err));
-    TRY_TO(done, status = name_request(&plan, request, key, err));
-    TRY_TO(done, status = export_progress_open(&progress, folder.path, key, plan.piece_count, err));
-    folder.keep = progress.count > 0;
+    TRY_TO(done, status = export_plan_make(plan, request, &figures, err));
+    TRY_TO(done, status = normalization_create(&normalization, plan, request, &figures, err));
+    TRY_TO(done, status = export_progress_open(&progress, folder->path, key, plan->piece_count, err));
+    folder->keep = progress.count > 0;
     TRY_TO(done,
-           status = transfer_open(&transfer, &plan, request, &normalization, &progress, folder.path, err));
+           status = transfer_open(&transfer, plan, request, &normalization, &progress, folder->path, err));
     TRY_TO(done, status = transfer_waves(&transfer, err));
-    TRY_TO(done, status = export_figures_write(&figures, folder.path, err));
-    TRY_TO(done, status = normalization_write(&normalization, folder.path, err));
-    TRY_TO(done, status = request->complete == NULL ? STATUS_OK : request->complete(folder.path, err));
-    fill_report(report, &plan, &progress);
-    const struct sidecar_source source = {&plan, request, &figures, &normalization, &progress};
-    TRY_TO(done, status = export_sidecar_write(&source, folder.path, report, err));
-    status = aside_folder_publish(&folder, err);
+    TRY_TO(done, status = export_figures_write(&figures, folder->path, err));
+    TRY_TO(done, status = normalization_write(&normalization, folder->path, err));
+    TRY_TO(done, status = request->complete == NULL ? STATUS_OK : request->complete(folder->path, err));
+    fill_report(report, plan, &progress);
+    const struct sidecar_source source = {plan, request, &figures, &normalization, &progress, key};
+    TRY_TO(done, status = export_sidecar_write(&source, folder->path, report, err));
+    status = aside_folder_publish(folder, err);
 done:
     transfer_close(&transfer);
     normalization_destroy(&normalization);
-    folder.keep = folder.keep || progress.count > 0;
+    folder->keep = folder->keep || progress.count > 0;
     export_progress_close(&progress);
     export_figures_destroy(&figures);
+    return status;
+}
+
+int export_run(const struct export_request *request, struct export_report *report, struct error *err) {
+    struct aside_folder folder = {.lock = -1};
+    struct export_plan plan = {0};
+    char key[DIGEST_HEX];
+    char before[DIGEST_HEX];
+    int status;
+    bool is_there = export_sidecar_key(request->target, before);
+    TRY_TO(done, status = aside_folder_open(&folder, request->target, is_there, err));
+    TRY_TO(done, status = export_plan_begin(&plan, request, folder.path, err));
+    TRY_TO(done, status = name_request(&plan, request, key, err));
+    if (!is_there) {
+        status = make(request, &plan, &folder, key, report, err);
+    } else if (strcmp(key, before) == 0) {
+        *report = (struct export_report){.was_there = true};
+        TRY_TO(done, status = export_sidecar_check(folder.target, err));
+        status = aside_folder_tidy(&folder, err);
+    } else {
+        status = error_set(err, STATUS_USAGE,
+                           "%s exists and is an export with other options, or of what the run had finished "
+                           "before; an export never overwrites anything",
+                           folder.target);
+    }
+done:
     export_plan_destroy(&plan);
     aside_folder_close(&folder);
     return status;

@@ -30,7 +30,18 @@ const struct export_format *export_format_find(const char *name); // NULL when t
 const char *export_format_name(size_t index);
 const char *export_format_help(size_t index);
 
-#define EXPORT_PRE_NORM INT64_MAX // among layers: the last block's output before the final norm
+// A layer as it was asked for. Shards do not name a model's modules, so that any family's name is taken.
+enum export_layer_kind {
+    EXPORT_LAYER_INDEX,        // transformers' hidden_states, negative from the end
+    EXPORT_LAYER_PRE_NORM,     // the last block's output before the final norm
+    EXPORT_LAYER_BEFORE_BLOCK, // what the block reads, blocks from 0
+    EXPORT_LAYER_BEHIND_BLOCK, // its output: of the last block pre_norm
+};
+
+struct export_layer {
+    enum export_layer_kind kind;
+    int64_t number;
+};
 
 enum export_normalization { NORMALIZATION_NONE, NORMALIZATION_STANDARD, NORMALIZATION_EXPECTED_NORM };
 
@@ -39,9 +50,9 @@ struct export_request {
     size_t run_count;
     const char *target; // folder to make
     const struct export_format *format;
-    const int64_t *layers; // transformers indices as written, negative from the end
-    size_t layer_count;    // 0: every stored layer
-    bool convert;          // to `dtype`; otherwise as stored, as far as the format holds it
+    const struct export_layer *layers;
+    size_t layer_count; // 0: every stored layer
+    bool convert;       // to `dtype`; otherwise as stored, as far as the format holds it
     enum dtype dtype;
     bool shuffle; // problems, by `shuffle_seed`
     uint64_t shuffle_seed;
@@ -71,9 +82,11 @@ struct export_report {
     char incomplete[EXPORT_PARTS_TEXT];
     uint64_t saturated; // numbers beyond float16, stored as its largest
     uint64_t kept;      // pieces that an earlier call had finished
+    bool was_there;     // the target is this export already: nothing was done, and the counts are 0
     uint64_t unsplit;   // problems without the split column, under --split source
 };
 
+// A target that is there is STATUS_USAGE unless it is what this call would make, of the same shards.
 // STATUS_USAGE for a request that does not fit the run, STATUS_DATA for a run that cannot be trusted (a
 // shard's hash, its problems against the ledger's), STATUS_WRITE for the target. Of an export that failed
 // TARGET.tmp is left with the files that were finished, if there are any.

@@ -147,7 +147,8 @@ static int compare_attributes(const struct export_plan *plan, size_t shard, cons
     return STATUS_OK;
 }
 
-static int unknown_layer(const struct shard_content *content, int64_t wanted, struct error *err) {
+static int unknown_layer(const struct shard_content *content, const struct export_layer *wanted, size_t layer,
+                         struct error *err) {
     char list[1024] = "";
     size_t length = 0;
     for (size_t i = 0; i < content->layer_count && length < sizeof list; i++) {
@@ -157,20 +158,36 @@ static int unknown_layer(const struct shard_content *content, int64_t wanted, st
                 ? (size_t)snprintf(list + length, sizeof list - length, "%spre_norm", comma)
                 : (size_t)snprintf(list + length, sizeof list - length, "%s%zu", comma, content->layers[i]);
     }
-    if (wanted == EXPORT_PRE_NORM) {
+    if (layer == SIZE_MAX && wanted->kind != EXPORT_LAYER_INDEX) {
+        return error_set(err, STATUS_USAGE,
+                         "--layers: there is no block %" PRId64
+                         ": the model has %zu, counted from 0; this run has the layers %s",
+                         wanted->number, content->model_layers, list);
+    }
+    if (layer_is_pre_norm(layer, content->model_layers)) {
         return error_set(err, STATUS_USAGE, "--layers: pre_norm is not in this run; it has %s", list);
     }
     return error_set(err, STATUS_USAGE, "--layers: hidden_states[%" PRId64 "] is not in this run; it has %s",
-                     wanted, list);
+                     layer == SIZE_MAX ? wanted->number : (int64_t)layer, list);
 }
 
-// The number in the shards of a layer as it was written; SIZE_MAX: there is none.
-static size_t stored_number(const struct export_plan *plan, int64_t wanted) {
-    int64_t states = (int64_t)plan->model_layers + 1;
-    if (wanted == EXPORT_PRE_NORM) {
-        return (size_t)states;
+// The number in the shards of a layer as it was asked for; SIZE_MAX: there is none.
+static size_t stored_number(const struct export_plan *plan, const struct export_layer *wanted) {
+    int64_t blocks = (int64_t)plan->model_layers;
+    int64_t number = wanted->number;
+    bool in_blocks = number >= 0 && number < blocks;
+    switch (wanted->kind) {
+    case EXPORT_LAYER_PRE_NORM:
+        return plan->model_layers + 1;
+    case EXPORT_LAYER_BEFORE_BLOCK:
+        return in_blocks ? (size_t)number : SIZE_MAX;
+    case EXPORT_LAYER_BEHIND_BLOCK:
+        return !in_blocks ? SIZE_MAX : (size_t)(number + 1 < blocks ? number + 1 : blocks + 1);
+    case EXPORT_LAYER_INDEX:
+        break;
     }
-    return wanted < -states || wanted >= states ? SIZE_MAX : (size_t)(wanted < 0 ? wanted + states : wanted);
+    return number < -blocks - 1 || number > blocks ? SIZE_MAX
+                                                   : (size_t)(number < 0 ? number + blocks + 1 : number);
 }
 
 static int choose_layers(struct export_plan *plan, const struct export_request *request,
@@ -183,13 +200,13 @@ static int choose_layers(struct export_plan *plan, const struct export_request *
     plan->layer_count = count;
     for (size_t i = 0; i < count; i++) {
         size_t layer =
-            request->layer_count == 0 ? content->layers[i] : stored_number(plan, request->layers[i]);
+            request->layer_count == 0 ? content->layers[i] : stored_number(plan, &request->layers[i]);
         size_t place = 0;
         while (place < content->layer_count && content->layers[place] != layer) {
             place++;
         }
         if (place == content->layer_count) {
-            return unknown_layer(content, request->layers[i], err);
+            return unknown_layer(content, &request->layers[i], layer, err);
         }
         for (size_t k = 0; k < i; k++) {
             if (plan->layers[k] == layer) {
@@ -455,8 +472,8 @@ static int open_files(struct export_plan *plan, const char *folder, struct error
     return paged_file_open(&plan->place_file, path, err);
 }
 
-int export_plan_make(struct export_plan *plan, const struct export_request *request, const char *folder,
-                     struct export_figures *figures, struct error *err) {
+int export_plan_begin(struct export_plan *plan, const struct export_request *request, const char *folder,
+                      struct error *err) {
     *plan = (struct export_plan){.by_rows = request->shuffle_rows,
                                  .left_out = json_array(),
                                  .identity = json_object(),
@@ -472,6 +489,11 @@ int export_plan_make(struct export_plan *plan, const struct export_request *requ
     if (plan->count == 0) {
         return error_set(err, STATUS_DATA, "%s has no finished problem to export yet", plan->list.name);
     }
+    return STATUS_OK;
+}
+
+int export_plan_make(struct export_plan *plan, const struct export_request *request,
+                     struct export_figures *figures, struct error *err) {
     TRY(survey_shards(plan, request, figures, err));
     if (request->shuffle) {
         TRY(shuffle(plan, request->shuffle_seed, err));

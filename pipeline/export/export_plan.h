@@ -125,13 +125,18 @@ struct export_plan {
 
 struct export_figures; // figures.h
 
-// `folder`, the export's own, holds the plan's files while they are made. `figures` are of everything and,
-// where there are splits, of each; they are the caller's to destroy, whatever happens.
-int export_plan_make(struct export_plan *plan, const struct export_request *request, const char *folder,
+// What the ledgers say, before a shard is read. `folder`, the export's own, holds the plan's files while they
+// are made.
+int export_plan_begin(struct export_plan *plan, const struct export_request *request, const char *folder,
+                      struct error *err);
+
+// The rest, for which all shards are read and hashed. `figures` are of everything and, where there are
+// splits, of each; they are the caller's to destroy, whatever happens.
+int export_plan_make(struct export_plan *plan, const struct export_request *request,
                      struct export_figures *figures, struct error *err);
 void export_plan_destroy(struct export_plan *plan); // accepts zeros; leaves zeros
 
-// The part of the plan that the ledgers give, which export_plan_make begins with (export_plan_ledger.c).
+// The part of the plan that the ledgers give, which export_plan_begin reads (export_plan_ledger.c).
 int export_plan_read_ledgers(struct export_plan *plan, struct error *err);
 
 // STATUS_DATA when not every problem is accounted for, with what is to be run (export_plan_missing.c).

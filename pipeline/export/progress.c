@@ -16,18 +16,22 @@
 
 // ---- what an earlier call left ----
 
+bool export_progress_has(const char *folder, const json_t *file) {
+    const char *below = json_string_value(json_object_get(file, "path"));
+    json_int_t bytes = json_integer_value(json_object_get(file, "bytes"));
+    char path[PATH_SIZE];
+    uint64_t size = 0;
+    struct error ignored;
+    return below != NULL && path_join(path, sizeof path, folder, below, &ignored) == STATUS_OK &&
+           file_exists(path) && file_size(path, &size, &ignored) == STATUS_OK && size == (uint64_t)bytes;
+}
+
 // Whether the piece's files are there as they were recorded; they were on the disk before that.
 static bool files_are_there(const struct export_progress *progress, const json_t *files) {
     size_t i;
     json_t *file;
     json_array_foreach(files, i, file) {
-        const char *below = json_string_value(json_object_get(file, "path"));
-        json_int_t bytes = json_integer_value(json_object_get(file, "bytes"));
-        char path[PATH_SIZE];
-        uint64_t size = 0;
-        struct error ignored;
-        if (below == NULL || path_join(path, sizeof path, progress->folder, below, &ignored) != STATUS_OK ||
-            !file_exists(path) || file_size(path, &size, &ignored) != STATUS_OK || size != (uint64_t)bytes) {
+        if (!export_progress_has(progress->folder, file)) {
             return false;
         }
     }

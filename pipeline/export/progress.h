@@ -45,4 +45,7 @@ int export_progress_describe(const struct export_progress *progress, const char 
 
 void export_progress_close(struct export_progress *progress); // accepts zeros; leaves zeros
 
+// Whether a file is there as it was described, with its size.
+bool export_progress_has(const char *folder, const json_t *file);
+
 #endif

@@ -220,9 +220,45 @@ int export_sidecar_write(const struct sidecar_source *source, const char *folder
                            "cannot describe the export (is the run directory's name valid UTF-8?)");
         goto done;
     }
+    json_object_set_new(document, "request_sha256", json_string(source->key));
     status = write_document(document, folder, report, err);
 done:
     json_decref(document);
     json_decref(files);
+    return status;
+}
+
+static json_t *read_document(const char *folder) {
+    char path[PATH_SIZE];
+    struct error ignored;
+    return path_join(path, sizeof path, folder, "export.json", &ignored) == STATUS_OK
+               ? json_load_file(path, 0, NULL)
+               : NULL;
+}
+
+bool export_sidecar_key(const char *folder, char key[DIGEST_HEX]) {
+    json_t *document = read_document(folder);
+    const char *found = json_string_value(json_object_get(document, "request_sha256"));
+    bool good = found != NULL && strlen(found) < DIGEST_HEX;
+    snprintf(key, DIGEST_HEX, "%s", good ? found : "");
+    json_decref(document);
+    return good;
+}
+
+int export_sidecar_check(const char *folder, struct error *err) {
+    json_t *document = read_document(folder);
+    int status = STATUS_OK;
+    size_t i;
+    json_t *file;
+    json_array_foreach(json_object_get(document, "files"), i, file) {
+        const char *below = json_string_value(json_object_get(file, "path"));
+        if (status == STATUS_OK && !export_progress_has(folder, file)) {
+            status = error_set(err, STATUS_DATA,
+                               "%s is damaged: %s is missing or has another size than when it was exported; "
+                               "remove the folder to export again",
+                               folder, below == NULL ? "a file" : below);
+        }
+    }
+    json_decref(document);
     return status;
 }

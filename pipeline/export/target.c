@@ -51,7 +51,7 @@ static int take_leftover(struct aside_folder *folder, const char *path, const ch
                            "%s is in the way and is not from an export; remove or rename it", path);
 }
 
-int aside_folder_open(struct aside_folder *folder, const char *target, struct error *err) {
+int aside_folder_open(struct aside_folder *folder, const char *target, bool may_exist, struct error *err) {
     *folder = (struct aside_folder){.lock = -1};
     char path[PATH_SIZE];
     char mark_path[PATH_SIZE];
@@ -63,7 +63,9 @@ int aside_folder_open(struct aside_folder *folder, const char *target, struct er
     if (snprintf(path, sizeof path, "%s.tmp", folder->target) >= (int)sizeof path) {
         return error_set(err, STATUS_USAGE, "path too long: %.200s", target);
     }
-    if (file_exists(folder->target)) {
+    bool there = false;
+    TRY(file_look(folder->target, &there, err)); // a link that leads nowhere is there
+    if (there && !may_exist) {
         return error_set(err, STATUS_USAGE, "%s exists; an export never overwrites anything", folder->target);
     }
     TRY(path_join(mark_path, sizeof mark_path, path, ASIDE_MARK, err));
@@ -76,12 +78,16 @@ int aside_folder_open(struct aside_folder *folder, const char *target, struct er
     return STATUS_OK;
 }
 
+int aside_folder_tidy(const struct aside_folder *folder, struct error *err) {
+    char path[PATH_SIZE];
+    TRY(path_join(path, sizeof path, folder->target, ASIDE_MARK, err));
+    return file_remove(path, err);
+}
+
 int aside_folder_publish(struct aside_folder *folder, struct error *err) {
-    char mark_path[PATH_SIZE];
     char parent[PATH_SIZE];
     TRY(file_sync_folder(folder->path, err));
     TRY(path_folder(parent, sizeof parent, folder->target, err));
-    TRY(path_join(mark_path, sizeof mark_path, folder->target, ASIDE_MARK, err));
     // rename() alone would replace an empty folder that appeared meanwhile.
     if (renameat2(AT_FDCWD, folder->path, AT_FDCWD, folder->target, RENAME_NOREPLACE) != 0) {
         if (errno != EINVAL || file_exists(folder->target) || rename(folder->path, folder->target) != 0) {
@@ -91,7 +97,7 @@ int aside_folder_publish(struct aside_folder *folder, struct error *err) {
     folder->path[0] = 0;
     TRY(file_sync_folder(parent, err));
     // The mark goes last: until the rename it is what tells a leftover from a stranger's folder.
-    return file_remove(mark_path, err);
+    return aside_folder_tidy(folder, err);
 }
 
 void aside_folder_close(struct aside_folder *folder) {

@@ -24,9 +24,13 @@ struct aside_folder {
     bool keep;            // what was not published stays: a killed or failed export left something in it
 };
 
-// Refuses a target that exists (STATUS_USAGE). A TARGET.tmp left by a killed export is taken over with what
-// is in it; one that another export is writing, or that was not made by one, is refused (STATUS_WRITE).
-int aside_folder_open(struct aside_folder *folder, const char *target, struct error *err);
+// A target that exists is refused (STATUS_USAGE) unless it `may_exist`. A TARGET.tmp left by a killed export
+// is taken over with what is in it; one that another export is writing, or that was not made by one, is
+// refused (STATUS_WRITE).
+int aside_folder_open(struct aside_folder *folder, const char *target, bool may_exist, struct error *err);
+
+// Of a target that is there: removes the mark that an export left which was killed once it had its name.
+int aside_folder_tidy(const struct aside_folder *folder, struct error *err);
 
 // Syncs the folder and renames it to its target. The files in it have been synced.
 int aside_folder_publish(struct aside_folder *folder, struct error *err);

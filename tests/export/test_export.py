@@ -228,7 +228,14 @@ def test_an_unfinished_run(tmp_path):
     (("--format", "npy", "--layers", "3"), 64, "--layers: hidden_states[3] is not in this run; it has 0, 2, 4"),
     (("--format", "npy", "--layers", "-9"), 64, "hidden_states[-9] is not in this run"),
     (("--format", "npy", "--layers", "2,-3"), 64, "hidden_states[2] is named twice"),
-    (("--format", "npy", "--layers", "2,x"), 64, "--layers must be whole numbers"),
+    (("--format", "npy", "--layers", "2,x"), 64, "--layers: 'x' is no layer: they are whole numbers, pre_norm, or names"),
+    (("--format", "npy", "--layers", "blocks.1.hook_mlp_out"), 64, "'blocks.1.hook_mlp_out' is no layer"),
+    (("--format", "npy", "--layers", "model.layers.1.mlp"), 64, "'model.layers.1.mlp' is no layer"),
+    (("--format", "npy", "--layers", "my_norm"), 64, "'my_norm' is no layer"),
+    (("--format", "npy", "--layers", "model.layers.2"), 64, "hidden_states[3] is not in this run; it has 0, 2, 4"),
+    (("--format", "npy", "--layers", "transformer.h.3"), 64, "pre_norm is not in this run"),
+    (("--format", "npy", "--layers", "blocks.4.hook_resid_pre"), 64, "there is no block 4: the model has 4, counted from 0"),
+    (("--format", "npy", "--layers", "layers.1,2"), 64, "hidden_states[2] is named twice"),
     (("--format", "rjepa"), 64, "rjepa holds one layer; choose one of the run's 3 with --layers"),
     (("--format", "rjepa", "--layers", "2", "--dtype", "float16"), 64, "rjepa is float32"),
     (("--format", "npy", "--dtype", "bfloat16"), 64, "numpy has no bfloat16"),
@@ -247,10 +254,46 @@ def test_what_does_not_fit_is_refused(run, tmp_path, words, code, message):
 def test_nothing_is_written_over(run, tmp_path):
     (tmp_path / "out").mkdir()
     assert "exists" in strata("export", run, "--format", "npy", "--to", tmp_path / "out", code=64).stderr
+    (tmp_path / "link").symlink_to("nowhere")
+    assert "exists" in strata("export", run, "--format", "npy", "--to", tmp_path / "link", code=64).stderr
+    assert not (tmp_path / "link.tmp").exists()
     (tmp_path / "other.tmp").mkdir()
     (tmp_path / "other.tmp" / "mine").write_text("precious")
     result = strata("export", run, "--format", "npy", "--to", tmp_path / "other", code=73)
     assert "is not from an export" in result.stderr and (tmp_path / "other.tmp" / "mine").read_text() == "precious"
+
+
+def test_layers_by_the_names_of_jobs(run, tmp_path):
+    made = make_run(tmp_path / "blocks", problems=20, blocks=3)  # the last layer is pre_norm
+    for number, (words, names, source) in enumerate([
+            ("model.layers.1,blocks.0.hook_resid_pre", ["hs_002", "hs_000"], run), ("gpt_neox.layers.1", ["hs_002"], run),
+            ("transformer.h.1", ["hs_002"], run), ("blocks.2.hook_resid_pre,model.norm", ["hs_002", "hs_004"], run),
+            ("transformer.ln_f,blocks.1.hook_resid_post", ["hs_004", "hs_002"], run), ("all", ["hs_000", "hs_002", "hs_004"], run),
+            ("model.layers.2", ["hs_003_pre_norm"], made), ("blocks.2.hook_resid_post,0", ["hs_003_pre_norm", "hs_000"], made)]):
+        about = export(source, tmp_path / str(number), "--format", "npy", "--layers", words)
+        assert [layer["name"] for layer in about["layers"]] == names, words
+        assert {path.stem for path in (tmp_path / str(number) / "all").glob("hs_*.npy")} == set(names)
+
+
+def test_an_export_that_is_there_already(run, tmp_path):
+    words = ("--format", "npy", "--layers", "2", "--split", "a=0.5,b=0.5")
+    about = export(run, tmp_path / "out", *words)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
+    (tmp_path / "out" / ".writing").touch()  # killed once it had its name
+    result = strata("export", run, "--to", tmp_path / "out", *words)
+    assert result.stdout == f"{tmp_path / 'out'}: complete already\n" and result.stderr == ""
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")} == files and not list(tmp_path.glob("out.tmp"))
+    strata("export", run, "--to", tmp_path / "out", *words, "--normalize", "none")
+    for other in (("--dtype", "float16"), ("--seed", "3"), ("--max-shard-size", "1MB"), ("--shuffle", "0")):
+        again = strata("export", run, "--to", tmp_path / "out", *words, *other, code=64)
+        assert "exists and is an export with other options" in again.stderr
+    strata("export", run, "--to", tmp_path / "out", *words[:2], *words[4:], code=64)  # of all layers
+    grown = make_run(tmp_path / "part", problems=40, shards=2, end="killed")
+    export(grown, tmp_path / "two", "--format", "npy")
+    strata("export", run, "--to", tmp_path / "two", "--format", "npy", code=64)
+    os.truncate(tmp_path / "out" / about["files"][0]["path"], 10)
+    result = strata("export", run, "--to", tmp_path / "out", *words, code=65)
+    assert f"is damaged: {about['files'][0]['path']} is missing or has another size" in result.stderr
 
 
 def test_a_changed_shard_is_not_exported(run, tmp_path):

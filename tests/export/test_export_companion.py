@@ -52,6 +52,9 @@ def test_other_formats_are_handed_over_with_their_words(program, tmp_path):
         "--max-shard-size": "5GB", "--per": "problem"}
     told = call(program, "run", "--format", "specforge", "--to", "out", "--split", "a=1", "--seed", "5", code=17).stdout
     assert "<--seed>\n<5>\n" in told
+    told = call(program, "run", "--format", "speculators", "--to", "out", "--draft-vocab-size", "32", "--vocab-size=64", code=17).stdout
+    assert "<--draft-vocab-size>\n<32>\n<--vocab-size>\n<64>\n" in told
+    assert "belong to draft heads" in call(program, "run", "--format", "npy", "--to", "out", "--vocab-size", "9", code=64).stderr
 
 
 @pytest.mark.parametrize("words", [("--shuffle", "1"), ("--shuffle-rows", "1"), ("--normalize", "standard")])

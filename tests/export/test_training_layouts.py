@@ -259,7 +259,9 @@ def test_what_a_run_lacks(made, tmp_path, drafts):
 
 @pytest.mark.parametrize("words, said", [
     (["--layers", "3"], "hidden_states[3] is not in this run; it has 0, 2, 4"), (["--layers", "a"], "'a' is no layer"),
-    (["--layers", "2,-3"], "2 is named twice"), (["--layers", "pre_norm"], "pre_norm is not in this run"),
+    (["--layers", "-9"], "hidden_states[-9] is not in this run"), (["--layers", "rubbish.2"], "'rubbish.2' is no layer"),
+    (["--layers", "blocks.4.hook_resid_pre"], "there is no block 4: the model has 4"), (["--layers", "my_norm"], "is no layer"),
+    (["--layers", "2,-3"], "2 is named twice"), (["--layers", "model.layers.1,2"], "2 is named twice"), (["--layers", "pre_norm"], "pre_norm is not in this run"),
     (["--split", "train=2"], "not above 0"), (["--split", "train"], "not NAME=FRACTION"), (["--split", "a=0.5,b=0.4"], "sum to 0.9"),
     (["--split", "../x=1"], "not NAME=FRACTION"), (["--seed", "1"], "belong to --split"), (["--max-shard-size", "0"], "is not a size"),
     (["--max-shard-size", "5 apples"], "is not a size"), (["--shuffle", "1"], "unrecognized arguments"),
@@ -314,6 +316,8 @@ def test_stopped_at_any_file(made, drafts, tmp_path, name):
     assert len(same) >= len(there) - 1 > 2  # but the one that was being entered into the journal
     assert "complete already" in export(*words, out).out
     export(*words, out, "--layers", "4", code=USAGE)
+    (out / next(iter(wanted))).unlink()
+    assert f"{next(iter(wanted))} is missing or has another size" in export(*words, out, code=DATA).err
 
 
 def send_after(count, kind):

@@ -12,6 +12,10 @@ from .errors import USAGE, ExportError
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30, "TI": 1 << 40}
 
+# What transformers' families call their blocks and the final norm, and TransformerLens' hooks.
+BLOCK = re.compile(r"(?:[^,0-9]*\.)?(?:layers|h|blocks)\.([0-9]{1,9})|blocks\.([0-9]{1,9})\.hook_resid_(post|pre)")
+NORM = re.compile(r"(?:[^,0-9]*\.)?(?:norm|ln_f|final_layer_norm|norm_f)")
+
 
 def parse_size(text: str) -> int:
     """5GB, 500MB, 2GiB, or bytes."""
@@ -27,19 +31,24 @@ def blocks_of(run: Run) -> int:
 
 
 def _layer(word: str, blocks: int) -> Any:
-    """hidden_states' index of a word, or "pre_norm": an index (negative: from the end), or the name of a module or hook."""
-    if re.fullmatch(r"-?\d+", word):
+    """hidden_states' index of a word, or "pre_norm": an index (negative: from the end), or the name of a module or hook, as
+    `strata export` takes them."""
+    if re.fullmatch(r"-?[0-9]+", word):
         index = int(word)
-        return blocks + 1 + index if index < 0 else index
-    if word in ("pre_norm", "model.norm"):
-        return word if word == "pre_norm" else blocks
-    match = re.fullmatch(r"(?:[a-z_]\w*\.)+(\d+)|blocks\.(\d+)\.hook_resid_(post|pre)", word)  # transformer.h.3 as well
+        return blocks + 1 + index if -blocks <= index + 1 <= 0 else index
+    if word == "pre_norm":
+        return word
+    if NORM.fullmatch(word):
+        return blocks
+    match = BLOCK.fullmatch(word)
     if match is None:
-        raise ExportError(USAGE, f"--layers: '{word}' is no layer: they are whole numbers, pre_norm, or names such as model.layers.3, "
-                                 "with commas between, or 'all'")
-    if match[3] == "pre":
-        return int(match[2])
+        raise ExportError(USAGE, f"--layers: '{word}' is no layer: they are whole numbers, pre_norm, or names such as model.layers.3 and "
+                                 "blocks.3.hook_resid_post, with commas between, or 'all'")
     block = int(match[1] or match[2])
+    if block >= blocks:
+        raise ExportError(USAGE, f"--layers: there is no block {block}: the model has {blocks}, counted from 0")
+    if match[3] == "pre":
+        return block
     return "pre_norm" if block == blocks - 1 else block + 1
 
 

@@ -13,7 +13,7 @@ import pathlib
 import shutil
 from typing import Any, Iterator, Optional
 
-from .errors import USAGE, WRITE, ExportError
+from .errors import DATA, USAGE, WRITE, ExportError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 MARK, REQUEST, JOURNAL, MANIFEST = ".writing", ".request.json", ".files.jsonl", "export.json"
@@ -82,6 +82,12 @@ def sync_folder(path: pathlib.Path) -> None:
             os.close(handle)
 
 
+def _has(folder: pathlib.Path, entry: dict[str, Any]) -> bool:
+    """Whether a file is there with the size that was written down."""
+    path = folder / entry["name"]
+    return path.is_file() and path.stat().st_size == entry["bytes"]
+
+
 class Output:
     """`target`, made in `target`.tmp; `request` says what is to be there, and a folder begun for another is refused."""
 
@@ -101,11 +107,16 @@ class Output:
         if not os.path.lexists(self.target):
             return False
         try:
-            told = json.loads((self.target / MANIFEST).read_text(encoding="utf-8")).get("request")
+            manifest = json.loads((self.target / MANIFEST).read_text(encoding="utf-8"))
+            told = manifest.get("request")
         except (OSError, ValueError, AttributeError):
             told = None
         if told != self.request:
             raise ExportError(USAGE, f"{self.target} exists and is not of this command; an export never overwrites anything")
+        for entry in manifest["files"]:
+            if not _has(self.target, entry):
+                raise ExportError(DATA, f"{self.target} is damaged: {entry['name']} is missing or has another size than when it was "
+                                        "exported; remove the folder to export again")
         with writing(self.target):
             self._tidy()
         return True
@@ -157,8 +168,7 @@ class Output:
         whole = text[: text.rfind("\n") + 1]
         for line in whole.splitlines():
             entry = json.loads(line)
-            path = self.folder / entry["name"]
-            if path.is_file() and path.stat().st_size == entry["bytes"]:
+            if _has(self.folder, entry):
                 self.files[entry["name"]] = entry
         self.kept = len(self.files)
         if whole != text:
