@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+import sqlite3
 import threading
 
 import numpy as np
@@ -184,6 +185,24 @@ def test_a_run_is_followed_from_its_start(tmp_path, apart):
     assert sorted(item["id"] for item in items) == [f"p-{number:05d}" for number in range(60)]
     whole = StrataDataset(job.output, layer=3, ids=[item["id"] for item in items])
     assert all(torch.equal(item["latents"], whole[i]["latents"]) for i, item in enumerate(items))
+
+
+def test_a_run_whose_ledger_was_just_made(tmp_path, whole):
+    (tmp_path / "run" / "shards").mkdir(parents=True)
+    (tmp_path / "run" / "ledger.sqlite").touch()
+    run = Run(tmp_path / "run")
+    assert len(run) == 0 and run.sealed() == run.layers == run.ids == run.left_out == [] and not run.complete
+    items = iter(StrataStream(tmp_path / "run", layer=2, follow=True, poll=0.01))
+    timer = threading.Timer(0.05, grow, (tmp_path / "run", whole))
+    timer.start()
+    assert sorted(item["id"] for item in items) == sorted(problem_id(o) for o in done(150))
+    assert run.refresh() == len(done(150)) and run.complete
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE recipes (name)")
+    other.close()
+    os.replace(tmp_path / "other.db", tmp_path / "run" / "ledger.sqlite")
+    with pytest.raises(ValueError, match="format 0"):
+        Run(tmp_path / "run")
 
 
 def test_workers_follow_a_run(tmp_path):

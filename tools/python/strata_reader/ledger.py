@@ -40,8 +40,11 @@ class Ledger:
         self._connections = connections
         if not find_ledger(self.folder)[0].is_file():  # a pipe would be waited for
             raise FileNotFoundError(f"{self.folder} is not a run directory: it has no ledger.sqlite")
+        self._has_begun = True
         version = self._one("PRAGMA user_version")[0]
-        if version not in FORMATS:
+        if version == 0 and self._one("SELECT count(*) FROM sqlite_master")[0] == 0:
+            self._has_begun = False  # its first launch has made the file and no table yet
+        elif version not in FORMATS:
             raise ValueError(f"{self.path} has format {version}; this reader knows {FORMATS}")
         last = self._one("SELECT number, finished FROM checkpoint ORDER BY number DESC LIMIT 1")
         self.until = last[0] if last else -1
@@ -53,6 +56,8 @@ class Ledger:
         self._stretches = None
 
     def _rows(self, sql, **values):
+        if not self._has_begun:
+            return []
         try:
             return self._connection().execute(sql, values).fetchall()
         except sqlite3.OperationalError:
