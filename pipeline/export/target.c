@@ -41,8 +41,15 @@ int target_clear(const char *path, struct error *err) {
 static int take_leftover(struct aside_folder *folder, const char *path, const char *mark_path,
                          struct error *err) {
     if (file_exists(mark_path)) {
+        char request_path[PATH_SIZE];
+        TRY(path_join(request_path, sizeof request_path, path, COMPANION_REQUEST, err));
         folder->keep = true;
-        return STATUS_OK;
+        return file_exists(request_path)
+                   ? error_set(err, STATUS_USAGE,
+                               "%s is of an export that strata-export has begun: give that command again, or "
+                               "remove it",
+                               path)
+                   : STATUS_OK;
     }
     // An export killed before it made its mark left an empty folder.
     return rmdir(path) == 0

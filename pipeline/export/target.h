@@ -17,6 +17,9 @@
 // finished (progress.h). It goes last.
 #define ASIDE_MARK ".writing"
 
+// Beside the mark in a folder that strata-export makes (tools/python/strata_export/output.py).
+#define COMPANION_REQUEST ".request.json"
+
 struct aside_folder {
     char target[PATH_SIZE];
     char path[PATH_SIZE]; // TARGET.tmp; empty when it was not made

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -160,6 +161,22 @@ def test_a_full_disk_keeps_what_is_finished(run, tmp_path):
     assert "run the same command again" in result.stderr
     strata("export", run, "--to", tmp_path / "out", *MANY)
     same_bytes(tmp_path / "whole", tmp_path / "out")
+
+
+def test_a_leftover_of_the_other_program_is_kept(run, tmp_path):
+    """strata export and strata-export make the same TARGET.tmp."""
+    words = ("--to", tmp_path / "out", "--format")
+    broken("fsync", 30, "signal=KILL", run, tmp_path / "out", *MANY)
+    files = inodes(tmp_path / "out.tmp")
+    result = subprocess.run([sys.executable, "-m", "strata_export", run, *words, "parquet"], capture_output=True, text=True)
+    assert result.returncode == 64 and "of another command" in result.stderr and inodes(tmp_path / "out.tmp") == files
+    strata("export", run, "--to", tmp_path / "out", *MANY)
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "out.tmp").mkdir()
+    for name in (".writing", ".request.json", "finished"):
+        (tmp_path / "out.tmp" / name).touch()
+    assert "is of an export that strata-export has begun" in strata("export", run, *words, "npy", code=64).stderr
+    assert (tmp_path / "out.tmp" / "finished").exists()
 
 
 def test_what_is_finished_is_not_mixed_with_another_export(run, tmp_path):

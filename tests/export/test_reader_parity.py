@@ -93,6 +93,10 @@ def test_datasets(folder, tmp_path, monkeypatch):
         run.to_datasets(folder=tmp_path / "data")
     with pytest.raises(ValueError, match="per="):
         run.to_datasets(per="token")
+    for layer in (3, -1, "model.layers.3"):
+        with pytest.raises(KeyError, match="it has"):
+            run.to_datasets(layers=[layer], folder=tmp_path / "never")
+    assert not (tmp_path / "never").exists()
     assert [name for name in many.column_names if name in run[0]["metadata"]] == list(run[0]["metadata"])
 
 

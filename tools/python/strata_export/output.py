@@ -133,7 +133,8 @@ class Output:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 told = self._told(self.folder / REQUEST)
-                if told is not None and told != text:
+                by_strata = told is None and mark.read_bytes().count(b"\n") > 1  # its list of finished files
+                if by_strata or (told is not None and told != text):
                     raise ExportError(USAGE, f"{self.folder} is of another command, or the run has gone on since; remove it to start anew")
             except BaseException as error:
                 os.close(lock)

@@ -62,5 +62,5 @@ def model_of(run: Run, layers: list) -> dict[str, Any]:
 
 def moment_of(run: Run) -> str:
     """Which problems are read: an export goes on only with these. A run's finished problems only become more."""
-    told = [[ledger.identity, ledger.count] for ledger in run.ledgers]
+    told = [[ledger.identity, ledger.count, ledger.finished] for ledger in run.ledgers]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Optional
 
 import numpy as np
 
-from .shard import ROW_FIELDS, PRE_NORM
+from .shard import PRE_NORM, ROW_FIELDS, layer_label
 
 if TYPE_CHECKING:
     import pyarrow
@@ -101,6 +101,9 @@ class Tables:
             raise ValueError(f"per={per!r}: it is 'row' or 'problem'")
         self.run, self.per = run, per
         self.layers = run.layers if layers is None else list(layers)
+        for layer in self.layers:
+            if layer not in run.layers:
+                raise KeyError(f"{run.path} has no {layer_label(layer)}; it has {run.layers}")
         self.numbers = numbers or ("float16" if run.dtype == "float16" else "float32")
         self._read_as = np.float16 if run.dtype == "float16" else np.float32
         self.change = change or (lambda values: values.astype(self.numbers, copy=False))
