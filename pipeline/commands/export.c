@@ -73,7 +73,7 @@ static int add_tables(const char *folder, struct error *err) {
         fprintf(stderr,
                 "strata export: warning: the shards have JSON lines and no Parquet, which R-JEPA's loader "
                 "reads: it is written by strata-export with pyarrow (pip install 'strata-latents[export]'); "
-                "then run strata-export FOLDER --format rjepa-parquet\n");
+                "then give this command again\n");
     }
     return STATUS_OK;
 }
@@ -174,6 +174,7 @@ static int run(struct command_context *context, struct error *err) {
     }
     if (strcmp(argument_text(arguments, "--format", ""), "rjepa") == 0) {
         request.complete = add_tables;
+        request.completes = ".parquet";
     }
     TRY(export_layers_parse(argument_text(arguments, "--layers", NULL), layers, &request.layer_count, err));
     TRY(split_parse(&request.split, split, argument_text(arguments, "--split-column", "split"),

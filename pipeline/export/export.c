@@ -292,6 +292,9 @@ int export_run(const struct export_request *request, struct export_report *repor
     } else if (strcmp(key, before) == 0) {
         *report = (struct export_report){.was_there = true};
         TRY_TO(done, status = export_sidecar_check(folder.target, err));
+        if (request->complete != NULL && !export_sidecar_lists(folder.target, request->completes)) {
+            TRY_TO(done, status = request->complete(folder.target, err));
+        }
         status = aside_folder_tidy(&folder, err);
     } else {
         status = error_set(err, STATUS_USAGE,

@@ -65,6 +65,7 @@ struct export_request {
     const char *program;   // name and version, for export.json
     // Adds to the folder's files before it gets its name; NULL: nothing is added.
     int (*complete)(const char *folder, struct error *err);
+    const char *completes; // how the names of those files end; an export that lacks them gets them later
 };
 
 enum { EXPORT_PARTS_TEXT = 256 };

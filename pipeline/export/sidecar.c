@@ -262,3 +262,17 @@ int export_sidecar_check(const char *folder, struct error *err) {
     json_decref(document);
     return status;
 }
+
+bool export_sidecar_lists(const char *folder, const char *ending) {
+    json_t *document = read_document(folder);
+    bool found = false;
+    size_t i;
+    json_t *file;
+    json_array_foreach(json_object_get(document, "files"), i, file) {
+        const char *below = json_string_value(json_object_get(file, "path"));
+        size_t length = below == NULL ? 0 : strlen(below);
+        found = found || (length >= strlen(ending) && strcmp(below + length - strlen(ending), ending) == 0);
+    }
+    json_decref(document);
+    return found;
+}

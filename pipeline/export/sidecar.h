@@ -29,4 +29,7 @@ bool export_sidecar_key(const char *folder, char key[DIGEST_HEX]);
 // Whether the files that its export.json lists are there with their sizes; STATUS_DATA otherwise.
 int export_sidecar_check(const char *folder, struct error *err);
 
+// Whether one of those files has a name that ends so.
+bool export_sidecar_lists(const char *folder, const char *ending);
+
 #endif

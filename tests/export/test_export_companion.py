@@ -77,8 +77,12 @@ def test_rjepa_without_it_keeps_the_lines_and_says_so(run, program, tmp_path):
         if text is not None:
             companion(program, text)
         result = call(program, run, "--format", "rjepa", "--layers", "2", "--to", tmp_path / name)
-        assert "warning: the shards have JSON lines and no Parquet" in result.stderr and "rjepa-parquet" in result.stderr
+        assert "warning: the shards have JSON lines and no Parquet" in result.stderr and "give this command again" in result.stderr
         assert len(lines(tmp_path / name / "shard-0000.jsonl")) == 1000 and not list((tmp_path / name).glob("*.parquet"))
+        # The same command adds them once it is there.
+        companion(program, 'for folder; do :; done; touch "$folder/shard-0000.parquet"')
+        result = call(program, run, "--format", "rjepa", "--layers", "2", "--to", tmp_path / name)
+        assert "complete already" in result.stdout and (tmp_path / name / "shard-0000.parquet").exists() and result.stderr == ""
 
 
 def test_tables_that_could_not_be_written_are_no_export(run, program, tmp_path):
