@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import sqlite3
 import sys
 import traceback
 
@@ -137,6 +138,8 @@ def test_bfloat16_and_what_float16_cannot_hold(tmp_path):
     for path in (run / "shards").iterdir():
         with h5py.File(path, "r+") as file:
             file["latents/hs_002"][0, 0] = -1e6
+        with contextlib.closing(sqlite3.connect(run / "ledger.sqlite")) as ledger, ledger:
+            ledger.execute("UPDATE shard SET sha256 = ? WHERE name = ?", [file_hash(path), path.name])
     said = export(run, "--format", "parquet", "--to", tmp_path / "half", "--dtype", "float16")
     shards = len(list((run / "shards").iterdir()))
     assert f"{shards} numbers exceeded float16's range" in said.err
@@ -278,7 +281,17 @@ def test_places_that_are_refused(made, tmp_path, monkeypatch):
     assert "cannot be made" in export(made, "--format", "parquet", "--to", "/", code=USAGE).err
     damaged = shutil.copytree(made, tmp_path / "damaged")
     (damaged / "shards" / "part-000001.h5").write_text("rubbish")
-    assert f"{damaged}/shards/part-000001.h5: " in export(damaged, "--format", "parquet", "--to", tmp_path / "never", code=DATA).err
+    assert f"{damaged}/shards/part-000001.h5 has changed since it was sealed" in export(damaged, "--format", "parquet", "--to", tmp_path / "never", code=DATA).err
+    flipped = shutil.copytree(made, tmp_path / "flipped")
+    with h5py.File(flipped / "shards" / "part-000001.h5") as file:
+        at = file["latents/hs_002"].id.get_offset()
+    with open(flipped / "shards" / "part-000001.h5", "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 1]))
+    said = export(flipped, "--format", "parquet", "--to", tmp_path / "never", code=DATA).err
+    assert "part-000001.h5 has changed since it was sealed (SHA-256)" in said
     export(made, "--format", "parquet", "--to", tmp_path / "never", "--split", "source", "--split-column", "note", code=DATA)
     assert not list(tmp_path.glob("never*"))  # nothing was finished: nothing is left
     (tmp_path / "out").mkdir()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What goes where: one look at the metadata of every problem, before anything is written."""
+"""What goes where: one look at the metadata of every problem, before anything is written. Every shard is held against its hash."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ class Plan:
     the column of the split. Memory: 18 bytes a problem."""
 
     def __init__(self, run: Run, rule: SplitRule, columns: Optional[Columns]) -> None:
+        for part, number in run.sealed():
+            run.check(part, number)
         numbers: dict[str, int] = {}
         split_of = np.full(len(run), SPLITS_MOST - 1, np.uint16)
         for shard, positions, places in run.by_shard():

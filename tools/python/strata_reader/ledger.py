@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The ledger of a run directory: what it says of problems and shards."""
 
+import hashlib
 import os
 import pathlib
 import sqlite3
@@ -168,6 +169,16 @@ class Ledger:
         if name is None:
             raise ValueError(f"{self.path} is damaged: it has no shard {number}")
         return self.folder / "shards" / name[0]
+
+    def check_shard(self, number):
+        """ValueError when its file is not the one that was acknowledged."""
+        path, digest = self.shard_path(number), hashlib.sha256()
+        wanted, = self._one("SELECT sha256 FROM shard WHERE number = :number", number=number)
+        with open(path, "rb") as file:
+            while data := file.read(1 << 20):
+                digest.update(data)
+        if digest.hexdigest() != wanted:
+            raise ValueError(f"{path} has changed since it was sealed (SHA-256): run 'strata verify'")
 
     def shards(self):
         """The numbers of the acknowledged shards, ascending."""

@@ -85,6 +85,10 @@ class Run:
         """A shard that `sealed` names. It is closed when many others were opened since: ask again rather than keep it."""
         return self._shard(self._begun.index(part), number)
 
+    def check(self, part: int, number: int) -> None:
+        """Reads the file of a shard that `sealed` names: ValueError when it is not the one that the ledger acknowledged (SHA-256)."""
+        self.ledgers[self._begun.index(part)].check_shard(number)
+
     def _shard(self, part, number):
         ledger = self.ledgers[part]
         return self._open.get((ledger.folder, number), lambda: Shard(ledger.shard_path(number), self.bfloat16))
