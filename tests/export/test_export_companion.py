@@ -18,8 +18,10 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def program(tmp_path):
-    """A copy of the program in a folder of its own, with nothing beside it."""
-    (tmp_path / "bin").mkdir()
+    """A copy of the program in a folder of its own, with nothing beside it but what looks like runs."""
+    for name in ("-run", "run", "b"):
+        (tmp_path / "bin" / name).mkdir(parents=True)
+        (tmp_path / "bin" / name / "ledger.sqlite").touch()
     return shutil.copy2(BUILD / "strata", tmp_path / "bin" / "strata")
 
 
@@ -32,7 +34,7 @@ def companion(program, text):
 
 def call(program, *words, code=0, **more):
     result = subprocess.run([program, "export", *map(str, words)], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                            env={**os.environ, "PATH": "/usr/bin:/bin", **more}, check=False)
+                            cwd=program.parent, env={**os.environ, "PATH": "/usr/bin:/bin", **more}, check=False)
     assert result.returncode == code, (result.returncode, result.stdout, result.stderr)
     return result
 
