@@ -135,7 +135,7 @@ static json_t *describe_parts(const struct export_plan *plan) {
     json_t *list = plan->list.parts > 0 ? json_array() : json_null();
     for (size_t i = 0; plan->list.parts > 0 && i < plan->list.count; i++) {
         const struct run_list_member *member = &plan->list.members[i];
-        json_t *folder = member->folder[0] == 0 ? json_null() : json_string(member->folder);
+        json_t *folder = json_text_if(member->folder[0] != 0, member->folder);
         if (json_array_append_new(list, json_pack("{s:o, s:o, s:b}", "part", number(i), "run", folder,
                                                   "complete", (int)plan->complete[i])) != 0) {
             json_decref(list);
@@ -176,18 +176,19 @@ static json_t *describe(const struct sidecar_source *source, const struct export
     json_t *dtype = json_pack("{s:s, s:s, s:o}", "stored", dtype_name(plan->stored), "exported",
                               dtype_name(plan->dtype), "computed", attribute(plan, "compute_dtype"));
     return json_pack(
-        "{s:i, s:s, s:s, s:s, s:b, s:o, s:o, s:{s:o}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, "
+        "{s:i, s:s, s:s, s:o, s:b, s:o, s:o, s:{s:o}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, "
         "s:o, "
         "s:o, s:o, s:o, s:O}",
         "export_version", 1, "format", request->format->name, "program", request->program, "run",
-        plan->list.name, "complete", (int)plan->finished, "counts", describe_counts(plan, report), "model",
-        model, "tokenizer", "fingerprint", attribute(plan, "tokenizer_fingerprint"), "problems_sha256",
-        attribute(plan, "problems_sha256"), "template", attribute(plan, "template"), "steps", steps,
-        "pooling", attribute(plan, "pooling"), "dtype", dtype, "hidden", number(plan->hidden), "layers",
-        describe_layers(plan, source->figures), "order", order, "normalization",
-        normalization_json(source->normalization), "split", describe_rule(&request->split), "left_out",
-        plan->left_out, "splits", describe_splits(plan, source->figures), "parts", describe_parts(plan),
-        "shards", describe_shards(plan), "warnings", attribute(plan, "warnings"), "identity", plan->identity);
+        json_text_if(true, plan->list.name), "complete", (int)plan->finished, "counts",
+        describe_counts(plan, report), "model", model, "tokenizer", "fingerprint",
+        attribute(plan, "tokenizer_fingerprint"), "problems_sha256", attribute(plan, "problems_sha256"),
+        "template", attribute(plan, "template"), "steps", steps, "pooling", attribute(plan, "pooling"),
+        "dtype", dtype, "hidden", number(plan->hidden), "layers", describe_layers(plan, source->figures),
+        "order", order, "normalization", normalization_json(source->normalization), "split",
+        describe_rule(&request->split), "left_out", plan->left_out, "splits",
+        describe_splits(plan, source->figures), "parts", describe_parts(plan), "shards",
+        describe_shards(plan), "warnings", attribute(plan, "warnings"), "identity", plan->identity);
 }
 
 static int write_document(const json_t *document, const char *folder, struct export_report *report,
@@ -216,8 +217,7 @@ int export_sidecar_write(const struct sidecar_source *source, const char *folder
     count_files(files, report);
     document = describe(source, report);
     if (document == NULL || json_object_set(document, "files", files) != 0) {
-        status = error_set(err, STATUS_INTERNAL,
-                           "cannot describe the export (is the run directory's name valid UTF-8?)");
+        status = error_set(err, STATUS_INTERNAL, "out of memory: export.json");
         goto done;
     }
     json_object_set_new(document, "request_sha256", json_string(source->key));

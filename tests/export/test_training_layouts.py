@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import traceback
 
@@ -273,6 +274,16 @@ def test_what_a_run_lacks(made, tmp_path, drafts):
 def test_words_that_are_refused(made, tmp_path, words, said):
     answer = export(made, "--format", "parquet", "--to", tmp_path / "out", *words, code=USAGE)
     assert said in answer.err and not list(tmp_path.glob("out*")) and "Traceback" not in answer.err
+
+
+def test_folders_named_by_any_bytes(made, tmp_path):
+    run, out = (tmp_path / os.fsdecode(name) for name in (b"run-\xff", b"out-\xfe"))
+    shutil.copytree(made, run)
+    for said in (b"problems", b"complete already"):
+        done = subprocess.run([sys.executable, "-m", "strata_export", run, "--format", "parquet", "--to", out], capture_output=True, check=True)
+        assert said in done.stdout and b"out-" in done.stdout and done.stderr == b""
+    strata("export", run, "--format", "npy", "--to", tmp_path / "npy")
+    assert json.loads((tmp_path / "npy" / "export.json").read_text())["run"] is None
 
 
 def test_places_that_are_refused(made, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import signal
 import sys
 from typing import Any, NoReturn, Optional, Sequence
@@ -163,6 +164,8 @@ def stop(*_: Any) -> NoReturn:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     given = parse(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: names of folders may be any bytes
     before = signal.signal(signal.SIGTERM, stop)
     try:
         if given.format == "rjepa-parquet":

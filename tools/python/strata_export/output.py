@@ -112,7 +112,8 @@ class Output:
         except (OSError, ValueError, AttributeError):
             told = None
         if told != self.request:
-            raise ExportError(USAGE, f"{self.target} exists and is not of this command; an export never overwrites anything")
+            other = " and is an export with other options, or of what the run had finished before" if told is not None else ""
+            raise ExportError(USAGE, f"{self.target} exists{other}; an export never overwrites anything")
         for entry in manifest["files"]:
             if not _has(self.target, entry):
                 raise ExportError(DATA, f"{self.target} is damaged: {entry['name']} is missing or has another size than when it was "
@@ -159,7 +160,7 @@ class Output:
 
     def _put(self, name: str, text: str) -> None:
         aside = Aside(self.folder / (name + ".tmp"))
-        aside.write(text.encode())
+        aside.write(text.encode(errors="backslashreplace"))  # names of folders may be any bytes
         aside.finish()
         os.replace(self.folder / (name + ".tmp"), self.folder / name)
 

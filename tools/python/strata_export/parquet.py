@@ -100,7 +100,11 @@ def write(run: Run, plan: Plan, output: Output, layers: list, numbers: str, per:
 
 def _check(pyarrow_parquet: Any, plan: Plan, output: Output, per: str) -> None:
     """Every problem once: the files' own counts against the ledger's."""
-    rows = sum(pyarrow_parquet.read_metadata(output.folder / name).num_rows for name in output.files if name.endswith(".parquet"))
+    rows = 0
+    for name in output.files:
+        if name.endswith(".parquet"):
+            with open(output.folder / name, "rb") as file:  # pyarrow takes only paths of valid UTF-8
+                rows += pyarrow_parquet.read_metadata(file).num_rows
     wanted = plan.rows if per == "row" else plan.problems
     if rows != wanted:
         raise ExportError(DATA, f"{output.folder} has {rows} rows where the ledger has {wanted}: remove it and export again")
@@ -151,4 +155,4 @@ def _write_card(run: Run, plan: Plan, output: Output, names: dict[str, str], col
         problems=plan.problems, rows=plan.rows, columns=", ".join(f"`{name}`" for name in columns) or "none", place=output.target.name,
         split=next(iter(names.values())), column=columns[0] if columns else "id")
     with output.file("README.md") as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
