@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "commands/export_layers.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The layers that `strata export --layers` names.
 #ifndef STRATA_COMMANDS_EXPORT_LAYERS_H
 #define STRATA_COMMANDS_EXPORT_LAYERS_H
