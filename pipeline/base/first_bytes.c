@@ -255,16 +255,23 @@ int first_bytes_check(const void *bytes, size_t size, uint64_t whole, const char
                      kind->advice == weights && of_problems ? problems : kind->advice);
 }
 
-int first_bytes_check_file(const char *path, enum first_bytes_use use, struct error *err) {
-    unsigned char bytes[FIRST_BYTES_SIZE];
+bool first_bytes_read(const char *path, unsigned char bytes[FIRST_BYTES_SIZE], size_t *size, size_t *whole) {
     struct error ignored;
     int descriptor;
-    size_t whole = 0;
-    if (file_open(&descriptor, &whole, path, &ignored) != STATUS_OK) {
-        return STATUS_OK;
+    if (file_open(&descriptor, whole, path, &ignored) != STATUS_OK) {
+        return false;
     }
-    size_t size = size_min(whole, sizeof bytes);
-    bool read = file_read_at(descriptor, bytes, size, 0, path, &ignored) == STATUS_OK;
+    *size = size_min(*whole, FIRST_BYTES_SIZE);
+    bool read = file_read_at(descriptor, bytes, *size, 0, path, &ignored) == STATUS_OK;
     close(descriptor);
-    return read ? first_bytes_check(bytes, size, whole, path, use, err) : STATUS_OK;
+    return read;
+}
+
+int first_bytes_check_file(const char *path, enum first_bytes_use use, struct error *err) {
+    unsigned char bytes[FIRST_BYTES_SIZE];
+    size_t size;
+    size_t whole;
+    return first_bytes_read(path, bytes, &size, &whole)
+               ? first_bytes_check(bytes, size, whole, path, use, err)
+               : STATUS_OK;
 }

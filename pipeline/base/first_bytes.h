@@ -5,6 +5,7 @@
 #ifndef STRATA_BASE_FIRST_BYTES_H
 #define STRATA_BASE_FIRST_BYTES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,10 @@ enum first_bytes_use {
 };
 
 enum { FIRST_BYTES_SIZE = 512 }; // bytes that are enough
+
+// Reads the first *size bytes of a file of `whole`. False: it cannot be opened or read, which is its reader's
+// to say.
+bool first_bytes_read(const char *path, unsigned char bytes[FIRST_BYTES_SIZE], size_t *size, size_t *whole);
 
 // What the bytes (the first `size` of a file) are, "a Parquet table", when that is something of which the
 // reader for `use` knows more than this table; NULL otherwise.

@@ -1,27 +1,18 @@
 // SPDX-License-Identifier: MIT
 // Files that are not read here, but by the Python package's strata-import.
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/file.h"
 #include "base/first_bytes.h"
-#include "base/size.h"
 #include "problems/import.h"
 #include "problems/json_line.h"
 #include "problems/lines.h"
 
 static const char *by_first_bytes(const char *path) {
     unsigned char bytes[FIRST_BYTES_SIZE];
-    struct error ignored;
-    int descriptor;
-    size_t whole = 0;
-    if (file_open(&descriptor, &whole, path, &ignored) != STATUS_OK) {
-        return NULL;
-    }
-    size_t size = size_min(whole, sizeof bytes);
-    bool read = file_read_at(descriptor, bytes, size, 0, path, &ignored) == STATUS_OK;
-    close(descriptor);
-    return read ? first_bytes_wanted(bytes, size, FIRST_BYTES_COLUMNS) : NULL;
+    size_t size;
+    size_t whole;
+    return first_bytes_read(path, bytes, &size, &whole) ? first_bytes_wanted(bytes, size, FIRST_BYTES_COLUMNS)
+                                                        : NULL;
 }
 
 static const char *by_first_line(const char *path) {
