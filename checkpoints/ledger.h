@@ -291,6 +291,9 @@ struct ledger_work {
 
 int ledger_launch_work(struct ledger *ledger, uint64_t epoch, struct ledger_work *work, struct error *err);
 
+// When the launch last committed, in unix seconds; 0: never. Of one that was killed that is the last sign.
+int ledger_launch_committed(struct ledger *ledger, uint64_t epoch, int64_t *at, struct error *err);
+
 // In how many slices of at most so many tokens the sealed batches are computed: one each, or more of a text
 // that is longer.
 int ledger_slices(struct ledger *ledger, uint64_t slice_tokens, uint64_t *count, struct error *err);

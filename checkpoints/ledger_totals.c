@@ -179,6 +179,22 @@ done:
     return status;
 }
 
+int ledger_launch_committed(struct ledger *ledger, uint64_t epoch, int64_t *at, struct error *err) {
+    struct query query;
+    bool found;
+    *at = 0;
+    query_begin(&query, ledger,
+                "SELECT ifnull(max(at), 0) FROM checkpoint WHERE epoch = ?1 AND number <= ?2");
+    query_bind_u64(&query, 1, epoch);
+    query_bind_i64(&query, 2, ledger->view.checkpoint);
+    int status = query_next(&query, &found, err);
+    if (status == STATUS_OK && found) {
+        *at = query_i64(&query, 0);
+    }
+    query_end(&query);
+    return status;
+}
+
 int ledger_slices(struct ledger *ledger, uint64_t slice_tokens, uint64_t *count, struct error *err) {
     struct query query;
     bool row = false;

@@ -21,22 +21,40 @@ const char *run_state_name(enum run_state state) {
 
 struct launches {
     struct run_snapshot *snapshot;
+    struct ledger *ledger;
+    struct error *err;
     struct ledger_launch_record last;
     uint64_t worked;
-    double ended; // seconds of those that worked and whose end is known
+    double ended; // seconds of those that worked, but for the last one if it is open
     bool has_start;
     struct ledger_progress start;
 };
+
+static double between(int64_t start, int64_t end) {
+    return end > start ? (double)end - (double)start : 0;
+}
+
+// The launch before was killed if it is open still: it worked until its last commit, as far as is known.
+static int close_killed(struct launches *launches) {
+    const struct ledger_launch_record *killed = &launches->snapshot->launch;
+    int64_t at;
+    if (launches->worked == 0 || killed->ended != 0) {
+        return STATUS_OK;
+    }
+    TRY(ledger_launch_committed(launches->ledger, killed->epoch, &at, launches->err));
+    launches->ended += between(killed->started, at);
+    return STATUS_OK;
+}
 
 static int collect_launch(void *context, const struct ledger_launch_record *launch) {
     struct launches *launches = context;
     launches->last = *launch;
     launches->snapshot->launches++;
     if (launch->worked) {
+        TRY(close_killed(launches));
         launches->snapshot->launch = *launch;
         launches->worked++;
-        launches->ended +=
-            launch->ended > launch->started ? (double)launch->ended - (double)launch->started : 0;
+        launches->ended += between(launch->started, launch->ended);
     }
     return STATUS_OK;
 }
@@ -115,6 +133,8 @@ static bool has_long_texts(const struct run_snapshot *snapshot) {
 static int read_moment(struct run_snapshot *snapshot, struct launches *launches, struct ledger *ledger,
                        struct error *err) {
     bool found;
+    launches->ledger = ledger;
+    launches->err = err;
     TRY(ledger_read_begin(ledger, err));
     TRY(ledger_survey(ledger, &snapshot->survey, &snapshot->has_survey, err));
     TRY(ledger_progress(ledger, &snapshot->progress, &snapshot->has_progress, err));
@@ -161,8 +181,7 @@ static double open_seconds(const struct run_snapshot *snapshot) {
     int64_t until = snapshot->state == RUN_RUNNING  ? snapshot->now
                     : snapshot->state == RUN_KILLED ? snapshot->progress.updated
                                                     : 0;
-    return until > 0 && until > snapshot->launch.started ? (double)until - (double)snapshot->launch.started
-                                                         : 0;
+    return until > 0 ? between(snapshot->launch.started, until) : 0;
 }
 
 static void derive_speed(struct run_snapshot *snapshot) {

@@ -118,7 +118,7 @@ static void tile_speed(struct page *page, const struct report_facts *facts) {
     bool live = facts->running && facts->rate > 0;
     double shown = live ? facts->rate : facts->rate_overall;
     if (facts->predicted > 0 && facts->measured > 0) {
-        snprintf(note, sizeof note, "%+.1f %% against predicted %s",
+        snprintf(note, sizeof note, "last launch %+.1f %% against predicted %s",
                  100 * (facts->measured / facts->predicted - 1), readable_rate(facts->predicted, other));
     } else if (facts->predicted > 0) {
         snprintf(note, sizeof note, "predicted %s", readable_rate(facts->predicted, other));

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from commands.test_parts import Set
 from export.made_run import make_run
-from report.long_run import lengthen
+from report.long_run import insert, lengthen
 from support import OK, SOURCE, STOPPED, USAGE, Job, make_problems, strata
 
 NAME = r"strata_[a-z][a-z0-9_]*"
@@ -96,6 +96,16 @@ def test_before_and_between(tmp_path):
     assert "strata_exit_code" not in none and "strata_checkpoint_age_seconds" not in none and "strata_device_xid" not in none
     killed = metrics(make_run(tmp_path / "killed", problems=60, shards=2, end="killed"))
     assert one(killed, "checkpoint_age_seconds") >= 0 and one(killed, "tokens_per_second") == 0
+
+
+def test_a_launch_that_was_killed_counts_until_its_last_commit(tmp_path):
+    folder = make_run(tmp_path / "run", problems=20)
+    with sqlite3.connect(folder / "ledger.sqlite") as ledger:
+        ledger.execute("UPDATE checkpoint SET at = 1060 WHERE number = (SELECT max(number) FROM checkpoint WHERE epoch = 1)")
+        ledger.execute("UPDATE checkpoint SET at = 1050 WHERE at <> 1060")
+        ledger.execute("UPDATE launch SET started = 1000, ended = 0, exit_code = -1")
+        insert(ledger, "launch", {"epoch": 2, "started": 5000, "ended": 5010, "exit_code": 0, "threads": 1, "process": 7, "host": "there"})
+    assert one(metrics(folder), "elapsed_seconds") == 70
 
 
 def test_times_that_are_none(tmp_path):
