@@ -130,7 +130,7 @@ texts() {
   local file
   mkdir "$new/tools" "$new/configs"
   cp "$root"/tools/gpu-check.sh "$root"/tools/gpu_check*.py "$root"/tools/make_{model,problems}.py "$new/tools/"
-  cp "$root"/configs/* "$new/configs/"
+  cp -r "$root"/configs/* "$new/configs/"
   for file in README.md CONTRIBUTING.md CHANGELOG.md {checkpoints,kernels,pipeline,tests,tests/cuda_emulation}/README.md checkpoints/shard.h; do
     install -D -m 644 "$root/$file" "$new/$file" # all pages (that of configs is there already) and the header that one names
   done
