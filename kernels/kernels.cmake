@@ -19,6 +19,12 @@ if(STRATA_SANITIZER)
 endif()
 # The twin of the tile instructions does everything number by number: in a debug build it would take most of the tests' time.
 set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/cpu/paths/amxbf16_twin.c PROPERTIES COMPILE_OPTIONS -O3)
+# No fuzz target computes: instrumented by the fuzzer these files would take most of its build.
+if(STRATA_FUZZ)
+  foreach(path IN ITEMS portable avx2 avx512 avx512bf16 amxbf16 amxbf16_twin)
+    set_property(SOURCE ${CMAKE_SOURCE_DIR}/kernels/cpu/paths/${path}.c APPEND PROPERTY COMPILE_OPTIONS -O0 -fno-sanitize=all)
+  endforeach()
+endif()
 
 # The CUDA back end is a library of its own: strata_cuda is kernels/cuda where nvcc and cuBLAS were found, otherwise its
 # stand-in. A program with the property STRATA_EMULATES_CUDA (tests) links the back end built against the emulation instead.
