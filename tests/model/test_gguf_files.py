@@ -197,9 +197,9 @@ def test_name_is_no_matter(base, tmp_path):
 
 def test_folder_with_a_file(base, tmp_path):
     file = make_file(tmp_path, support.make_model())
-    refused(base, tmp_path, file.parent, "holds a GGUF file (tiny.gguf) and no config.json", f"model.path is then {file}")
+    refused(base, tmp_path, file.parent, "holds GGUF (tiny.gguf) and no config.json", f"model.path is then {file}")
     shutil.copy(support.make_model() / "config.json", file.parent)
-    refused(base, tmp_path, file.parent, "but GGUF (tiny.gguf)", f"model.path is then {file}")
+    refused(base, tmp_path, file.parent, "holds GGUF (tiny.gguf) and neither model.safetensors", f"model.path is then {file}")
 
 
 @pytest.mark.parametrize("metadata, tensors, words", [
