@@ -50,6 +50,11 @@ struct device_candidate { // a way to compute a matmul
                           struct device_heads heads, size_t tokens, struct error *err)) \
     X(int, keep, (struct device *device, void *kept, size_t row, const void *qkv, struct device_heads heads, \
                   size_t tokens, struct error *err)) \
+    X(int, keep_packed, (struct device *device, void *kept, size_t row, const void *qkv, \
+                         struct device_heads heads, size_t tokens, enum device_keeping keeping, \
+                         struct error *err)) \
+    X(int, expand_kept, (struct device *device, void *out, const void *kept, struct device_heads heads, \
+                         size_t rows, enum device_keeping keeping, struct error *err)) \
     X(bool, attention_scratch, (const struct device *device, const struct device_attention *shape, \
                                 size_t *bytes)) \
     X(int, attention, (struct device *device, void *out, const void *qkv, \
@@ -92,8 +97,8 @@ struct device_candidate { // a way to compute a matmul
                      const struct device_experts *experts, enum device_store store, size_t tokens, \
                      void *scratch, struct error *err)) \
     X(int, pool, (struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks, \
-                  const void *x, const struct device_span *spans, size_t rows, size_t hidden, \
-                  struct error *err)) \
+                  const void *x, const struct device_span *spans, const struct device_texts *texts, \
+                  size_t rows, size_t hidden, struct error *err)) \
     X(bool, supports, (const struct device *device, const struct device_shape *shape, \
                        struct device_refusal *refusal))
 

@@ -319,7 +319,10 @@ int device_set_algorithms(struct device *device, const char *text, bool binding,
 
 // ---- what the host says of the rows to pool, and gets back ----
 
-struct device_span { // tokens [start, end) of the packed batch, start < end
+// Tokens [start, end) of the packed batch, start < end. Where texts go on from others (struct device_origin)
+// a span of the text that token end - 1 is of may begin before the text's own tokens: one before them is the
+// last that its origin gives it. With end <= 0 it is of the head, whose last token is -1.
+struct device_span {
     int32_t start;
     int32_t end;
 };

@@ -255,6 +255,43 @@ int device_keep(struct device *device, void *kept, size_t row, const void *qkv, 
                          : device->ops->keep(device, kept, row, qkv, heads, tokens, err);
 }
 
+// NULL where rows of these heads can be kept in blocks.
+static const char *packed_fault(struct device_heads heads, enum device_keeping keeping) {
+    const char *fault = heads_fault(heads);
+    if (fault == NULL && keeping != DEVICE_KEEP_Q8_0 && keeping != DEVICE_KEEP_Q4_0) {
+        fault = "no blocks are of that kind";
+    }
+    return fault == NULL && heads.head_dim % DEVICE_KEEP_BLOCK != 0 ? "a head is not made of whole blocks"
+                                                                    : fault;
+}
+
+int device_keep_packed(struct device *device, void *kept, size_t row, const void *qkv,
+                       struct device_heads heads, size_t tokens, enum device_keeping keeping,
+                       struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    const char *fault = packed_fault(heads, keeping);
+    if (fault == NULL && (kept == NULL || qkv == NULL)) {
+        fault = "a buffer is missing";
+    }
+    return fault != NULL ? refuse(err, "keep_packed", fault)
+                         : device->ops->keep_packed(device, kept, row, qkv, heads, tokens, keeping, err);
+}
+
+int device_expand_kept(struct device *device, void *out, const void *kept, struct device_heads heads,
+                       size_t rows, enum device_keeping keeping, struct error *err) {
+    if (rows == 0) {
+        return STATUS_OK;
+    }
+    const char *fault = packed_fault(heads, keeping);
+    if (fault == NULL && (kept == NULL || out == NULL)) {
+        fault = "a buffer is missing";
+    }
+    return fault != NULL ? refuse(err, "expand_kept", fault)
+                         : device->ops->expand_kept(device, out, kept, heads, rows, keeping, err);
+}
+
 // NULL when the texts are whole, or a slice that can be computed.
 static const char *slice_fault(const struct device_texts *texts) {
     if (texts->kept == NULL) {
@@ -482,13 +519,13 @@ int device_experts(struct device *device, void *out, const void *x, const struct
 }
 
 int device_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
-                const void *x, const struct device_span *spans, size_t rows, size_t hidden,
-                struct error *err) {
+                const void *x, const struct device_span *spans, const struct device_texts *texts, size_t rows,
+                size_t hidden, struct error *err) {
     if (rows == 0) {
         return STATUS_OK;
     }
     if (out == NULL || checks == NULL || x == NULL || spans == NULL || hidden == 0) {
         return refuse(err, "pool", "a buffer is missing or hidden is 0");
     }
-    return device->ops->pool(device, out, out_dtype, checks, x, spans, rows, hidden, err);
+    return device->ops->pool(device, out, out_dtype, checks, x, spans, texts, rows, hidden, err);
 }

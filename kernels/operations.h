@@ -81,10 +81,28 @@ bool device_attention_scratch(const struct device *device, const struct device_a
 int device_keep(struct device *device, void *kept, size_t row, const void *qkv, struct device_heads heads,
                 size_t tokens, struct error *err);
 
-// Causal softmax(q k^T * scale) v within each text, or of a slice of one (texts.kept) with the bits that it
-// has in the whole text. qkv as above, out [tokens, heads * head_dim]. Scores are not rounded (transformers'
-// eager halves round them, and overflow in float16); probabilities are where halves are multiplied as they
-// are; out is.
+// The same in blocks of numbers (enum device_keeping, not DEVICE_KEEP_COMPUTED), of heads whose head_dim is a
+// multiple of DEVICE_KEEP_BLOCK: a row has its keys' blocks, then its values', device_kept_bytes in all. Both
+// back ends make the same bytes.
+//   q8_0: scale = max |x| / 127, n = x / scale rounded to nearest, halves away from zero;
+//   q4_0: scale = m / -8, m the number with the largest |m| (of equals the first), n = min(15, floor(x /
+//   scale +
+//         8.5)), x = (n - 8) scale.
+// x / scale is x times the float32 1 / scale, of a scale that is not rounded to float16 yet; of a block of
+// zeros 0. A block with a number that is not finite has the scale NaN.
+int device_keep_packed(struct device *device, void *kept, size_t row, const void *qkv,
+                       struct device_heads heads, size_t tokens, enum device_keeping keeping,
+                       struct error *err);
+
+// out [rows, 2 kv_heads * head_dim] = what device_keep_packed kept from row 0 on, times its scale in float32
+// and rounded once.
+int device_expand_kept(struct device *device, void *out, const void *kept, struct device_heads heads,
+                       size_t rows, enum device_keeping keeping, struct error *err);
+
+// Causal softmax(q k^T * scale) v within each text, or of a slice of one (texts.kept), or of what goes on
+// from another (texts.origins), with the bits that it has in the whole text. qkv as above, out [tokens, heads
+// * head_dim]. Scores are not rounded (transformers' eager halves round them, and overflow in float16);
+// probabilities are where halves are multiplied as they are; out is.
 int device_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
                      struct device_texts texts, void *scratch, struct error *err);
 
@@ -134,7 +152,8 @@ bool device_delta_net_scratch(const struct device *device, const struct device_d
 //   out       = norm * (o / rms(o), rounded), rounded, times silu(z), rounded.
 // state NULL: whole texts. Else the batch is a slice of one text, which goes on from the state that the slice
 // before left (none where texts.before is 0) and leaves its own (device_delta_net_state bytes), with the bits
-// of the whole text. texts.kept counts for nothing here.
+// of the whole text. texts.kept counts for nothing here. A text whose origin is all of the head goes on from
+// texts.head, a state, which stays; so does the first slice of one. There are no other origins here.
 int device_delta_net(struct device *device, void *out, const void *in, const struct device_delta_net *net,
                      struct device_texts texts, void *state, void *scratch, struct error *err);
 
@@ -195,9 +214,10 @@ bool device_supports(const struct device *device, const struct device_shape *sha
 
 // out[r, :] = the float32 mean of x[t, :] for t in spans[r] in token order, then rounded to out_dtype.
 // One-token spans gather exactly. out [rows, hidden] of out_dtype, checks [rows]; spans and checks in device
-// memory.
+// memory. texts: of spans that begin before the first token that their text has in the batch (struct
+// device_span); NULL: there are none.
 int device_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
-                const void *x, const struct device_span *spans, size_t rows, size_t hidden,
-                struct error *err);
+                const void *x, const struct device_span *spans, const struct device_texts *texts, size_t rows,
+                size_t hidden, struct error *err);
 
 #endif

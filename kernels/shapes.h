@@ -12,6 +12,17 @@
 
 struct device_matrix; // device.h
 
+// Where a text of a batch goes on from, whose first tokens the batch does not have again: it has those of
+// another text, or of the head, in common with it. The results have the bits of a batch that has each text
+// whole.
+struct device_origin {
+    int32_t
+        parent; // a text of the batch with a lower number; DEVICE_HEAD: the head, or with `before` 0 nothing
+    int32_t before; // tokens before the text's own, which begin with number `before`. The parent has them:
+                    // its own, and before those its parent's
+};
+enum { DEVICE_HEAD = -1 };
+
 // The texts of a packed batch, one after another without padding: text i is tokens starts[i]..starts[i + 1].
 struct device_texts {
     const int32_t *starts;      // [count + 1] in device memory
@@ -23,11 +34,27 @@ struct device_texts {
     // their own.
     const void *kept;
     size_t before;
+    // [count] in device memory, and the same in host memory; NULL: every text is here from its first token
+    // on. Of a slice `before` counts from the text's start, a multiple of DEVICE_SLICE more than
+    // origins[0].before, and kept row r is of token origins[0].before + r.
+    const struct device_origin *origins;
+    const struct device_origin *host_origins;
+    // Of the head's tokens: keys and values, as device_keep kept them (attention); rows of numbers (pooling);
+    // or the state that the last one leaves (what carries one along). NULL: there is no head.
+    const void *head;
+    size_t head_tokens;
 };
 
 // A multiple of every back end's tile of queries, so that a slice's tiles are those of the whole text, and
 // with them every bit.
 enum { DEVICE_SLICE = 192 };
+
+// How keys and values are kept for texts that go on from them: as they are computed, or in blocks of 32
+// numbers of a head as ggml has them (block_q8_0: a float16 scale and 32 int8; block_q4_0: a float16 scale
+// and 16 bytes, the first 16 numbers in the low halves).
+enum device_keeping { DEVICE_KEEP_COMPUTED, DEVICE_KEEP_Q8_0, DEVICE_KEEP_Q4_0 };
+
+enum { DEVICE_KEEP_BLOCK = 32, DEVICE_KEEP_Q8_0_BYTES = 34, DEVICE_KEEP_Q4_0_BYTES = 18 };
 
 enum device_store {
     DEVICE_STORE, // out = x * W^T + bias
@@ -91,6 +118,21 @@ static inline size_t device_heads_key(struct device_heads heads) { // the first 
 
 static inline size_t device_heads_width(struct device_heads heads) { // numbers of a row
     return device_heads_key(heads) + 2 * heads.kv_heads * heads.head_dim;
+}
+
+// Bytes of a token's keys and values as they are kept, of numbers of so many bytes.
+static inline size_t device_kept_bytes(struct device_heads heads, enum device_keeping keeping,
+                                       size_t number_size) {
+    size_t numbers = 2 * heads.kv_heads * heads.head_dim;
+    switch (keeping) {
+    case DEVICE_KEEP_Q8_0:
+        return numbers / DEVICE_KEEP_BLOCK * DEVICE_KEEP_Q8_0_BYTES;
+    case DEVICE_KEEP_Q4_0:
+        return numbers / DEVICE_KEEP_BLOCK * DEVICE_KEEP_Q4_0_BYTES;
+    case DEVICE_KEEP_COMPUTED:
+        break;
+    }
+    return numbers * number_size;
 }
 
 enum device_pairing {

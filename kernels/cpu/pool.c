@@ -78,8 +78,9 @@ static void pool_rows(const void *job, size_t piece, size_t member) {
 }
 
 int cpu_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
-             const void *x, const struct device_span *spans, size_t rows, size_t hidden, struct error *err) {
-    (void)err;
+             const void *x, const struct device_span *spans, const struct device_texts *texts, size_t rows,
+             size_t hidden, struct error *err) {
+    (void)err, (void)texts;
     struct cpu_device *cpu = cpu_of(device);
     double started = clock_seconds();
     struct pool pool = {cpu->kernels, device->dtype, out, out_dtype, checks, x, spans, rows, hidden};

@@ -322,3 +322,15 @@ int cpu_keep(struct device *device, void *kept, size_t row, const void *qkv, str
     rows_run(&keep.rows, keep_rows, 2 * width);
     return STATUS_OK;
 }
+
+int cpu_keep_packed(struct device *device, void *kept, size_t row, const void *qkv, struct device_heads heads,
+                    size_t tokens, enum device_keeping keeping, struct error *err) {
+    (void)device, (void)kept, (void)row, (void)qkv, (void)heads, (void)tokens, (void)keeping;
+    return error_set(err, STATUS_INTERNAL, "keep_packed: not there yet");
+}
+
+int cpu_expand_kept(struct device *device, void *out, const void *kept, struct device_heads heads,
+                    size_t rows, enum device_keeping keeping, struct error *err) {
+    (void)device, (void)out, (void)kept, (void)heads, (void)rows, (void)keeping;
+    return error_set(err, STATUS_INTERNAL, "expand_kept: not there yet");
+}

@@ -200,6 +200,19 @@ int cuda_keep(struct device *device, void *kept, size_t row, const void *qkv, st
     return cuda_queue_end(cuda, "keep", launched, err);
 }
 
+int cuda_keep_packed(struct device *device, void *kept, size_t row, const void *qkv,
+                     struct device_heads heads, size_t tokens, enum device_keeping keeping,
+                     struct error *err) {
+    (void)device, (void)kept, (void)row, (void)qkv, (void)heads, (void)tokens, (void)keeping;
+    return error_set(err, STATUS_INTERNAL, "keep_packed: not there yet");
+}
+
+int cuda_expand_kept(struct device *device, void *out, const void *kept, struct device_heads heads,
+                     size_t rows, enum device_keeping keeping, struct error *err) {
+    (void)device, (void)out, (void)kept, (void)heads, (void)rows, (void)keeping;
+    return error_set(err, STATUS_INTERNAL, "expand_kept: not there yet");
+}
+
 // The running softmax needs no scores in memory; the tiles are taken once for all shapes.
 bool cuda_attention_scratch(const struct device *device, const struct device_attention *shape,
                             size_t *bytes) {
@@ -280,7 +293,9 @@ int cuda_activate(struct device *device, void *out, const void *in, enum device_
 }
 
 int cuda_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
-              const void *x, const struct device_span *spans, size_t rows, size_t hidden, struct error *err) {
+              const void *x, const struct device_span *spans, const struct device_texts *texts, size_t rows,
+              size_t hidden, struct error *err) {
+    (void)texts;
     struct cuda_device *cuda = cuda_of(device);
     const struct cuda_use use = {
         .writes = {{out, rows * hidden * dtype_size(out_dtype)}, {checks, rows * sizeof checks[0]}},

@@ -35,8 +35,8 @@ static int pool_rows(const struct pass *pass, const struct stage *stage, size_t 
     struct device_row_check *checks = stage->state.pool_checks[buffer];
     unsigned char *to = (unsigned char *)(uintptr_t)out->rows[wanted];
     struct device_row_check *checks_to = (struct device_row_check *)(uintptr_t)out->checks[wanted];
-    TRY(device_pool(stage->device, rows, limits->stored, checks, x, stage->state.inputs[member].spans, count,
-                    pass->model->config.hidden, err));
+    TRY(device_pool(stage->device, rows, limits->stored, checks, x, stage->state.inputs[member].spans, NULL,
+                    count, pass->model->config.hidden, err));
     TRY(device_download(stage->device, to + first * row_bytes, rows, count * row_bytes, err));
     return device_download(stage->device, checks_to + first, checks, count * sizeof checks[0], err);
 }
@@ -206,7 +206,7 @@ static int check_layer(const struct pass *pass, const struct stage *stage, size_
         return STATUS_OK; // the norm of it is looked at next
     }
     TRY(device_pool(stage->device, state->pooled[0], model->limits.stored, found, x, state->inputs[0].spans,
-                    1, model->config.hidden, err));
+                    NULL, 1, model->config.hidden, err));
     TRY(device_download(stage->device, check, found, sizeof *check, err));
     TRY(device_fence(stage->device, &fence, err));
     TRY(device_wait(stage->device, fence, NULL, err));

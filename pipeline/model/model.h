@@ -33,6 +33,7 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "kernels/device.h"
+#include "kernels/shapes.h"
 #include "model/config.h"
 
 struct model;
@@ -187,14 +188,19 @@ size_t model_streamed(const struct model *model, size_t last);
 struct model_limits {
     const size_t *layers; // ascending transformers indices wanted; config_pre_norm: before the final norm
     size_t layer_count;
-    size_t tokens;     // most tokens that are computed at once: of a batch, and of a slice of a longer text
-    size_t texts;      // most texts in a batch
-    size_t rows;       // most pooled rows in a batch
-    size_t longest;    // most tokens in one text; where that is more than `tokens`: model_limits_slice
-    enum dtype stored; // of pooled rows
-    size_t slots;      // batches whose outputs may be unread at once (staging copies), at least 2
-    size_t group;      // batches of a sweep, each with its residual stream, on a device; 0: one
-    size_t members;    // residual streams, at least `group`; 0: as many
+    size_t tokens;      // most tokens that are computed at once: of a batch, and of a slice of a longer text
+    size_t texts;       // most texts in a batch
+    size_t rows;        // most pooled rows in a batch
+    size_t longest;     // most tokens in one text, with those that it goes on from
+    size_t longest_own; // most that are computed of one text, or of the head; 0: `longest`. Where that is
+                        // more than `tokens`: model_limits_slice
+    size_t head;        // tokens of the head, which texts may go on from (model_set_head); 0: there is none
+    enum device_keeping keeping; // of its keys and values
+    bool head_rows;              // spans lie in it: its hidden states are kept too
+    enum dtype stored;           // of pooled rows
+    size_t slots;                // batches whose outputs may be unread at once (staging copies), at least 2
+    size_t group;                // batches of a sweep, each with its residual stream, on a device; 0: one
+    size_t members;              // residual streams, at least `group`; 0: as many
 };
 
 // Blocks that are computed for the wanted hidden states.
@@ -314,6 +320,22 @@ int model_fingerprint_files(struct model *model, const struct model_load_options
 
 // ---- before the first batch ----
 
+// The head: tokens that many texts begin with, computed once (where weights stream once a sweep), whose keys
+// and values, or the state that they leave, stay for the texts of batches that go on from them. ids
+// [limits.head], each < vocabulary. After model_tune; waits until it is computed.
+int model_set_head(struct model *model, const int32_t *ids, struct error *err);
+
+// Tokens up to which texts can go on from others and from the head: longer ones have rotary frequencies of
+// their own. And whether texts of a batch can go on from each other, not from the head alone.
+size_t model_shares_up_to(const struct model *model);
+bool model_shares_in_batches(const struct model *model);
+
+// Bytes that a token of the head takes in all blocks before hidden state `last`; what the whole head takes
+// beside that, whatever its length (states of mixers other than attention).
+uint64_t model_head_token_bytes(const struct model *model, size_t last, enum dtype dtype,
+                                enum device_keeping keeping);
+uint64_t model_head_state_bytes(const struct model *model, size_t last, enum dtype dtype);
+
 // Chooses how each shape of matmul is computed, on devices that have a choice (device_matmul_tune): the first
 // one chooses, the others do as it does. `goes_on` (may be NULL) is called before each shape; false ends the
 // tuning (STATUS_STOPPED). STATUS_DEVICE naming a device that cannot do as the first does.
@@ -337,8 +359,12 @@ int model_check(struct model *model, struct error *err);
 struct model_batch {
     const int32_t *ids;              // [tokens], each < vocabulary
     const int32_t *starts;           // [texts + 1], starts[0] = 0, starts[texts] = tokens
-    const struct device_span *spans; // [rows] tokens [start, end) of the packed batch, never across texts
-    size_t tokens;                   // more than limits.tokens only where it is one text
+    const struct device_span *spans; // [rows] of one text each, with what it goes on from
+    // [texts] What texts go on from: a text of the batch with a lower number, up to any of its tokens, or the
+    // head, of models with other mixers than attention all of the head and nothing else. A text of more than
+    // limits.tokens of its own goes on from the head alone. NULL: each text is here from its first token on.
+    const struct device_origin *origins;
+    size_t tokens; // more than limits.tokens only where it is one text
     size_t texts;
     size_t rows;
     size_t slot; // which staging copy takes the outputs, < limits.slots

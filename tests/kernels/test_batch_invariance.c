@@ -199,7 +199,7 @@ static struct outputs run_layer(struct bed *bed, const struct layer *layer, cons
     keep(bed, &out, 7, x, tokens, HIDDEN);
     void *pooled = bed_take(bed, batch->texts * HIDDEN * 4);
     void *checks = bed_take(bed, batch->texts * sizeof(struct device_row_check));
-    must(bed, device_pool(device, pooled, DTYPE_F32, checks, x, bed_upload(bed, spans, sizeof spans),
+    must(bed, device_pool(device, pooled, DTYPE_F32, checks, x, bed_upload(bed, spans, sizeof spans), NULL,
                           batch->texts, HIDDEN, err));
     out.pooled = bed_bytes(bed, pooled, batch->texts * HIDDEN * 4);
     free(ids);

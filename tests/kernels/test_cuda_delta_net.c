@@ -78,7 +78,8 @@ static float *run(struct bed *bed, struct device_delta_net net, const size_t *fr
     must(bed, device_take(bed->device, DEVICE_SCRATCH, bytes, &scratch, &bed->error));
     void *in = bed_put(bed, large_rows, TOKENS * width);
     void *out = bed_take(bed, TOKENS * device_delta_net_out(&net) * dtype_size(bed->dtype));
-    struct device_texts texts = {bed_upload(bed, starts, sizeof starts), starts, TEXTS, NULL, 0};
+    struct device_texts texts = {
+        .starts = bed_upload(bed, starts, sizeof starts), .host_starts = starts, .count = TEXTS};
     must(bed, device_delta_net(bed->device, out, in, &net, texts, NULL, scratch, &bed->error));
     free(rows);
     free(taps);

@@ -546,7 +546,8 @@ static void test_refusals(void **state) {
     void *in = bed_put(&bed, n.in, 4 * n.width);
     void *out = bed_take(&bed, 4 * n.out_width * sizeof(float));
     void *carried = take_state(&bed, device_delta_net_state(&n.net, sizeof(float)));
-    struct device_texts texts = {bed_upload(&bed, starts, sizeof starts), starts, 1, NULL, 0};
+    struct device_texts texts = {
+        .starts = bed_upload(&bed, starts, sizeof starts), .host_starts = starts, .count = 1};
     struct device_texts later = texts;
     later.before = 5;
     struct device_delta_net odd = layer.net;

@@ -369,7 +369,7 @@ static void pool(const char *path, enum dtype dtype) {
             must(beds[b],
                  device_pool(beds[b]->device, out, out_dtype, device_checks,
                              bed_put(beds[b], x, LENGTH * HIDDEN), bed_upload(beds[b], spans, sizeof spans),
-                             ROWS, HIDDEN, &beds[b]->error));
+                             NULL, ROWS, HIDDEN, &beds[b]->error));
             checks[b] = bed_bytes(beds[b], device_checks, ROWS * sizeof(struct device_row_check));
             void *bytes = bed_bytes(beds[b], out, ROWS * HIDDEN * dtype_size(out_dtype));
             numbers[b] = numbers_widen(bytes, out_dtype, ROWS * HIDDEN);

@@ -270,7 +270,7 @@ static void try_pool(struct bed *bed, const float *x, void *device_x, enum dtype
     void *out = bed_take(bed, POOL_ROWS * POOL_HIDDEN * sizeof(float));
     struct device_row_check *checks = bed_take(bed, POOL_ROWS * sizeof *checks);
     must(bed, device_pool(bed->device, out, out_dtype, checks, device_x, bed_upload(bed, spans, sizeof spans),
-                          POOL_ROWS, POOL_HIDDEN, &bed->error));
+                          NULL, POOL_ROWS, POOL_HIDDEN, &bed->error));
     void *bytes = bed_bytes(bed, out, POOL_ROWS * POOL_HIDDEN * dtype_size(out_dtype));
     float *got = numbers_widen(bytes, out_dtype, POOL_ROWS * POOL_HIDDEN);
     for (size_t r = 0; r < POOL_ROWS; r++) {
@@ -324,7 +324,7 @@ static void pool_range(const char *path, enum dtype dtype) {
     void *out = bed_take(&bed, HIDDEN * sizeof(float));
     struct device_row_check *check = bed_take(&bed, sizeof *check);
     must(&bed, device_pool(bed.device, out, DTYPE_F16, check, bed_put(&bed, x, HIDDEN),
-                           bed_upload(&bed, &span, sizeof span), 1, HIDDEN, &bed.error));
+                           bed_upload(&bed, &span, sizeof span), NULL, 1, HIDDEN, &bed.error));
     struct device_row_check *counts = bed_bytes(&bed, check, sizeof *counts);
     assert_int_equal(counts->not_finite, 3);
     assert_int_equal(counts->overflowed, 2);

@@ -166,12 +166,18 @@ static void what_is_no_slice_is_refused(void **state) {
         struct device_texts texts;
         const char *why;
     } wrong[] = {
-        {{starts, starts, 1, NULL, DEVICE_SLICE}, "kept keys and values are missing"},
-        {{starts, starts, 2, buffer, DEVICE_SLICE}, "a slice is of one text"},
-        {{starts + 1, starts + 1, 1, buffer, 0}, "a slice is of one text"},
-        {{starts, starts, 1, buffer, DEVICE_SLICE / 2}, "a slice begins within a tile"},
-        {{starts, starts, 1, buffer, 2 * DEVICE_SLICE}, "the longest was planned as"},
-        {{starts, starts, 1, buffer, 3 * DEVICE_SLICE}, "the longest was planned as"},
+        {{.starts = starts, .host_starts = starts, .count = 1, .kept = NULL, .before = DEVICE_SLICE},
+         "kept keys and values are missing"},
+        {{.starts = starts, .host_starts = starts, .count = 2, .kept = buffer, .before = DEVICE_SLICE},
+         "a slice is of one text"},
+        {{.starts = starts + 1, .host_starts = starts + 1, .count = 1, .kept = buffer, .before = 0},
+         "a slice is of one text"},
+        {{.starts = starts, .host_starts = starts, .count = 1, .kept = buffer, .before = DEVICE_SLICE / 2},
+         "a slice begins within a tile"},
+        {{.starts = starts, .host_starts = starts, .count = 1, .kept = buffer, .before = 2 * DEVICE_SLICE},
+         "the longest was planned as"},
+        {{.starts = starts, .host_starts = starts, .count = 1, .kept = buffer, .before = 3 * DEVICE_SLICE},
+         "the longest was planned as"},
     };
     size_t bytes;
     void *scratch;

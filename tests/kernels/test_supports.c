@@ -227,7 +227,7 @@ static void every_width(const char *path, enum dtype dtype) {
                                      DEVICE_STORE, TOKENS, width, err),
                          expected);
         assert_int_equal(device_activate(device, out, x, DEVICE_SILU, true, TOKENS, width, err), expected);
-        assert_int_equal(device_pool(device, out, DTYPE_F32, checks, x, device_spans, 1, width, err),
+        assert_int_equal(device_pool(device, out, DTYPE_F32, checks, x, device_spans, NULL, 1, width, err),
                          expected);
     }
     must(&bed, device_fence(device, &fence, &bed.error));

@@ -145,7 +145,13 @@ static inline void forward(struct model *model, const int32_t *ids, const int32_
     for (size_t t = 0; t < tokens; t++) {
         spans[t] = (struct device_span){(int32_t)t, (int32_t)t + 1};
     }
-    struct model_batch batch = {ids, starts, spans, tokens, texts, tokens, slot};
+    struct model_batch batch = {.ids = ids,
+                                .starts = starts,
+                                .spans = spans,
+                                .tokens = tokens,
+                                .texts = texts,
+                                .rows = tokens,
+                                .slot = slot};
     must(model_forward(model, &batch, &err), &err);
     must(model_wait(model, slot, NULL, &err), &err);
     model_outputs(model, slot, out);

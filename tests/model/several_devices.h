@@ -136,8 +136,13 @@ static inline void make_batches(struct batches *out, const struct golden *golden
         size_t tokens = (size_t)(golden->starts[i + 1] - golden->starts[i]);
         out->starts[i][0] = 0;
         out->starts[i][1] = (int32_t)tokens;
-        out->batches[i] = (struct model_batch){
-            golden->ids + golden->starts[i], out->starts[i], out->spans, tokens, 1, tokens, i};
+        out->batches[i] = (struct model_batch){.ids = golden->ids + golden->starts[i],
+                                               .starts = out->starts[i],
+                                               .spans = out->spans,
+                                               .tokens = tokens,
+                                               .texts = 1,
+                                               .rows = tokens,
+                                               .slot = i};
         out->list[i] = &out->batches[i];
     }
 }

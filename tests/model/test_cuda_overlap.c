@@ -73,7 +73,13 @@ static double seconds_of(struct model *model, const struct golden *golden, size_
     size_t ahead = model_lanes(model) * model_lane_sweeps(model);
     double began = host_seconds();
     for (size_t i = 0; i < count + ahead; i++) {
-        struct model_batch batch = {golden->ids, starts, &span, (size_t)starts[1], 1, 1, i};
+        struct model_batch batch = {.ids = golden->ids,
+                                    .starts = starts,
+                                    .spans = &span,
+                                    .tokens = (size_t)starts[1],
+                                    .texts = 1,
+                                    .rows = 1,
+                                    .slot = i};
         const struct model_batch *list = &batch;
         if (i >= ahead) {
             must(model_wait(model, i - ahead, NULL, &err), &err);

@@ -120,8 +120,13 @@ static void make_long_texts(struct long_texts *out, const struct golden *golden)
         out->starts[i][0] = 0;
         out->starts[i][1] = tokens[i];
         out->spans[i] = (struct device_span){0, tokens[i]};
-        out->batches[i] =
-            (struct model_batch){out->ids, out->starts[i], &out->spans[i], (size_t)tokens[i], 1, 1, i};
+        out->batches[i] = (struct model_batch){.ids = out->ids,
+                                               .starts = out->starts[i],
+                                               .spans = &out->spans[i],
+                                               .tokens = (size_t)tokens[i],
+                                               .texts = 1,
+                                               .rows = 1,
+                                               .slot = i};
         out->list[i] = &out->batches[i];
     }
 }

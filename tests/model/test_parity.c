@@ -135,7 +135,13 @@ static void spans_are_means_and_layers_are_chosen(void **state) {
     struct model_limits limits = limits_of(&golden, layers, 2);
     struct model *model = open_model(golden.folder, DTYPE_F32, 1, &limits, NULL);
     struct device_span spans[] = {{1, 8}, {8, 9}, {10, 49}};
-    struct model_batch batch = {golden.ids, golden.starts, spans, golden.tokens, golden.texts, 3, 1};
+    struct model_batch batch = {.ids = golden.ids,
+                                .starts = golden.starts,
+                                .spans = spans,
+                                .tokens = golden.tokens,
+                                .texts = golden.texts,
+                                .rows = 3,
+                                .slot = 1};
     must(model_forward(model, &batch, &err), &err);
     must(model_wait(model, 1, NULL, &err), &err);
     model_outputs(model, 1, &out);
@@ -166,7 +172,13 @@ static void bad_batches_are_refused(void **state) {
     struct model_limits limits = limits_of(&golden, &layer, 1);
     struct model *model = open_model(golden.folder, DTYPE_F32, 1, &limits, NULL);
     struct device_span span = {0, 1};
-    struct model_batch batch = {golden.ids, golden.starts, &span, golden.tokens, golden.texts, 1, 0};
+    struct model_batch batch = {.ids = golden.ids,
+                                .starts = golden.starts,
+                                .spans = &span,
+                                .tokens = golden.tokens,
+                                .texts = golden.texts,
+                                .rows = 1,
+                                .slot = 0};
     must(model_forward(model, &batch, &err), &err);
     golden.ids[3] = 96;
     assert_int_equal(model_forward(model, &batch, &err), STATUS_DATA);

@@ -110,8 +110,13 @@ static int sweep(struct rig *rig, size_t first, size_t count, struct error *err)
         size_t tokens = (size_t)(golden->starts[text + 1] - golden->starts[text]);
         starts[i][0] = 0;
         starts[i][1] = (int32_t)tokens;
-        batches[i] = (struct model_batch){
-            golden->ids + golden->starts[text], starts[i], spans, tokens, 1, tokens, text};
+        batches[i] = (struct model_batch){.ids = golden->ids + golden->starts[text],
+                                          .starts = starts[i],
+                                          .spans = spans,
+                                          .tokens = tokens,
+                                          .texts = 1,
+                                          .rows = tokens,
+                                          .slot = text};
         list[i] = &batches[i];
     }
     int status = model_sweep(rig->model, 0, list, count, err);

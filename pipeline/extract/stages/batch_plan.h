@@ -25,6 +25,14 @@ struct plan_limits {
     size_t tokens;   // most tokens in a batch of several texts
     size_t window;   // most problems planned together
     bool full;       // windows end where their batches are full, not by rows
+    // What texts have in common is computed once where `reuses` is set: a batch's texts go on from each
+    // other, and from the head.
+    bool reuses;
+    size_t least;        // tokens that texts have in common behind the head at least
+    size_t shared_most;  // texts of more tokens go on from nothing; 0: there is no bound
+    bool head_only;      // texts of a batch do not go on from each other
+    const int32_t *head; // [head_tokens]; the caller's
+    size_t head_tokens;  // 0: there is none
 };
 
 // A window that ends where its batches are full need not be larger than this many of them: it bounds the

@@ -11,9 +11,17 @@
 #include "stages/markup.h"
 #include "stages/prepare.h"
 
+// Tokens, squares and batches in the totals are what is computed: where texts go on from each other and from
+// the head, that is less than the texts have. A text of n tokens behind `before` that it goes on from counts
+// with n^2 + 2 n before squares.
 struct survey {
     struct ledger_survey totals;
-    uint64_t failed; // of the problems, before any batch
+    bool reuses;          // texts go on from what they have in common
+    uint64_t text_tokens; // of all texts
+    uint64_t longest_own; // most tokens of one text that are computed
+    bool head_rows;       // some pooled rows lie in the head, or begin there
+    struct buffer head;   // int32: its tokens
+    uint64_t failed;      // of the problems, before any batch
     uint64_t skipped;
     uint64_t largest_tokens; // of one batch; of a text longer than a batch, what a batch may have
     uint64_t largest_rows;
