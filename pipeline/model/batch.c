@@ -5,6 +5,7 @@
 #include "base/size.h"
 #include "kernels/operations.h"
 #include "model/forward.h"
+#include "model/head_pass.h"
 #include "model/layer_names.h"
 #include "model/stage.h"
 
@@ -25,6 +26,8 @@ static size_t find_wanted(const struct model_limits *limits, size_t layer) {
 // turn keep the copy beside the next operations.
 static int pool_rows(const struct pass *pass, const struct stage *stage, size_t wanted, const void *x,
                      size_t member, struct pooling *pooling, struct error *err) {
+    const struct device_texts texts =
+        forward_texts(pass, stage, stage->state.head.rows == NULL ? NULL : stage->state.head.rows[wanted]);
     const struct model_limits *limits = &pass->model->limits;
     const struct model_output *out = &pass->model->staging.outputs[pass->slot];
     size_t row_bytes = pass->model->config.hidden * dtype_size(limits->stored);
@@ -35,8 +38,8 @@ static int pool_rows(const struct pass *pass, const struct stage *stage, size_t 
     struct device_row_check *checks = stage->state.pool_checks[buffer];
     unsigned char *to = (unsigned char *)(uintptr_t)out->rows[wanted];
     struct device_row_check *checks_to = (struct device_row_check *)(uintptr_t)out->checks[wanted];
-    TRY(device_pool(stage->device, rows, limits->stored, checks, x, stage->state.inputs[member].spans, NULL,
-                    count, pass->model->config.hidden, err));
+    TRY(device_pool(stage->device, rows, limits->stored, checks, x, stage->state.inputs[member].spans,
+                    pass->goes_on ? &texts : NULL, count, pass->model->config.hidden, err));
     TRY(device_download(stage->device, to + first * row_bytes, rows, count * row_bytes, err));
     return device_download(stage->device, checks_to + first, checks, count * sizeof checks[0], err);
 }
@@ -98,6 +101,21 @@ static bool take_place(const struct model *model, const struct lane *lane, const
     return used[to] <= state_members(&model->limits);
 }
 
+// The head first, on each device that has a batch of whose texts some go on from it; where it was computed
+// before, nothing. Then the batches, in passes that `passes` gets.
+static int begin_sweep(struct model *model, const struct lane *lane, const struct model_batch *const *batches,
+                       size_t count, size_t *passes, struct error *err) {
+    size_t used[MODEL_DEVICES] = {0};
+    TRY(head_begin(model, lane, batches, count, passes, err));
+    for (size_t i = 0; i < count; i++) {
+        struct pass_place place;
+        (void)take_place(model, lane, batches[i], used, &place);
+        TRY(forward_begin(&model->passes[*passes], model, batches[i], &place, err));
+        *passes += model_batch_members(&model->limits, batches[i]->tokens);
+    }
+    return STATUS_OK;
+}
+
 bool model_sweep_holds(const struct model *model, const struct model_batch *const *batches, size_t count) {
     const struct lane lane = lane_of(model, 0); // all are alike
     size_t used[MODEL_DEVICES] = {0};
@@ -127,16 +145,10 @@ int model_sweep(struct model *model, size_t number, const struct model_batch *co
                 struct error *err) {
     const struct lane lane = lane_of(model, number);
     struct pooling pooling = {0};
-    size_t used[MODEL_DEVICES] = {0};
     size_t passes = 0;
     TRY(check_sweep(model, number, batches, count, err));
     model->turn = lane.is_chain ? (model->turn + 1) % RESIDUAL_TURNS : 0;
-    for (size_t i = 0; i < count; i++) {
-        struct pass_place place;
-        (void)take_place(model, &lane, batches[i], used, &place);
-        TRY(forward_begin(&model->passes[passes], model, batches[i], &place, err));
-        passes += model_batch_members(&model->limits, batches[i]->tokens);
-    }
+    TRY(begin_sweep(model, &lane, batches, count, &passes, err));
     TRY(forward_sweep(model->passes, passes, pool_layer, &pooling, err));
     return end_sweep(model, number, batches, count, err);
 }
@@ -223,7 +235,7 @@ static int check_layer(const struct pass *pass, const struct stage *stage, size_
 int model_check(struct model *model, struct error *err) {
     enum { CHECK_TOKENS = 16 };
     int32_t ids[CHECK_TOKENS];
-    size_t tokens = size_min(model->limits.longest, CHECK_TOKENS);
+    size_t tokens = size_min(model_longest_own(&model->limits), CHECK_TOKENS);
     uint64_t seed = 1;
     for (size_t t = 0; t < tokens; t++) {
         ids[t] = (int32_t)random_below(&seed, model->config.vocabulary);

@@ -211,6 +211,18 @@ static int run_rope(const struct block_pass *pass, const struct block_weights *w
     return after ? norm_qk(pass, w, heads, err) : STATUS_OK;
 }
 
+// The state that a slice goes on from and leaves, of the text or of the head; NULL: texts are whole.
+static void *state_of(const struct block_pass *pass) {
+    return pass->makes_head ? pass->head : pass->texts.kept == NULL ? NULL : pass->kept;
+}
+
+// As mixers with a state take them.
+static struct device_texts state_texts(const struct block_pass *pass) {
+    struct device_texts texts = pass->texts;
+    texts.head = pass->makes_head ? NULL : pass->head;
+    return texts;
+}
+
 static int run_delta_net(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
     const struct block_buffers *b = &pass->buffers;
     struct device_delta_net net = pass->config->delta_net;
@@ -219,8 +231,8 @@ static int run_delta_net(const struct block_pass *pass, const struct block_weigh
     net.step_bias = w->net_step_bias;
     net.norm = w->net_norm;
     net.epsilon = (float)pass->config->norm_epsilon;
-    return device_delta_net(pass->device, b->inner, b->wide, &net, pass->texts,
-                            pass->texts.kept == NULL ? NULL : pass->kept, pass->scratch, err);
+    return device_delta_net(pass->device, b->inner, b->wide, &net, state_texts(pass), state_of(pass),
+                            pass->scratch, err);
 }
 
 // Keeps keys and values where a later slice or block takes them, and says where attention has its own from.
@@ -229,6 +241,8 @@ static int keep(const struct block_pass *pass, size_t block, struct device_heads
     enum block_keys keys = config_keys(pass->config, block);
     void *shared = pass->shared[pass->config->layer_slides[block] != 0];
     bool is_slice = texts->kept != NULL;
+    size_t row = is_slice && texts->origins != NULL ? texts->before - (size_t)texts->host_origins[0].before
+                                                    : texts->before;
     if (keys == KEYS_SHARED) {
         texts->kept = shared;
         return STATUS_OK;
@@ -236,10 +250,28 @@ static int keep(const struct block_pass *pass, size_t block, struct device_heads
     if (keys == KEYS_KEPT && is_slice) {
         texts->kept = shared;
     }
-    return keys == KEYS_OWN && !is_slice
-               ? STATUS_OK
-               : device_keep(pass->device, keys == KEYS_KEPT ? shared : pass->kept, texts->before,
-                             pass->buffers.wide, heads, pass->tokens, err);
+    return keys == KEYS_OWN && !is_slice ? STATUS_OK
+                                         : device_keep(pass->device, keys == KEYS_KEPT ? shared : pass->kept,
+                                                       row, pass->buffers.wide, heads, pass->tokens, err);
+}
+
+// Keeps those of the head itself, or brings them to where attention reads them.
+static int keep_head(const struct block_pass *pass, size_t block, struct device_heads heads,
+                     struct device_texts *texts, struct error *err) {
+    bool packed = pass->keeping != DEVICE_KEEP_COMPUTED;
+    if (pass->makes_head) {
+        if (config_keys(pass->config, block) == KEYS_SHARED) {
+            return STATUS_OK;
+        }
+        return packed ? device_keep_packed(pass->device, pass->head, texts->before, pass->buffers.wide, heads,
+                                           pass->tokens, pass->keeping, err)
+                      : device_keep(pass->device, pass->head, texts->before, pass->buffers.wide, heads,
+                                    pass->tokens, err);
+    }
+    texts->head = packed && pass->head != NULL ? pass->head_expanded : pass->head;
+    return packed && pass->head != NULL ? device_expand_kept(pass->device, pass->head_expanded, pass->head,
+                                                             heads, texts->head_tokens, pass->keeping, err)
+                                        : STATUS_OK;
 }
 
 // Of a slice over the keys and values of the text so far. A gate of a query lies behind it.
@@ -250,6 +282,7 @@ static int run_attention(const struct block_pass *pass, const struct block_weigh
     struct device_texts texts = pass->texts;
     shape->sinks = w->sinks;
     shape->slopes = pass->slopes;
+    TRY(keep_head(pass, block, heads, &texts, err));
     TRY(keep(pass, block, heads, &texts, err));
     TRY(device_attention(pass->device, b->inner, b->wide, shape, texts, pass->scratch, err));
     if (pass->config->latent.key > 0) {
@@ -283,8 +316,8 @@ static int run_convolution(const struct block_pass *pass, const struct block_wei
     struct device_short_convolution convolution = pass->config->convolution;
     convolution.weight = w->convolution;
     convolution.bias = w->convolution_bias;
-    return device_short_convolution(pass->device, b->inner, b->wide, &convolution, pass->texts,
-                                    pass->texts.kept == NULL ? NULL : pass->kept, err);
+    return device_short_convolution(pass->device, b->inner, b->wide, &convolution, state_texts(pass),
+                                    state_of(pass), err);
 }
 
 static int run_state_space(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
@@ -297,8 +330,8 @@ static int run_state_space(const struct block_pass *pass, const struct block_wei
     space.skip = w->space_skip;
     space.norm = w->space_norm;
     space.epsilon = (float)pass->config->norm_epsilon;
-    return device_state_space(pass->device, b->inner, b->wide, &space, pass->texts,
-                              pass->texts.kept == NULL ? NULL : pass->kept, pass->scratch, err);
+    return device_state_space(pass->device, b->inner, b->wide, &space, state_texts(pass), state_of(pass),
+                              pass->scratch, err);
 }
 
 static int run_mixer(const struct block_pass *pass, const struct block_weights *w, size_t block,

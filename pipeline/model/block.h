@@ -82,6 +82,10 @@ struct block_pass {
     void *shared[2]; // keys and values of the pass's texts that later blocks take, from their first token on:
                      // of blocks without a window, and with one; NULL: none are
     void *kept; // of a slice: texts.kept, to which its own keys and values are added; another mixer's state
+    void *head; // what the block keeps of the head, for texts that go on from it; NULL: none does
+    void *head_expanded;         // where its keys and values are expanded, unless they are kept as computed
+    enum device_keeping keeping; // of them
+    bool makes_head;             // the pass is over the head: the block is to keep it
     size_t tokens;
     size_t longest; // tokens of the longest text in any batch
 };
@@ -161,6 +165,11 @@ int block_lay_out_scratch(struct layout *layout, void **scratch, const struct mo
 // What a text's slices leave for the next one, of one block at a time: keys and values of up to `longest`
 // tokens, or another mixer's state. False on overflow.
 bool block_kept_bytes(const struct model_config *config, size_t longest, size_t number_size, size_t *bytes);
+
+// What block number `block` keeps of the head: keys and values of `tokens` tokens, or another mixer's state,
+// whatever they are. False on overflow.
+bool block_head_bytes(const struct model_config *config, size_t block, size_t tokens,
+                      enum device_keeping keeping, size_t number_size, size_t *bytes);
 
 // Bytes of one token's routes: which experts, and their weights.
 size_t block_route_bytes(const struct model_config *config);

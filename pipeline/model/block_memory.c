@@ -123,6 +123,14 @@ static bool kept_bytes(const struct model_config *config, size_t block, size_t l
     return size_mul(longest, 2 * heads.kv_heads * heads.head_dim * number_size, bytes);
 }
 
+bool block_head_bytes(const struct model_config *config, size_t block, size_t tokens,
+                      enum device_keeping keeping, size_t number_size, size_t *bytes) {
+    if (config_mixer(config, block) == MIXER_ATTENTION) {
+        return size_mul(tokens, device_kept_bytes(config_heads(config, block), keeping, number_size), bytes);
+    }
+    return kept_bytes(config, block, tokens, number_size, bytes);
+}
+
 bool block_kept_bytes(const struct model_config *config, size_t longest, size_t number_size, size_t *bytes) {
     *bytes = 0;
     for (size_t block = 0; block < config->layers; block++) {

@@ -9,6 +9,7 @@
 #include "model/quantise.h"
 #include "model/rope.h"
 #include "model/stage.h"
+#include "model/state.h"
 
 // ---- sums that stay at the top ----
 
@@ -168,8 +169,10 @@ enum { GPU_SCRATCH = 40 << 20, GPU_STAGING = 32 << 20 };
 
 // Of a batch or slice of so many tokens and rows.
 static uint64_t inputs_bytes(const struct model_limits *limits, uint64_t tokens, uint64_t rows) {
-    return plus(times(tokens, 2 * sizeof(int32_t)), plus(times(plus(limits->texts, 1), sizeof(int32_t)),
-                                                         times(rows, sizeof(struct device_span))));
+    uint64_t origins = limits->longest_own > 0 ? times(limits->texts, sizeof(struct device_origin)) : 0;
+    uint64_t starts = times(plus(limits->texts, 1), sizeof(int32_t));
+    return plus(plus(times(tokens, 2 * sizeof(int32_t)), origins),
+                plus(starts, times(rows, sizeof(struct device_span))));
 }
 
 static uint64_t pooled_bytes(const struct model_config *config, const struct model_limits *limits,
@@ -192,7 +195,7 @@ static size_t beside(const struct model_config *config) {
 static uint64_t activation_bytes(const struct model_config *config, enum dtype dtype,
                                  const struct model_limits *limits, size_t slices) {
     bool own = rope_is_own(config, limits->longest);
-    uint64_t rows = size_min(limits->rows, limits->tokens);
+    uint64_t rows = state_pool_rows(limits);
     uint64_t own_rows = own ? times(slices, limits->tokens) : 0;
     uint64_t common = size_min(rope_common_positions(config), limits->longest);
     uint64_t table = times(plus(common, own_rows), table_row(config, &config->rope));
@@ -207,7 +210,7 @@ static uint64_t activation_bytes(const struct model_config *config, enum dtype d
 
 // In host memory, for every slot.
 static uint64_t slot_bytes(const struct model_config *config, const struct model_limits *limits) {
-    uint64_t tokens = size_max(limits->tokens, limits->longest);
+    uint64_t tokens = size_max(limits->tokens, model_longest_own(limits));
     uint64_t own = rope_is_own(config, limits->longest) ? times(tokens, table_row(config, &config->rope)) : 0;
     return plus(plus(inputs_bytes(limits, tokens, limits->rows), own),
                 times(pooled_bytes(config, limits, limits->rows), limits->layer_count));
@@ -221,11 +224,41 @@ static uint64_t space_scratch(const struct device_state_space *space, size_t tok
     return times(tokens, times(plus(device_state_space_mixed(space), 4 * space->heads), sizeof(float)));
 }
 
+// What the blocks before the last wanted hidden state keep of the head; where its keys and values are
+// expanded, and its hidden states, where spans lie in it.
+static void count_head(struct footprint_batch *out, const struct model_config *config, enum dtype dtype,
+                       const struct model_limits *limits) {
+    size_t width = dtype_size(dtype);
+    uint64_t rows = limits->head_rows ? times(limits->layer_count, config->hidden * width) : 0;
+    uint64_t expanded = limits->keeping != DEVICE_KEEP_COMPUTED ? config_keys_values(config) * width : 0;
+    uint64_t beside_them = times(limits->head, plus(rows, expanded));
+    uint64_t largest = 0;
+    uint64_t givers = 0;
+    for (size_t block = 0; block < model_blocks_wanted(config, limits); block++) {
+        bool shared =
+            config_mixer(config, block) == MIXER_ATTENTION && config_keys(config, block) == KEYS_SHARED;
+        bool gives =
+            config_mixer(config, block) == MIXER_ATTENTION && config_keys(config, block) == KEYS_KEPT;
+        size_t bytes = 0;
+        if (!shared && !block_head_bytes(config, block, limits->head, limits->keeping, width, &bytes)) {
+            bytes = SIZE_MAX;
+        }
+        out->head = plus(out->head, bytes);
+        givers = plus(givers, gives ? bytes : 0);
+        largest = most(largest, gives ? 0 : bytes);
+    }
+    uint64_t members = model_batch_members(limits, limits->head);
+    uint64_t streams = times(times(members, limits->tokens), footprint_residual(config, dtype));
+    out->head = plus(out->head, beside_them);
+    out->head_streamed = plus(plus(largest, givers), plus(streams, beside_them));
+}
+
 void footprint_of_batch(struct footprint_batch *out, const struct model_config *config, enum dtype dtype,
                         const struct model_limits *limits, bool has_own_memory) {
-    size_t slices = model_batch_members(limits, limits->longest);
+    size_t slices = model_batch_members(limits, model_longest_own(limits));
     size_t kept;
-    if (!block_kept_bytes(config, size_max(limits->tokens, limits->longest), dtype_size(dtype), &kept)) {
+    if (!block_kept_bytes(config, size_max(limits->tokens, model_longest_own(limits)), dtype_size(dtype),
+                          &kept)) {
         kept = SIZE_MAX;
     }
     *out = (struct footprint_batch){.activations = activation_bytes(config, dtype, limits, slices),
@@ -234,6 +267,9 @@ void footprint_of_batch(struct footprint_batch *out, const struct model_config *
     if (slices > 1) { // beside those of the slice that is computed
         out->activations = plus(out->activations, out->keys_values);
         out->residuals = times(times(slices - 1, limits->tokens), footprint_residual(config, dtype));
+    }
+    if (limits->head > 0) {
+        count_head(out, config, dtype, limits);
     }
     if (config->experts.count > 0) { // inner activations and products of every pair of token and expert
         uint64_t pairs = times(limits->tokens, config->experts.chosen);

@@ -45,9 +45,13 @@ void footprint_destroy(struct footprint *footprint); // accepts zeros; leaves ze
 struct footprint_batch {  // beside the weights
     uint64_t activations; // tables and what is pooled among them
     uint64_t keys_values; // of the activations: those of one block, of the longest text where it is in slices
-    uint64_t residuals;   // beside the activations: the other slices of that text; they are a group's too
-    uint64_t scratch;     // of a GPU: its workspaces
-    uint64_t staging;     // of a GPU in host memory; a processor's is its own
+    // Beside the activations, of the head that texts go on from: what all blocks keep of it, and where
+    // weights stream, the block that keeps most, with residual streams of its own.
+    uint64_t head;
+    uint64_t head_streamed;
+    uint64_t residuals; // beside the activations: the other slices of that text; they are a group's too
+    uint64_t scratch;   // of a GPU: its workspaces
+    uint64_t staging;   // of a GPU in host memory; a processor's is its own
 };
 
 // Of batches of these limits. `has_own_memory`: of a GPU.

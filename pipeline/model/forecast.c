@@ -75,9 +75,10 @@ static uint64_t budget_of(const struct forecast_machine *machine) {
 
 // Beside blocks, slots and the residuals of other batches, or of a text's other slices.
 static double fixed_bytes(const struct footprint *footprint, const struct footprint_batch *batch,
-                          bool has_own_memory) {
+                          bool has_own_memory, bool streams) {
     double sum = added(footprint->embedding, footprint->final_norm) + (double)footprint->expansion +
-                 added(batch->activations, batch->scratch);
+                 added(batch->activations, batch->scratch) +
+                 (double)(streams ? batch->head_streamed : batch->head);
     return has_own_memory ? sum : sum + (double)batch->staging;
 }
 
@@ -92,7 +93,9 @@ static struct footprint_batch batch_of(const struct forecasting *f, const struct
     struct model_limits smaller = *limits;
     smaller.tokens = tokens;
     smaller.texts = size_min(limits->texts, tokens);
-    smaller.rows = size_min(limits->rows, size_max(tokens, limits->longest));
+    if (limits->longest_own == 0) { // else a batch may have more rows than tokens
+        smaller.rows = size_min(limits->rows, size_max(tokens, limits->longest));
+    }
     footprint_of_batch(&batch, f->footprint->config, f->footprint->dtype, &smaller,
                        f->machine->has_own_memory);
     return batch;
@@ -108,12 +111,15 @@ static double least_residuals(const struct forecasting *f, const struct footprin
 // The least that this way takes for batches of so many tokens.
 static double least_bytes(const struct forecasting *f, const struct model_limits *limits, size_t tokens) {
     struct footprint_batch batch = batch_of(f, limits, tokens);
-    double fixed = fixed_bytes(f->footprint, &batch, f->machine->has_own_memory);
-    double all = added(f->footprint->all_blocks, batch.residuals);
+    bool own = f->machine->has_own_memory;
+    double all =
+        fixed_bytes(f->footprint, &batch, own, false) + added(f->footprint->all_blocks, batch.residuals);
     if (f->way == FORECAST_RESIDENT || f->footprint->blocks == 0) {
-        return fixed + all;
+        return all;
     }
-    return fixed + fmin(slot_bytes(f) + least_residuals(f, &batch, tokens), all);
+    return fmin(fixed_bytes(f->footprint, &batch, own, true) + slot_bytes(f) +
+                    least_residuals(f, &batch, tokens),
+                all);
 }
 
 static size_t largest_batch(const struct forecasting *f, const struct model_limits *limits, uint64_t budget) {
@@ -278,11 +284,13 @@ void forecast_make(struct forecast *out, enum forecast_way way, const struct foo
     *out = (struct forecast){.fits = true, .bound = FORECAST_COMPUTE, .budget = budget_of(machine)};
     out->batch = batch_of(&f, limits, limits->tokens);
     out->most_tokens = largest_batch(&f, limits, out->budget);
-    double fixed = fixed_bytes(footprint, &out->batch, machine->has_own_memory);
+    double fixed = fixed_bytes(footprint, &out->batch, machine->has_own_memory, false);
     double whole = fixed + added(footprint->all_blocks, out->batch.residuals);
     bool streams = way != FORECAST_RESIDENT && footprint->blocks > 0;
     bool all = !streams || (work->streamed_least == 0 && whole <= (double)out->budget);
-    bool placed = all ? place_all(out, &f, fixed) : place_some(out, &f, limits->tokens, fixed, group_tokens);
+    double streaming = fixed_bytes(footprint, &out->batch, machine->has_own_memory, true);
+    bool placed =
+        all ? place_all(out, &f, fixed) : place_some(out, &f, limits->tokens, streaming, group_tokens);
     if (placed && fits_host(out, &f, limits)) {
         tell_time(out, &f, limits);
     }
@@ -322,7 +330,7 @@ void forecast_layers(struct forecast_several *out, const struct footprint *footp
     struct footprint_batch batch = batch_of(&f, limits, limits->tokens);
     bool waits;
     size_t blocks = (footprint->blocks + devices - 1) / devices;
-    double used = fixed_bytes(footprint, &batch, machine->has_own_memory) +
+    double used = fixed_bytes(footprint, &batch, machine->has_own_memory, false) +
                   (double)blocks * (double)footprint->most.held + (double)batch.residuals;
     *out = (struct forecast_several){.fits = blocks > 0 && devices <= footprint->blocks &&
                                              used <= (double)budget_of(machine),

@@ -6,46 +6,67 @@
 
 #include "base/size.h"
 #include "kernels/operations.h"
+#include "model/batch_check.h"
 #include "model/block.h"
 #include "model/rope.h"
 #include "model/streaming.h"
 
-// The residual stream of a member on a stage.
-static void *residual_of(const struct pass *pass, const struct stage *stage, size_t member) {
-    size_t members = state_members(&pass->model->limits);
-    return stage->state.residuals[pass->place.turn * members + member];
+void *forward_residual(const struct pass *pass, const struct stage *stage, size_t member) {
+    return stage->state.residuals[pass->place.turn * stage->state.members + member];
 }
 
 // Where a member has its own of what lies beside the residual streams, rows of so many bytes.
-static void *beside(const struct pass *pass, void *rows, size_t member, size_t bytes) {
-    const struct model_limits *limits = &pass->model->limits;
-    size_t row = (pass->place.turn * state_members(limits) + member) * limits->tokens;
+static void *beside(const struct pass *pass, const struct stage *stage, void *rows, size_t member,
+                    size_t bytes) {
+    size_t row = (pass->place.turn * stage->state.members + member) * pass->model->limits.tokens;
     return bytes == 0 ? NULL : (unsigned char *)rows + row * bytes;
 }
 
 // Keys and values that are kept for later blocks, from a member's first token on.
 static void *shared_of(const struct pass *pass, const struct stage *stage, size_t member, bool slides) {
     size_t bytes = config_shared_keys(&pass->model->config, slides) * dtype_size(device_dtype(stage->device));
-    return beside(pass, stage->state.shared[slides], member, bytes);
+    return beside(pass, stage, stage->state.shared[slides], member, bytes);
 }
 
 // Of the pass's own member.
 static void *layer_inputs_of(const struct pass *pass, const struct stage *stage) {
     size_t bytes = config_layer_inputs(&pass->model->config) * dtype_size(device_dtype(stage->device));
-    return beside(pass, stage->state.layer_inputs, pass->place.member, bytes);
+    return beside(pass, stage, stage->state.layer_inputs, pass->place.member, bytes);
 }
 
 // Where the starts of a pass stand among those that its batch staged.
 static size_t starts_at(const struct pass *pass) {
-    return pass->is_slice && pass->rows > 0 ? 2 : 0; // the last slice's behind those of a whole one
+    return pass->is_slice && pass->is_last ? 2 : 0; // the last slice's behind those of a whole one
 }
 
-static struct block_pass block_pass_of(const struct pass *pass, const struct stage *stage) {
+static struct batch_inputs *staged_of(const struct pass *pass) {
+    struct model_staging *staging = &pass->model->staging;
+    return pass->is_head ? &staging->head : &staging->inputs[pass->slot];
+}
+
+struct device_texts forward_texts(const struct pass *pass, const struct stage *stage, const void *head) {
+    const struct batch_inputs *inputs = &stage->state.inputs[pass->place.member];
+    const struct batch_inputs *staged = staged_of(pass);
+    size_t first = pass->goes_on && pass->is_slice ? (size_t)staged->origins[0].before : 0;
+    return (struct device_texts){.starts = inputs->starts,
+                                 .host_starts = staged->starts + starts_at(pass),
+                                 .count = pass->texts,
+                                 .kept = pass->is_slice ? stage->state.kept : NULL,
+                                 .before = first + pass->before,
+                                 .origins = pass->goes_on ? inputs->origins : NULL,
+                                 .host_origins = pass->goes_on ? staged->origins : NULL,
+                                 .head = pass->has_head ? head : NULL,
+                                 .head_tokens = pass->has_head ? pass->model->limits.head : 0};
+}
+
+static struct block_pass block_pass_of(const struct pass *pass, const struct stage *stage, size_t number) {
     const struct model *model = pass->model;
     const struct model_state *state = &stage->state;
+    bool takes_head = pass->is_head || pass->has_head;
+    void *head = takes_head ? head_of_block(&state->head, &stage->weights, &model->config, number) : NULL;
     const struct batch_inputs *inputs = &state->inputs[pass->place.member];
     struct block_buffers buffers = state->buffers;
-    buffers.x = residual_of(pass, stage, pass->place.member);
+    buffers.x = forward_residual(pass, stage, pass->place.member);
     return (struct block_pass){
         .device = stage->device,
         .config = &model->config,
@@ -58,14 +79,14 @@ static struct block_pass block_pass_of(const struct pass *pass, const struct sta
         .query_scale = state->query_scale,
         .slopes = state->slopes,
         .rope_row = inputs->rope_row,
-        .texts = {.starts = inputs->starts,
-                  .host_starts = model->staging.inputs[pass->slot].starts + starts_at(pass),
-                  .count = pass->texts,
-                  .kept = pass->is_slice ? state->kept : NULL,
-                  .before = pass->before},
+        .texts = forward_texts(pass, stage, head),
         .layer_inputs = layer_inputs_of(pass, stage),
         .shared = {shared_of(pass, stage, pass->first, false), shared_of(pass, stage, pass->first, true)},
         .kept = state->kept,
+        .head = head,
+        .head_expanded = state->head.expanded,
+        .keeping = model->limits.keeping,
+        .makes_head = pass->is_head,
         .tokens = pass->tokens,
         .longest = model->limits.longest};
 }
@@ -83,9 +104,16 @@ static int hand_beside_over(const struct pass *pass, const struct stage *before,
     }
     for (int slides = 0; slides < 2; slides++) {
         size_t bytes = config_shared_keys(config, slides) * width;
-        if (bytes > 0 && config_key_giver(config, slides) < stage->weights.first_block) {
-            TRY(device_transfer(stage->device, shared_of(pass, stage, member, slides), before->device,
-                                shared_of(pass, before, member, slides), bytes, last, err));
+        if (bytes == 0 || config_key_giver(config, slides) >= stage->weights.first_block) {
+            continue;
+        }
+        TRY(device_transfer(stage->device, shared_of(pass, stage, member, slides), before->device,
+                            shared_of(pass, before, member, slides), bytes, last, err));
+        if (pass->is_head && pass->is_last) { // all of it is there
+            bytes = head_giver_bytes(config, &pass->model->limits, slides,
+                                     dtype_size(device_dtype(stage->device)));
+            TRY(device_transfer(stage->device, stage->state.head.givers[slides], before->device,
+                                before->state.head.givers[slides], bytes, last, err));
         }
     }
     return STATUS_OK;
@@ -98,16 +126,37 @@ static int hand_over(const struct pass *pass, const struct stage *before, const 
     size_t member = pass->place.member;
     size_t bytes = pass->tokens * pass->model->config.hidden * dtype_size(device_dtype(stage->device));
     last = last->number > 0 ? last : NULL;
-    TRY(device_transfer(stage->device, residual_of(pass, stage, member), before->device,
-                        residual_of(pass, before, member), bytes, last, err));
+    TRY(device_transfer(stage->device, forward_residual(pass, stage, member), before->device,
+                        forward_residual(pass, before, member), bytes, last, err));
     return hand_beside_over(pass, before, stage, last, err);
+}
+
+// Keeps a hidden state of the head where it is wanted, for spans that lie in it. x [tokens, hidden].
+static int keep_rows(const struct pass *pass, const struct stage *stage, size_t layer, const void *x,
+                     struct error *err) {
+    const struct model_limits *limits = &pass->model->limits;
+    size_t hidden = pass->model->config.hidden;
+    size_t i = 0;
+    while (i < limits->layer_count && limits->layers[i] != layer) {
+        i++;
+    }
+    if (i == limits->layer_count || stage->state.head.rows[i] == NULL) {
+        return STATUS_OK;
+    }
+    const struct device_columns all = {.in_stride = hidden, .stride = hidden, .count = 1, .width = hidden};
+    size_t first = pass->before * hidden * dtype_size(device_dtype(stage->device));
+    return device_copy_columns(stage->device, (unsigned char *)stage->state.head.rows[i] + first, x, &all,
+                               pass->tokens, err);
 }
 
 // Gives the residual stream of the batch that the pass completes.
 static int take_batch(const struct pass *pass, const struct stage *stage, size_t layer,
                       hidden_state_taker take, void *context, struct error *err) {
-    return pass->rows > 0 ? take(pass, stage, layer, residual_of(pass, stage, pass->first), context, err)
-                          : STATUS_OK;
+    if (pass->is_head) {
+        return keep_rows(pass, stage, layer, forward_residual(pass, stage, pass->place.member), err);
+    }
+    return pass->is_last ? take(pass, stage, layer, forward_residual(pass, stage, pass->first), context, err)
+                         : STATUS_OK;
 }
 
 // What embeddings are multiplied with, as the family rounds it.
@@ -163,7 +212,7 @@ static int embed(const struct pass *pass, const struct stage *stage, void *x, st
     if (!config->embedding_norm) {
         return STATUS_OK;
     }
-    const struct block_pass block = block_pass_of(pass, stage);
+    const struct block_pass block = block_pass_of(pass, stage, 0);
     return block_norm(&block, x, stage->weights.embedding_norm, stage->weights.embedding_norm_bias, err);
 }
 
@@ -173,8 +222,8 @@ static int begin_stage(const struct pass *pass, const struct stage *stage, hidde
     if (!stage->weights.has_embedding) {
         return hand_over(pass, stage - 1, stage, err);
     }
-    TRY(embed(pass, stage, residual_of(pass, stage, pass->place.member), err));
-    TRY(make_layer_inputs(pass, stage, residual_of(pass, stage, pass->place.member), err));
+    TRY(embed(pass, stage, forward_residual(pass, stage, pass->place.member), err));
+    TRY(make_layer_inputs(pass, stage, forward_residual(pass, stage, pass->place.member), err));
     return take_batch(pass, stage, 0, take, context, err);
 }
 
@@ -184,16 +233,17 @@ static int take_last(const struct pass *pass, const struct stage *stage, hidden_
                      void *context, struct error *err) {
     const struct model_config *config = &pass->model->config;
     const struct model_weights *w = &stage->weights;
-    struct block_pass block = block_pass_of(pass, stage);
+    struct block_pass block = block_pass_of(pass, stage, config->layers - 1);
     if (config->no_final_norm) {
         return take_batch(pass, stage, config->layers, take, context, err);
     }
-    if (!pass->is_slice) {
+    if (!pass->is_slice || pass->is_head) {
         TRY(block_norm(&block, block.buffers.normed, w->final_norm, w->final_norm_bias, err));
-        return take(pass, stage, config->layers, block.buffers.normed, context, err);
+        return pass->is_head ? keep_rows(pass, stage, config->layers, block.buffers.normed, err)
+                             : take(pass, stage, config->layers, block.buffers.normed, context, err);
     }
-    for (size_t member = pass->first; pass->rows > 0 && member <= pass->place.member; member++) {
-        block.buffers.x = residual_of(pass, stage, member);
+    for (size_t member = pass->first; pass->is_last && member <= pass->place.member; member++) {
+        block.buffers.x = forward_residual(pass, stage, member);
         block.tokens = member < pass->place.member ? pass->model->limits.tokens : pass->tokens;
         TRY(block_norm(&block, block.buffers.x, w->final_norm, w->final_norm_bias, err));
     }
@@ -205,8 +255,8 @@ static int run_block(const struct pass *pass, const struct stage *stage, size_t 
                      void *context, struct error *err) {
     const struct model_config *config = &pass->model->config;
     const struct model_weights *w = &stage->weights;
-    const struct block_pass block = block_pass_of(pass, stage);
     size_t layer = w->first_block + i + 1;
+    const struct block_pass block = block_pass_of(pass, stage, layer - 1);
     TRY(block_run(&block, &w->blocks[i], layer - 1, err));
     if (layer < config->layers) {
         return take_batch(pass, stage, layer, take, context, err);
@@ -245,54 +295,9 @@ int forward_sweep(const struct pass *passes, size_t count, hidden_state_taker ta
 
 // ---- inputs ----
 
-static int check_texts(const struct model *model, const struct model_batch *batch, struct error *err) {
-    if (batch->starts[0] != 0 || (size_t)batch->starts[batch->texts] != batch->tokens) {
-        return error_set(err, STATUS_INTERNAL, "the texts do not cover the batch");
-    }
-    for (size_t i = 0; i < batch->texts; i++) {
-        int64_t length = (int64_t)batch->starts[i + 1] - batch->starts[i];
-        if (length <= 0 || (size_t)length > model->limits.longest) {
-            return error_set(err, STATUS_INTERNAL, "text %zu of the batch has %lld tokens, outside 1 to %zu",
-                             i, (long long)length, model->limits.longest);
-        }
-        if (model->config.longest_text > 0 && (size_t)length > model->config.longest_text) {
-            return error_set(
-                err, STATUS_DATA,
-                "text %zu of the batch has %lld tokens, and the model is computed of texts of at "
-                "most %zu ('%s')",
-                i, (long long)length, model->config.longest_text, model->config.longest_key);
-        }
-    }
-    for (size_t t = 0; t < batch->tokens; t++) {
-        if (batch->ids[t] < 0 || (size_t)batch->ids[t] >= model->config.vocabulary) {
-            return error_set(err, STATUS_DATA, "token id %d is outside the model's vocabulary of %zu",
-                             batch->ids[t], model->config.vocabulary);
-        }
-    }
-    return STATUS_OK;
-}
-
-static int check_batch(const struct model *model, const struct model_batch *batch, struct error *err) {
-    const struct model_limits *limits = &model->limits;
-    size_t most = batch->texts == 1 ? size_max(limits->tokens, limits->longest) : limits->tokens;
-    if (batch->tokens == 0 || batch->tokens > most || batch->texts == 0 || batch->texts > limits->texts ||
-        batch->rows == 0 || batch->rows > limits->rows ||
-        batch->rows > model_batch_members(limits, batch->tokens) * state_pool_rows(limits) ||
-        batch->slot >= limits->slots) {
-        return error_set(err, STATUS_INTERNAL,
-                         "a batch of %zu tokens, %zu texts and %zu rows in slot %zu is outside the "
-                         "limits of %zu, %zu, %zu and %zu",
-                         batch->tokens, batch->texts, batch->rows, batch->slot, limits->tokens, limits->texts,
-                         limits->rows, limits->slots);
-    }
-    for (size_t r = 0; r < batch->rows; r++) {
-        const struct device_span *span = &batch->spans[r];
-        if (span->start < 0 || span->end <= span->start || (size_t)span->end > batch->tokens) {
-            return error_set(err, STATUS_INTERNAL, "span %zu [%d, %d) is outside the batch", r, span->start,
-                             span->end);
-        }
-    }
-    return check_texts(model, batch, err);
+// Tokens of its text before those that the batch has of it.
+static size_t before_text(const struct model_batch *batch, size_t text) {
+    return batch->origins == NULL ? 0 : (size_t)batch->origins[text].before;
 }
 
 // A token's rotary row is its place in its text, or one of the rows its text brings along: the batch's begin
@@ -306,8 +311,8 @@ static size_t stage_rope(const struct model *model, struct batch_inputs *staged,
     for (size_t i = 0; i < batch->texts; i++) {
         size_t first = (size_t)batch->starts[i];
         size_t length = (size_t)batch->starts[i + 1] - first;
-        size_t row = 0;
-        if (rope_is_own(config, length)) {
+        size_t row = before_text(batch, i);
+        if (row == 0 && rope_is_own(config, length)) {
             row = own_at + own;
             rope_frequencies(config, &config->rope, length, frequencies);
             rope_rows(config, &config->rope, frequencies, 0, length, staged->own_cosine + own * half,
@@ -325,7 +330,7 @@ static size_t stage_rope(const struct model *model, struct batch_inputs *staged,
 static int upload_member(const struct pass *pass, const struct stage *stage, const struct model_batch *batch,
                          struct error *err) {
     struct device *device = stage->device;
-    const struct batch_inputs *staged = &pass->model->staging.inputs[batch->slot];
+    const struct batch_inputs *staged = staged_of(pass);
     const struct batch_inputs *inputs = &stage->state.inputs[pass->place.member];
     size_t most = state_pool_rows(&pass->model->limits);
     size_t row = (pass->place.member - pass->first) * most;
@@ -336,6 +341,10 @@ static int upload_member(const struct pass *pass, const struct stage *stage, con
                       pass->tokens * sizeof staged->ids[0], err));
     TRY(device_upload(device, inputs->starts, staged->starts + starts_at(pass),
                       (pass->texts + 1) * sizeof staged->starts[0], err));
+    if (pass->goes_on) {
+        TRY(device_upload(device, inputs->origins, staged->origins, pass->texts * sizeof staged->origins[0],
+                          err));
+    }
     return rows == 0 ? STATUS_OK
                      : device_upload(device, inputs->spans, staged->spans + row,
                                      rows * sizeof staged->spans[0], err);
@@ -369,12 +378,11 @@ static void stage_starts(struct batch_inputs *staged, const struct model_batch *
     }
 }
 
-// Ids that stand for what is seen or heard become the pad token's, as their family has it.
-static void stage_ids(const struct model_config *config, int32_t *out, const struct model_batch *batch) {
-    memcpy(out, batch->ids, batch->tokens * sizeof out[0]);
+void forward_stage_ids(const struct model_config *config, int32_t *out, const int32_t *ids, size_t tokens) {
+    memcpy(out, ids, tokens * sizeof out[0]);
     for (size_t i = 0; i < config->place_count; i++) {
-        for (size_t t = 0; t < batch->tokens; t++) {
-            out[t] = batch->ids[t] == config->places[i] ? config->pad_id : out[t];
+        for (size_t t = 0; t < tokens; t++) {
+            out[t] = ids[t] == config->places[i] ? config->pad_id : out[t];
         }
     }
 }
@@ -386,8 +394,11 @@ static int stage_inputs(const struct pass *passes, size_t count, const struct mo
     const struct pass_place *place = &passes->place;
     const struct model_state *state = &model->stages[place->stage].state;
     struct batch_inputs *staged = &model->staging.inputs[batch->slot];
-    stage_ids(&model->config, staged->ids, batch);
+    forward_stage_ids(&model->config, staged->ids, batch->ids, batch->tokens);
     memcpy(staged->spans, batch->spans, batch->rows * sizeof staged->spans[0]);
+    if (batch->origins != NULL) {
+        memcpy(staged->origins, batch->origins, batch->texts * sizeof staged->origins[0]);
+    }
     stage_starts(staged, batch, &passes[count - 1]);
     size_t own_row = state->table_rows + place->member * state->own_rows;
     size_t own = stage_rope(model, staged, batch, own_row);
@@ -399,22 +410,52 @@ static int stage_inputs(const struct pass *passes, size_t count, const struct mo
     return STATUS_OK;
 }
 
-int forward_begin(struct pass *passes, struct model *model, const struct model_batch *batch,
-                  const struct pass_place *place, struct error *err) {
-    TRY(check_batch(model, batch, err));
-    size_t slice = model->limits.tokens;
-    size_t count = model_batch_members(&model->limits, batch->tokens);
+// The passes of a batch of so many tokens, one, or one for each of its slices; `sample` has what they have in
+// common.
+static size_t list_passes(struct pass *passes, const struct pass *sample, size_t tokens, size_t rows) {
+    size_t slice = sample->model->limits.tokens;
+    size_t count = model_batch_members(&sample->model->limits, tokens);
     for (size_t i = 0; i < count; i++) {
-        passes[i] = (struct pass){.model = model,
-                                  .tokens = size_min(slice, batch->tokens - i * slice),
-                                  .texts = batch->texts,
-                                  .rows = i + 1 < count ? 0 : batch->rows,
-                                  .slot = batch->slot,
-                                  .place = *place,
-                                  .first = place->member,
-                                  .is_slice = count > 1,
-                                  .before = i * slice};
+        passes[i] = *sample;
+        passes[i].tokens = size_min(slice, tokens - i * slice);
+        passes[i].is_last = i + 1 == count;
+        passes[i].rows = passes[i].is_last ? rows : 0;
+        passes[i].first = sample->place.member;
+        passes[i].is_slice = count > 1;
+        passes[i].before = i * slice;
         passes[i].place.member += i;
     }
+    return count;
+}
+
+int forward_begin(struct pass *passes, struct model *model, const struct model_batch *batch,
+                  const struct pass_place *place, struct error *err) {
+    TRY(batch_check(model, batch, err));
+    struct pass sample = {.model = model, .texts = batch->texts, .slot = batch->slot, .place = *place};
+    for (size_t i = 0; batch->origins != NULL && i < batch->texts; i++) {
+        bool goes_on = batch->origins[i].before > 0;
+        sample.goes_on = sample.goes_on || goes_on;
+        sample.has_head = sample.has_head || (goes_on && batch->origins[i].parent == DEVICE_HEAD);
+    }
+    size_t count = list_passes(passes, &sample, batch->tokens, batch->rows);
     return stage_inputs(passes, count, batch, err);
+}
+
+int forward_begin_head(struct pass *passes, struct model *model, const struct pass_place *place,
+                       struct error *err) {
+    struct batch_inputs *staged = &model->staging.head;
+    struct pass sample = {.model = model, .texts = 1, .place = *place, .is_head = true};
+    size_t head = model->limits.head;
+    size_t count = list_passes(passes, &sample, head, 0);
+    int32_t starts[2] = {0, (int32_t)head};
+    const struct model_batch batch = {.starts = starts, .tokens = head, .texts = 1};
+    for (size_t t = 0; t < head; t++) {
+        staged->rope_row[t] = (int32_t)t;
+    }
+    stage_starts(staged, &batch, &passes[count - 1]);
+    for (size_t i = place->stage; i < place->stage + place->stages; i++) {
+        const struct stage *stage = &model->stages[i];
+        TRY(stage_named(model, stage, upload_inputs(passes, count, stage, &batch, 0, 0, err), err));
+    }
+    return STATUS_OK;
 }

@@ -214,10 +214,15 @@ static inline size_t model_blocks_wanted(const struct model_config *config,
 // values that it kept of those before: one block's, as the next one's take their place. The results have the
 // bits of a batch that holds the whole text.
 
+// Most tokens that are computed of one text, or of the head.
+static inline size_t model_longest_own(const struct model_limits *limits) {
+    return limits->longest_own > 0 ? limits->longest_own : limits->longest;
+}
+
 // Members of a sweep that a batch of so many tokens takes: 1, or as many as it has slices.
 size_t model_batch_members(const struct model_limits *limits, size_t tokens);
 
-// Where limits->longest is more than limits->tokens: brings the tokens down to a size that slices have, the
+// Where model_longest_own is more than limits->tokens: brings the tokens down to a size that slices have, the
 // texts with them, and the members up to what the longest text takes. False where there are too few tokens
 // for a slice.
 bool model_limits_slice(struct model_limits *limits);
@@ -390,7 +395,11 @@ size_t model_sweep_turn(size_t devices, const size_t used[MODEL_DEVICES]);
 int model_sweep(struct model *model, size_t lane, const struct model_batch *const *batches, size_t count,
                 struct error *err);
 
-// The same of one batch, in lane 0.
+// Tokens of the head that a sweep with this batch computes beside its own, on each device side by side: 0
+// where the head was computed before the first batch, or where no text of the batch goes on from it.
+size_t model_sweep_head(const struct model *model, const struct model_batch *batch);
+
+// model_sweep of one batch, in lane 0.
 int model_forward(struct model *model, const struct model_batch *batch, struct error *err);
 
 // Waits until the outputs of the batch queued last in a slot are complete. times may be NULL: of its whole

@@ -166,7 +166,9 @@ int model_set_limits(struct model *model, const struct model_limits *limits, str
     TRY(keep_limits(model, limits, err));
     void *block;
     struct layout layout = layout_taking(model->stages[0].device);
-    TRY(memory_zeroed(&block, state_members(limits) * model->stage_count, sizeof model->passes[0], err));
+    size_t members =
+        state_members(limits) + (limits->head > 0 ? model_batch_members(limits, limits->head) : 0);
+    TRY(memory_zeroed(&block, members * model->stage_count, sizeof model->passes[0], err));
     model->passes = block;
     TRY(memory_zeroed(&block, limits->slots, sizeof model->ends[0], err));
     model->ends = block;

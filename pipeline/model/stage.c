@@ -56,7 +56,7 @@ int stage_plan_state(const struct model *model, size_t index, const struct model
     size_t last = model_blocks_wanted(&model->config, limits);
     int status;
     TRY(stage_share(&weights, model, last, first_block, index, err));
-    TRY_TO(done, status = state_prepare(&state, limits, stages_chain(model), err));
+    TRY_TO(done, status = state_prepare(&state, &weights, limits, stages_chain(model), err));
     TRY_TO(done, status = state_lay_out(&layout, &state, &weights, &model->config, limits, err));
     if (index == 0) {
         TRY_TO(done, status = staging_prepare(&staging, &model->config, limits, err));
@@ -76,7 +76,7 @@ int stage_take_weights(struct stage *stage, const struct model_config *config, s
 
 int stage_take_state(struct stage *stage, const struct model *model, struct error *err) {
     struct layout layout = layout_taking(stage->device);
-    TRY(state_prepare(&stage->state, &model->limits, stages_chain(model), err));
+    TRY(state_prepare(&stage->state, &stage->weights, &model->limits, stages_chain(model), err));
     TRY(state_lay_out(&layout, &stage->state, &stage->weights, &model->config, &model->limits, err));
     return state_fill_tables(&stage->state, &model->staging, stage->device, &model->config, err);
 }

@@ -67,6 +67,7 @@ struct model {
     struct sweep_end *ends;      // [limits.slots]
     struct pass *passes;         // of the sweep that is being queued, all members of its devices (forward.h)
     size_t turn;                 // of the residual streams of a chain
+    bool has_head;               // model_set_head gave its tokens
 };
 
 // Whether each stage has blocks of its own. One device has all.

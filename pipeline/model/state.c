@@ -24,16 +24,17 @@ size_t state_members(const struct model_limits *limits) {
 }
 
 bool state_has_slices(const struct model_limits *limits) {
-    return limits->longest > limits->tokens;
+    return model_longest_own(limits) > limits->tokens;
 }
 
+// Of texts that go on from others a batch may have more rows than tokens.
 size_t state_pool_rows(const struct model_limits *limits) {
-    return size_min(limits->rows, limits->tokens);
+    return limits->longest_own > 0 ? limits->rows : size_min(limits->rows, limits->tokens);
 }
 
 // Tokens of the largest batch.
 static size_t most_tokens(const struct model_limits *limits) {
-    return size_max(limits->tokens, limits->longest);
+    return size_max(limits->tokens, model_longest_own(limits));
 }
 
 size_t model_batch_members(const struct model_limits *limits, size_t tokens) {
@@ -49,7 +50,7 @@ bool model_limits_slice(struct model_limits *limits) {
     }
     limits->tokens = limits->tokens / DEVICE_SLICE * DEVICE_SLICE;
     limits->texts = size_min(limits->texts, limits->tokens);
-    limits->members = size_max(state_members(limits), model_batch_members(limits, limits->longest));
+    limits->members = size_max(state_members(limits), model_batch_members(limits, model_longest_own(limits)));
     return true;
 }
 
@@ -57,13 +58,13 @@ static int check_slices(const struct model_limits *limits, struct error *err) {
     if (limits->tokens % DEVICE_SLICE != 0) {
         return error_set(err, STATUS_INTERNAL,
                          "texts of %zu tokens run in slices of a multiple of %d tokens, not of %zu",
-                         limits->longest, DEVICE_SLICE, limits->tokens);
+                         model_longest_own(limits), DEVICE_SLICE, limits->tokens);
     }
-    size_t needed = model_batch_members(limits, limits->longest);
+    size_t needed = model_batch_members(limits, model_longest_own(limits));
     if (needed > state_members(limits)) {
         return error_set(err, STATUS_INTERNAL,
                          "texts of %zu tokens run in %zu slices, for which %zu residual streams do not do",
-                         limits->longest, needed, state_members(limits));
+                         model_longest_own(limits), needed, state_members(limits));
     }
     return STATUS_OK;
 }
@@ -72,9 +73,10 @@ int state_check_limits(const struct model_config *config, const struct model_lim
                        struct error *err) {
     size_t most = INT32_MAX;
     if (limits->tokens == 0 || limits->tokens > most || limits->texts == 0 ||
-        limits->texts > limits->tokens || limits->rows == 0 || limits->rows > most_tokens(limits) ||
-        limits->longest == 0 || limits->longest > most || limits->slots == 0 ||
-        state_group(limits) > limits->slots || state_group(limits) > state_members(limits)) {
+        limits->texts > limits->tokens || limits->rows == 0 ||
+        (limits->longest_own == 0 && limits->rows > most_tokens(limits)) || limits->longest == 0 ||
+        limits->longest > most || limits->slots == 0 || state_group(limits) > limits->slots ||
+        state_group(limits) > state_members(limits)) {
         return error_set(
             err, STATUS_INTERNAL,
             "batch limits do not fit together: %zu tokens, %zu texts, %zu rows, longest text %zu, "
@@ -84,6 +86,9 @@ int state_check_limits(const struct model_config *config, const struct model_lim
     }
     if (state_has_slices(limits)) {
         TRY(check_slices(limits, err));
+    }
+    if (limits->head > 0) {
+        TRY(head_check_limits(config, limits, err));
     }
     if (limits->layer_count == 0) {
         return error_set(err, STATUS_INTERNAL, "no layer is wanted");
@@ -98,15 +103,21 @@ int state_check_limits(const struct model_config *config, const struct model_lim
     return STATUS_OK;
 }
 
-int state_prepare(struct model_state *state, const struct model_limits *limits, bool is_chain,
-                  struct error *err) {
+int state_prepare(struct model_state *state, const struct model_weights *weights,
+                  const struct model_limits *limits, bool is_chain, struct error *err) {
     void *block;
     state->turns = is_chain ? RESIDUAL_TURNS : 1;
-    TRY(memory_zeroed(&block, state_members(limits), sizeof state->inputs[0], err));
+    state->members = state_members(limits) + head_own_members(weights, limits);
+    TRY(memory_zeroed(&block, state->members, sizeof state->inputs[0], err));
     state->inputs = block;
-    TRY(memory_zeroed(&block, state_members(limits), state->turns * sizeof state->residuals[0], err));
+    TRY(memory_zeroed(&block, state->members, state->turns * sizeof state->residuals[0], err));
     state->residuals = block;
-    return STATUS_OK;
+    return limits->head > 0 ? head_prepare(&state->head, weights, limits, err) : STATUS_OK;
+}
+
+// Texts of a batch that may go on from others.
+static size_t state_origins(const struct model_limits *limits) {
+    return limits->longest_own > 0 ? limits->texts : 0;
 }
 
 // The lists of all slots' outputs, empty: one piece of memory.
@@ -141,6 +152,7 @@ int staging_prepare(struct model_staging *staging, const struct model_config *co
 }
 
 void state_destroy(struct model_state *state) {
+    head_destroy(&state->head);
     free(state->residuals);
     free(state->inputs);
     *state = (struct model_state){0};
@@ -153,12 +165,15 @@ void staging_destroy(struct model_staging *staging) {
     *staging = (struct model_staging){0};
 }
 
-// tokens, starts, rows: as many as there is room for.
+// tokens, starts, origins, rows: as many as there is room for.
 static int lay_out_inputs(struct layout *layout, enum device_purpose purpose, struct batch_inputs *inputs,
-                          size_t tokens, size_t starts, size_t rows, struct error *err) {
+                          size_t tokens, size_t starts, size_t origins, size_t rows, struct error *err) {
     TRY(layout_take(layout, purpose, tokens, 1, sizeof(int32_t), &inputs->ids, err));
     TRY(layout_take(layout, purpose, tokens, 1, sizeof(int32_t), &inputs->rope_row, err));
     TRY(layout_take(layout, purpose, starts, 1, sizeof(int32_t), &inputs->starts, err));
+    if (origins > 0) {
+        TRY(layout_take(layout, purpose, origins, 1, sizeof(struct device_origin), &inputs->origins, err));
+    }
     return layout_take(layout, purpose, rows, 1, sizeof(struct device_span), &inputs->spans, err);
 }
 
@@ -178,7 +193,8 @@ static int lay_out_staged(struct layout *layout, struct batch_inputs *staged, bo
                           const struct model_limits *limits, struct error *err) {
     size_t tokens = most_tokens(limits);
     size_t starts = size_max(limits->texts + 1, state_has_slices(limits) ? SLICE_STARTS : 0);
-    TRY(lay_out_inputs(layout, DEVICE_STAGING, staged, tokens, starts, limits->rows, err));
+    TRY(lay_out_inputs(layout, DEVICE_STAGING, staged, tokens, starts, state_origins(limits), limits->rows,
+                       err));
     if (own) {
         TRY(layout_take(layout, DEVICE_STAGING, tokens, half, sizeof(float), &staged->own_cosine, err));
         TRY(layout_take(layout, DEVICE_STAGING, tokens, half, sizeof(float), &staged->own_sine, err));
@@ -233,7 +249,7 @@ static int lay_out_residuals(struct layout *layout, struct model_state *state, s
     for (size_t i = 0; i < behind && x != NULL; i++) {
         state->residuals[i] = x + i * limits->tokens * config->hidden * width;
     }
-    for (size_t i = behind; i < state->turns * state_members(limits); i++) {
+    for (size_t i = behind; i < state->turns * state->members; i++) {
         TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->tokens, config->hidden, width,
                         &state->residuals[i], err));
     }
@@ -251,8 +267,8 @@ static int lay_out_beside(struct layout *layout, struct model_state *state, cons
                   {config_layer_inputs(config), &state->layer_inputs}};
     size_t width = dtype_size(device_dtype(layout->shapes_for));
     size_t rows;
-    if (!size_mul(state->turns * state_members(limits), limits->tokens, &rows)) {
-        return error_set(err, STATUS_INTERNAL, "numbers of %zu batches are too many", state_members(limits));
+    if (!size_mul(state->turns * state->members, limits->tokens, &rows)) {
+        return error_set(err, STATUS_INTERNAL, "numbers of %zu batches are too many", state->members);
     }
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
         if (pieces[i].columns > 0) {
@@ -266,7 +282,7 @@ static int lay_out_activations(struct layout *layout, struct model_state *state,
                                const struct model_config *config, const struct model_limits *limits,
                                struct error *err) {
     bool slices = state_has_slices(limits);
-    size_t behind = slices ? state->turns * state_members(limits) : 1;
+    size_t behind = slices ? state->turns * state->members : 1;
     TRY(block_lay_out_buffers(layout, &state->buffers, config, limits->tokens, behind, err));
     for (size_t i = 0; i < POOL_BUFFERS; i++) {
         TRY(layout_take(layout, DEVICE_ACTIVATIONS, state_pool_rows(limits), config->hidden,
@@ -274,16 +290,18 @@ static int lay_out_activations(struct layout *layout, struct model_state *state,
         TRY(layout_take(layout, DEVICE_ACTIVATIONS, state_pool_rows(limits), 1,
                         sizeof(struct device_row_check), &state->pool_checks[i], err));
     }
-    for (size_t i = 0; i < state_members(limits); i++) {
-        TRY(lay_out_inputs(layout, DEVICE_ACTIVATIONS, &state->inputs[i], limits->tokens, limits->texts + 1,
-                           state_pool_rows(limits), err));
+    for (size_t i = 0; i < state->members; i++) {
+        bool is_head = i >= state_members(limits);
+        TRY(lay_out_inputs(layout, DEVICE_ACTIVATIONS, &state->inputs[i], limits->tokens,
+                           is_head ? 2 : limits->texts + 1, is_head ? 0 : state_origins(limits),
+                           is_head ? 0 : state_pool_rows(limits), err));
     }
     if (slices) {
         size_t bytes;
-        if (!block_kept_bytes(config, limits->longest, dtype_size(device_dtype(layout->shapes_for)),
+        if (!block_kept_bytes(config, model_longest_own(limits), dtype_size(device_dtype(layout->shapes_for)),
                               &bytes)) {
             return error_set(err, STATUS_INTERNAL, "keys and values of %zu tokens are too many",
-                             limits->longest);
+                             model_longest_own(limits));
         }
         TRY(layout_take(layout, DEVICE_ACTIVATIONS, bytes, 1, 1, &state->kept, err));
     }
@@ -295,6 +313,9 @@ int state_lay_out(struct layout *layout, struct model_state *state, const struct
                   const struct model_config *config, const struct model_limits *limits, struct error *err) {
     TRY(lay_out_rope(layout, state, config, limits, err));
     TRY(lay_out_activations(layout, state, config, limits, err));
+    if (limits->head > 0) {
+        TRY(head_lay_out(layout, &state->head, weights, config, limits, err));
+    }
     return block_lay_out_scratch(layout, &state->scratch, config, weights->first_block, weights->block_count,
                                  limits->tokens, limits->longest, err);
 }
@@ -310,7 +331,9 @@ int staging_lay_out(struct layout *layout, struct model_staging *staging, const 
         TRY(lay_out_staged(layout, &staging->inputs[slot], own_rows(config, limits) > 0, half, limits, err));
         TRY(lay_out_output(layout, &staging->outputs[slot], config, limits, err));
     }
-    return STATUS_OK;
+    return limits->head == 0 ? STATUS_OK
+                             : lay_out_inputs(layout, DEVICE_STAGING, &staging->head, limits->head,
+                                              SLICE_STARTS, 0, 0, err);
 }
 
 // ---- rotary tables ----

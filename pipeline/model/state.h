@@ -11,6 +11,7 @@
 #include "kernels/device.h"
 #include "model/block.h"
 #include "model/config.h"
+#include "model/head.h"
 #include "model/layout.h"
 #include "model/model.h"
 #include "model/weights.h"
@@ -28,7 +29,8 @@ struct batch_inputs {
     int32_t *rope_row;         // [tokens] rows of the rotary tables
     int32_t *starts;           // [texts + 1]; staged of a text in slices: of a whole slice, and of the last
     struct device_span *spans; // [rows], of a member state_pool_rows
-    float *own_cosine;         // [own rows, rotated / 2] of texts with their own frequencies; NULL without
+    struct device_origin *origins; // [texts]; NULL: no text goes on from another
+    float *own_cosine; // [own rows, rotated / 2] of texts with their own frequencies; NULL without
     float *own_sine;
 };
 
@@ -46,6 +48,8 @@ struct model_state {
     size_t table_rows;
     size_t own_rows; // of a member
 
+    // Of a sweep: those of batches, and where weights stream those of the head behind them.
+    size_t members;
     struct batch_inputs *inputs; // [members] device
     size_t turns;                // 1, or RESIDUAL_TURNS
     // [turns * members] the residual streams of a sweep, and of the next sweep; the first is buffers.x. Where
@@ -56,6 +60,7 @@ struct model_state {
     void *shared[2];
     void *layer_inputs; // [turns * members * limits.tokens, config_layer_inputs]; NULL: blocks have none
     void *kept; // block_kept_bytes where texts run in slices: the block's keys and values, or its state
+    struct head_store head;
     struct block_buffers buffers;
     void *scratch;                                      // of attention and of experts
     void *pooled[POOL_BUFFERS];                         // [state_pool_rows, hidden] of limits.stored
@@ -66,6 +71,7 @@ struct model_state {
 // Host memory that devices copy from and to, for all stages: staging, and lists of its pieces.
 struct model_staging {
     struct batch_inputs *inputs;  // [slots]
+    struct batch_inputs head;     // of the head, without spans
     struct model_output *outputs; // [slots]
     void *rows;         // before the first batch: rows of a table [table_chunk, rotated / 2], a row's check
     size_t table_chunk; // rows that are filled at a time
@@ -81,8 +87,8 @@ int state_check_limits(const struct model_config *config, const struct model_lim
                        struct error *err);
 
 // Host memory of the lists and of the frequencies; freed by state_destroy and staging_destroy.
-int state_prepare(struct model_state *state, const struct model_limits *limits, bool is_chain,
-                  struct error *err);
+int state_prepare(struct model_state *state, const struct model_weights *weights,
+                  const struct model_limits *limits, bool is_chain, struct error *err);
 int staging_prepare(struct model_staging *staging, const struct model_config *config,
                     const struct model_limits *limits, struct error *err);
 void state_destroy(struct model_state *state);

@@ -109,6 +109,7 @@ static void find_work(const struct in_flight *in_flight, struct sweep *sweep) {
     } sides[MODEL_DEVICES] = {0};
     size_t used[MODEL_DEVICES] = {0};
     size_t most = 0;
+    size_t head = 0;
     for (size_t i = 0; i < sweep->count; i++) {
         const struct work *work = sweep->works[i];
         size_t side = model_sweep_turn(in_flight->sides, used);
@@ -116,9 +117,11 @@ static void find_work(const struct in_flight *in_flight, struct sweep *sweep) {
         sides[side].tokens += work->batch.tokens;
         sides[side].squared_lengths += work->squared_lengths;
         most = sides[side].tokens > sides[most].tokens ? side : most;
+        head = size_max(head, model_sweep_head(in_flight->model, &work->batch));
     }
-    sweep->tokens = sides[most].tokens * in_flight->sides;
-    sweep->squared_lengths = sides[most].squared_lengths * (double)in_flight->sides;
+    sweep->tokens = (sides[most].tokens + head) * in_flight->sides;
+    sweep->squared_lengths =
+        (sides[most].squared_lengths + (double)head * (double)head) * (double)in_flight->sides;
     sweep->parts = fmax(1, (double)used[most] / (double)in_flight->group);
 }
 

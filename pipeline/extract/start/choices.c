@@ -274,7 +274,8 @@ static int add_processor(struct choices *c, struct error *err) {
     footprint_of_batch(&batch, model_config_of(inputs->model), inputs->job.dtype, c->limits, false);
     double needed = (double)footprint.all_blocks + (double)footprint.embedding +
                     (double)footprint.final_norm + (double)footprint.expansion + (double)batch.activations +
-                    (double)batch.scratch + (double)batch.residuals + (double)batch.staging;
+                    (double)batch.head + (double)batch.scratch + (double)batch.residuals +
+                    (double)batch.staging;
     footprint_destroy(&footprint);
     if (needed > (double)left) {
         return STATUS_OK;

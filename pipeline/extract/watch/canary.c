@@ -56,7 +56,8 @@ int canary_create(struct canary *canary, struct model *model, size_t lane, const
     canary->copies = block;
     TRY(memory_zeroed(&block, copies(canary), sizeof *canary->sweep, err));
     canary->sweep = block;
-    TRY(memory_zeroed(&canary->ids, size_max(limits->tokens, limits->longest), sizeof *canary->ids, err));
+    TRY(memory_zeroed(&canary->ids, size_max(limits->tokens, model_longest_own(limits)), sizeof *canary->ids,
+                      err));
     TRY(memory_zeroed(&canary->starts, limits->texts + 1, sizeof *canary->starts, err));
     return memory_zeroed(&canary->spans, limits->rows, sizeof *canary->spans, err);
 }
@@ -74,8 +75,8 @@ void canary_destroy(struct canary *canary) {
 static struct model_batch shape(struct canary *canary, size_t tokens, size_t length) {
     const struct model_limits *limits = &canary->limits;
     uint64_t state = CANARY_SEED;
-    tokens = size_min(tokens, size_max(limits->tokens, size_min(length, limits->longest)));
-    length = size_max(size_min(size_min(length, limits->longest), tokens), 1);
+    tokens = size_min(tokens, size_max(limits->tokens, size_min(length, model_longest_own(limits))));
+    length = size_max(size_min(size_min(length, model_longest_own(limits)), tokens), 1);
     size_t texts = size_max(size_min(size_min(tokens / length, limits->texts), limits->rows), 1);
     for (size_t t = 0; t < texts; t++) {
         canary->starts[t] = (int32_t)(t * length);
@@ -266,16 +267,16 @@ static double guess_square(const struct canary *canary, const struct drift_sampl
 // pairs of tokens: then one of them is timed, on processors as long as SHAPE_SECONDS allow.
 static size_t tall_tokens(const struct canary *canary, const struct drift_sample *flat, size_t tokens) {
     const struct model_limits *limits = &canary->limits;
-    if (limits->longest <= limits->tokens) {
+    if (model_longest_own(limits) <= limits->tokens) {
         return tokens;
     }
     if (!canary->on_host) {
-        return size_min(limits->longest, LONG_SLICES * limits->tokens);
+        return size_min(model_longest_own(limits), LONG_SLICES * limits->tokens);
     }
     double per_token = flat->seconds / flat->tokens;
     double per_square = guess_square(canary, flat);
     size_t tall = tokens;
-    for (double next = 2.0 * (double)tall; next <= (double)limits->longest; next *= 2) {
+    for (double next = 2.0 * (double)tall; next <= (double)model_longest_own(limits); next *= 2) {
         if (next * (per_token + per_square * next) > SHAPE_SECONDS) {
             break;
         }
