@@ -5,6 +5,7 @@
 
 #include "base/size.h"
 #include "kernels/back_end.h"
+#include "kernels/device_texts.h"
 #include "kernels/operations.h"
 #include "kernels/weight_format.h"
 
@@ -300,7 +301,15 @@ static const char *slice_fault(const struct device_texts *texts) {
     if (texts->host_starts[0] != 0 || (texts->before > 0 && texts->count != 1)) {
         return "a slice is of one text";
     }
-    return texts->before % DEVICE_SLICE != 0 ? "a slice begins within a tile" : NULL;
+    return texts->before > 0 && !texts_slice_begins(texts) ? "a slice begins within a tile" : NULL;
+}
+
+static const char *texts_fault(const struct device_texts *texts) {
+    if (texts->starts == NULL || texts->host_starts == NULL) {
+        return "a buffer is missing";
+    }
+    const char *fault = texts_origin_fault(texts);
+    return fault != NULL ? fault : slice_fault(texts);
 }
 
 int device_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
@@ -309,11 +318,11 @@ int device_attention(struct device *device, void *out, const void *qkv, const st
         return STATUS_OK;
     }
     const char *fault = heads_fault(shape->heads);
-    if (fault == NULL && (out == NULL || qkv == NULL || texts.starts == NULL || texts.host_starts == NULL)) {
+    if (fault == NULL && (out == NULL || qkv == NULL)) {
         fault = "a buffer is missing";
     }
     if (fault == NULL) {
-        fault = slice_fault(&texts);
+        fault = texts_fault(&texts);
     }
     size_t bytes;
     if (fault == NULL &&
@@ -326,11 +335,11 @@ int device_attention(struct device *device, void *out, const void *qkv, const st
     for (size_t i = 0; i < texts.count; i++) {
         int32_t start = texts.host_starts[i];
         int32_t length = texts.host_starts[i + 1] - start;
-        if (start < 0 || length < 0 || texts.before > shape->longest ||
-            (size_t)length > shape->longest - texts.before) {
+        size_t before = texts_first(&texts, i);
+        if (start < 0 || length < 0 || before > shape->longest || (size_t)length > shape->longest - before) {
             return error_set(err, STATUS_INTERNAL,
-                             "attention: text %zu is [%d, %d) and the longest was planned as %zu", i, start,
-                             texts.host_starts[i + 1], shape->longest);
+                             "attention: text %zu is [%d, %d) behind %zu and the longest was planned as %zu",
+                             i, start, texts.host_starts[i + 1], before, shape->longest);
         }
     }
     return device->ops->attention(device, out, qkv, shape, texts, scratch, err);
@@ -526,6 +535,10 @@ int device_pool(struct device *device, void *out, enum dtype out_dtype, struct d
     }
     if (out == NULL || checks == NULL || x == NULL || spans == NULL || hidden == 0) {
         return refuse(err, "pool", "a buffer is missing or hidden is 0");
+    }
+    const char *fault = texts != NULL ? texts_origin_fault(texts) : NULL;
+    if (fault != NULL) {
+        return refuse(err, "pool", fault);
     }
     return device->ops->pool(device, out, out_dtype, checks, x, spans, texts, rows, hidden, err);
 }

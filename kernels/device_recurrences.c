@@ -3,6 +3,7 @@
 // cheap checks of shapes, then the back end.
 #include "base/size.h"
 #include "kernels/back_end.h"
+#include "kernels/device_texts.h"
 #include "kernels/operations.h"
 
 static int refuse(struct error *err, const char *operation, const char *why) {
@@ -10,11 +11,15 @@ static int refuse(struct error *err, const char *operation, const char *why) {
 }
 
 // NULL where such texts can be computed with this state, or without one.
-static const char *slice_fault(const struct device_texts *texts, const void *state) {
+static const char *texts_fault(const struct device_texts *texts, const void *state) {
+    const char *fault = texts_state_fault(texts);
+    if (fault != NULL) {
+        return fault;
+    }
     if (state == NULL) {
         return texts->before > 0 ? "the state is missing" : NULL;
     }
-    return texts->count != 1 || texts->host_starts[0] != 0 || texts->before % DEVICE_SLICE != 0
+    return texts->count != 1 || texts->host_starts[0] != 0 || !texts_slice_begins(texts)
                ? "a slice is of one text and begins at a multiple of a slice"
                : NULL;
 }
@@ -48,7 +53,7 @@ int device_delta_net(struct device *device, void *out, const void *in, const str
          net->convolution == NULL || net->decay == NULL || net->step_bias == NULL || net->norm == NULL)) {
         fault = "a buffer is missing";
     }
-    fault = fault != NULL ? fault : slice_fault(&texts, state);
+    fault = fault != NULL ? fault : texts_fault(&texts, state);
     size_t bytes = 0;
     if (fault == NULL &&
         (!device_delta_net_scratch(device, net, (size_t)texts.host_starts[texts.count], &bytes) ||
@@ -94,7 +99,7 @@ int device_state_space(struct device *device, void *out, const void *in,
                           space->skip == NULL || space->norm == NULL)) {
         fault = "a buffer is missing";
     }
-    fault = fault != NULL ? fault : slice_fault(&texts, state);
+    fault = fault != NULL ? fault : texts_fault(&texts, state);
     size_t bytes = 0;
     if (fault == NULL &&
         (!device_state_space_scratch(device, space, (size_t)texts.host_starts[texts.count], &bytes) ||
@@ -120,7 +125,7 @@ int device_short_convolution(struct device *device, void *out, const void *in,
     if (shape->width == 0 || shape->taps == 0 || shape->taps > DEVICE_TAPS_MOST) {
         return refuse(err, "short_convolution", "a size is 0, or there are too many taps");
     }
-    const char *fault = slice_fault(&texts, state);
+    const char *fault = texts_fault(&texts, state);
     if (fault != NULL) {
         return refuse(err, "short_convolution", fault);
     }

@@ -85,11 +85,11 @@ int device_keep(struct device *device, void *kept, size_t row, const void *qkv, 
 // multiple of DEVICE_KEEP_BLOCK: a row has its keys' blocks, then its values', device_kept_bytes in all. Both
 // back ends make the same bytes.
 //   q8_0: scale = max |x| / 127, n = x / scale rounded to nearest, halves away from zero;
-//   q4_0: scale = m / -8, m the number with the largest |m| (of equals the first), n = min(15, floor(x /
-//   scale +
-//         8.5)), x = (n - 8) scale.
-// x / scale is x times the float32 1 / scale, of a scale that is not rounded to float16 yet; of a block of
-// zeros 0. A block with a number that is not finite has the scale NaN.
+//   q4_0: scale = m / -8, m the number with the largest |m| (of equals the first),
+//         n = min(15, floor(x / scale + 8.5)), x = (n - 8) scale.
+// x / scale is x times the float32 1 / scale, of a scale that is not rounded to float16 yet; where that is
+// not finite (of zeros, and of numbers below about 1e-37) 0. A block with a number that is not finite has the
+// scale NaN (0x7e00), and otherwise what a block of zeros has.
 int device_keep_packed(struct device *device, void *kept, size_t row, const void *qkv,
                        struct device_heads heads, size_t tokens, enum device_keeping keeping,
                        struct error *err);

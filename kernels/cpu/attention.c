@@ -7,8 +7,11 @@
 // of the softmax, and adds probabilities * values to its sums. Nothing is larger than (queries of an item) x
 // head_dim and a tile x KEY_BLOCK.
 //
-// Where a query falls into blocks and tiles depends on its position in its text alone, so its bits do too. So
-// do those of a slice, which begins and, if the text goes on, ends with a tile.
+// Blocks of keys are counted from the text's start, and a query's scores, softmax and sums are its own: what
+// else is in its tile changes none of its bits, and keys that it does not see add exact zeros. So its bits
+// depend on its position in its text and on the keys before it alone, in a slice of the text too, and where
+// the text goes on from another, whose keys it has in common. Keys of a block that lie in several places are
+// put together before they are packed.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,13 +20,14 @@
 #include "base/size.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/team.h"
+#include "kernels/device_texts.h"
 
 enum {
     // A multiple of every tile_columns; keys and values of 128 dimensions take 128 KB in bfloat16.
     KEY_BLOCK = 256,
     QUERY_ROWS = 768,  // queries times heads of one work item
     ROW_PADDING = 32,  // as in gemm.c
-    SCRATCH_PARTS = 7, // pieces of a thread's scratch
+    SCRATCH_PARTS = 8, // pieces of a thread's scratch
 };
 
 struct shape {
@@ -36,8 +40,6 @@ struct shape {
     size_t queries_apart; // columns from one query head to the next
     size_t depth;         // head_dim in whole depth units
     size_t stride;        // numbers of a row of qkv
-    size_t key_stride;    // numbers of a row of keys and values
-    size_t before;        // positions of the text before the batch
     size_t positions;     // of a work item
     size_t query_stride;  // operands of a packed query
     size_t sums_stride;   // numbers of a row of sums: head_dim padded to whole panels
@@ -63,7 +65,6 @@ static struct shape shape_of(const struct cpu_device *cpu, const struct device_a
         .queries_apart = device_heads_apart(heads),
         .depth = depth,
         .stride = device_heads_width(heads),
-        .key_stride = device_heads_width(heads),
         .query_stride = depth + ROW_PADDING,
         .sums_stride = round_up(heads.head_dim, kernels->tile_columns),
         .window = attention->window,
@@ -91,7 +92,8 @@ struct scratch {           // of one thread
     float *maxima;         // [group * positions]
     float *totals;         // [group * positions]
     void *keys;            // panels of keys: [KEY_BLOCK / tile_columns][depth][tile_columns] operands
-    void *values; // panels of dimensions: [sums_stride / tile_columns][KEY_BLOCK][tile_columns] operands
+    void *values;   // panels of dimensions: [sums_stride / tile_columns][KEY_BLOCK][tile_columns] operands
+    void *gathered; // [KEY_BLOCK, head_dim] numbers, keys or values
 };
 
 static void scratch_sizes(const struct shape *shape, size_t bytes[SCRATCH_PARTS]) {
@@ -105,6 +107,7 @@ static void scratch_sizes(const struct shape *shape, size_t bytes[SCRATCH_PARTS]
         rows * sizeof(float),
         KEY_BLOCK * shape->depth * operand,
         KEY_BLOCK * shape->sums_stride * operand,
+        KEY_BLOCK * shape->head_dim * dtype_size(shape->dtype),
     };
     for (int i = 0; i < SCRATCH_PARTS; i++) {
         bytes[i] = round_up(plain[i], DEVICE_ALIGNMENT);
@@ -129,7 +132,7 @@ static struct scratch scratch_split(const struct shape *shape, unsigned char *ba
         parts[i] = base;
         base += bytes[i];
     }
-    return (struct scratch){parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6]};
+    return (struct scratch){parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], parts[7]};
 }
 
 enum { LARGEST = 1 << 20 }; // heads, and numbers of a head: products of them stay far from overflow
@@ -166,10 +169,18 @@ bool cpu_attention_scratch(const struct device *device, const struct device_atte
     return size_mul(scratch_total(&shape), (size_t)cpu->threads, bytes);
 }
 
+struct keys {           // and values, in rows of numbers: keys of all heads, then their values
+    const void *own;    // of the token that starts count from
+    size_t stride;      // numbers of a row
+    size_t head_stride; // of the head's
+    const struct device_texts *texts;
+};
+
 struct item {
     const unsigned char *queries; // of the item's first position, all heads
     unsigned char *out;
-    const unsigned char *keys; // of the text's first token, all heads; its values behind them
+    const struct keys *keys;
+    size_t text;
     size_t kv_head;
     size_t first; // positions [first, first + count) of the text
     size_t count;
@@ -202,18 +213,58 @@ static void pack_queries(const struct shape *shape, const struct item *item, con
 
 // What a softmax begins with: nothing, or the head's sink, a key of weight e^0 under its own score.
 static void begin_softmax(const struct shape *shape, const struct item *item, const struct scratch *scratch) {
-    size_t rows = shape->group * shape->positions;
-    memset(scratch->sums, 0, rows * shape->sums_stride * sizeof(float));
-    for (size_t r = 0; r < rows; r++) {
-        size_t head = item->kv_head * shape->group + r / shape->positions;
-        scratch->maxima[r] = -INFINITY;
-        scratch->totals[r] = 0;
+    for (size_t g = 0; g < shape->group; g++) {
+        size_t head = item->kv_head * shape->group + g;
+        float sink = -INFINITY;
         if (shape->sinks != NULL) {
-            dtype_convert(&scratch->maxima[r], DTYPE_F32, number_of(shape->sinks, head, shape->dtype),
-                          shape->dtype, 1);
-            scratch->totals[r] = 1;
+            dtype_convert(&sink, DTYPE_F32, number_of(shape->sinks, head, shape->dtype), shape->dtype, 1);
+        }
+        size_t first = g * shape->positions;
+        // Where a tile is not full, some paths add up its other rows too.
+        size_t rows = round_up(item->count, shape->kernels->tile_rows);
+        memset(scratch->sums + first * shape->sums_stride, 0, rows * shape->sums_stride * sizeof(float));
+        for (size_t r = first; r < first + item->count; r++) {
+            scratch->maxima[r] = sink;
+            scratch->totals[r] = shape->sinks != NULL ? 1 : 0;
         }
     }
+}
+
+struct run { // keys or values of the item's head, of positions that lie one after another
+    const void *rows;
+    size_t stride;
+    size_t count; // at least so many
+};
+
+// From a position of the item's text on.
+static struct run find_run(const struct shape *shape, const struct item *item, size_t position,
+                           bool of_values) {
+    const struct keys *keys = item->keys;
+    size_t column = (item->kv_head + (of_values ? shape->kv_heads : 0)) * shape->head_dim;
+    struct texts_run run = texts_run(keys->texts, item->text, position);
+    const void *rows = run.of_head ? keys->texts->head : keys->own;
+    size_t stride = run.of_head ? keys->head_stride : keys->stride;
+    return (struct run){number_of(rows, run.row * stride + column, shape->dtype), stride, run.count};
+}
+
+// Of positions [first, first + count), wherever they lie.
+static struct run find_rows(const struct shape *shape, const struct item *item, const struct scratch *scratch,
+                            size_t first, size_t count, bool of_values) {
+    struct run run = find_run(shape, item, first, of_values);
+    if (run.count >= count) {
+        return run;
+    }
+    size_t bytes = shape->head_dim * dtype_size(shape->dtype);
+    unsigned char *out = scratch->gathered;
+    for (size_t i = 0; i < count; i++, out += bytes) {
+        if (run.count == 0) {
+            run = find_run(shape, item, first + i, of_values);
+        }
+        memcpy(out, run.rows, bytes);
+        run.rows = number_of(run.rows, run.stride, shape->dtype);
+        run.count--;
+    }
+    return (struct run){scratch->gathered, shape->head_dim, count};
 }
 
 // Keys [key, key + count) of the text and their values.
@@ -221,18 +272,16 @@ static void pack_block(const struct shape *shape, const struct item *item, const
                        size_t key, size_t count) {
     const struct micro_kernels *kernels = shape->kernels;
     size_t width = kernels->tile_columns;
-    size_t key_column = item->kv_head * shape->head_dim;
-    size_t value_column = key_column + shape->kv_heads * shape->head_dim;
-    const void *keys = number_of(item->keys, key * shape->key_stride + key_column, shape->dtype);
+    struct run keys = find_rows(shape, item, scratch, key, count, false);
     for (size_t k = 0; k < count; k += width) {
         void *panel = number_in(scratch->keys, k * shape->depth, kernels->operand);
-        kernels->pack_keys(panel, number_of(keys, k * shape->key_stride, shape->dtype), shape->key_stride,
+        kernels->pack_keys(panel, number_of(keys.rows, k * keys.stride, shape->dtype), keys.stride,
                            size_min(width, count - k), shape->head_dim);
     }
-    const void *values = number_of(item->keys, key * shape->key_stride + value_column, shape->dtype);
+    struct run values = find_rows(shape, item, scratch, key, count, true);
     for (size_t d = 0; d < shape->head_dim; d += width) {
         void *panel = number_in(scratch->values, d * KEY_BLOCK, kernels->operand);
-        kernels->pack_values(panel, number_of(values, d, shape->dtype), shape->key_stride, count,
+        kernels->pack_values(panel, number_of(values.rows, d, shape->dtype), values.stride, count,
                              round_up(count, kernels->depth_unit), size_min(width, shape->head_dim - d));
     }
 }
@@ -326,36 +375,11 @@ static void attend_item(const struct shape *shape, const struct item *item, cons
     }
 }
 
-// Work items of the tokens that the batch has of a text.
-static size_t text_items(const struct shape *shape, const int32_t *starts, size_t text) {
-    size_t length = (size_t)(starts[text + 1] - starts[text]);
-    return (length + shape->positions - 1) / shape->positions * shape->kv_heads;
-}
-
-static struct item find_item(const struct shape *shape, const int32_t *starts, struct cursor *cursor,
-                             size_t number) {
-    size_t items = text_items(shape, starts, cursor->text);
-    while (number >= cursor->before + items) { // a thread gets numbers in ascending order
-        cursor->before += items;
-        cursor->text++;
-        items = text_items(shape, starts, cursor->text);
-    }
-    size_t within = number - cursor->before;
-    size_t length = (size_t)(starts[cursor->text + 1] - starts[cursor->text]);
-    size_t first = (items - 1 - within) / shape->kv_heads * shape->positions;
-    return (struct item){
-        .kv_head = within % shape->kv_heads,
-        .first = shape->before + first,
-        .count = size_min(shape->positions, length - first),
-    };
-}
-
 struct attention {
     struct shape shape;
     void *out;
     const void *qkv;
-    const void *keys; // keys and values, of the token that starts count from
-    const int32_t *starts;
+    struct keys keys;
     unsigned char *scratch; // of each member of the team
     size_t scratch_bytes;   // of one
 };
@@ -364,19 +388,56 @@ static struct scratch scratch_of(const struct attention *attention, size_t membe
     return scratch_split(&attention->shape, attention->scratch + member * attention->scratch_bytes);
 }
 
+// Work items of the tokens that the batch has of a text.
+static size_t text_items(const struct shape *shape, const int32_t *starts, size_t text) {
+    size_t length = (size_t)(starts[text + 1] - starts[text]);
+    return (length + shape->positions - 1) / shape->positions * shape->kv_heads;
+}
+
+static struct item find_item(const struct attention *attention, struct cursor *cursor, size_t number) {
+    const struct shape *shape = &attention->shape;
+    const struct device_texts *texts = attention->keys.texts;
+    size_t items = text_items(shape, texts->host_starts, cursor->text);
+    while (number >= cursor->before + items) { // a thread gets numbers in ascending order
+        cursor->before += items;
+        cursor->text++;
+        items = text_items(shape, texts->host_starts, cursor->text);
+    }
+    size_t within = number - cursor->before;
+    size_t start = (size_t)texts->host_starts[cursor->text];
+    size_t length = (size_t)texts->host_starts[cursor->text + 1] - start;
+    size_t first = (items - 1 - within) / shape->kv_heads * shape->positions;
+    return (struct item){
+        .queries = number_of(attention->qkv, (start + first) * shape->stride, shape->dtype),
+        .out = number_in(attention->out, (start + first) * shape->heads * shape->head_dim, shape->dtype),
+        .keys = &attention->keys,
+        .text = cursor->text,
+        .kv_head = within % shape->kv_heads,
+        .first = texts_first(texts, cursor->text) + first,
+        .count = size_min(shape->positions, length - first),
+    };
+}
+
 static void attend_piece(const void *job, size_t number, size_t member) {
     const struct attention *attention = job;
     const struct shape *shape = &attention->shape;
     struct scratch mine = scratch_of(attention, member);
-    struct item item = find_item(shape, attention->starts, mine.cursor, number);
-    size_t start = (size_t)attention->starts[mine.cursor->text];
-    size_t token = start + item.first - shape->before;
-    item.queries = number_of(attention->qkv, token * shape->stride, shape->dtype);
-    item.out = number_in(attention->out, token * shape->heads * shape->head_dim, shape->dtype);
-    item.keys = number_of(attention->keys, start * shape->key_stride, shape->dtype);
+    struct item item = find_item(attention, mine.cursor, number);
     micro_kernels_begin(shape->kernels);
     attend_item(shape, &item, &mine);
     micro_kernels_end(shape->kernels);
+}
+
+static struct keys keys_of(const void *qkv, struct device_heads heads, const struct device_texts *texts,
+                           enum dtype dtype) {
+    size_t kept_stride = 2 * heads.kv_heads * heads.head_dim;
+    bool kept = texts->kept != NULL;
+    return (struct keys){
+        .own = kept ? texts->kept : number_of(qkv, device_heads_key(heads), dtype),
+        .stride = kept ? kept_stride : device_heads_width(heads),
+        .head_stride = kept_stride,
+        .texts = texts,
+    };
 }
 
 int cpu_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
@@ -387,15 +448,8 @@ int cpu_attention(struct device *device, void *out, const void *qkv, const struc
     struct attention attention = {.shape = shape_of(cpu, shape),
                                   .out = out,
                                   .qkv = qkv,
-                                  .starts = texts.host_starts,
+                                  .keys = keys_of(qkv, shape->heads, &texts, cpu->base.dtype),
                                   .scratch = scratch};
-    struct device_heads heads = shape->heads;
-    attention.keys = number_of(qkv, device_heads_key(heads), cpu->base.dtype);
-    if (texts.kept != NULL) {
-        attention.keys = texts.kept;
-        attention.shape.key_stride = 2 * heads.kv_heads * heads.head_dim;
-        attention.shape.before = texts.before;
-    }
     size_t items = 0;
     attention.scratch_bytes = scratch_total(&attention.shape);
     for (size_t i = 0; i < texts.count; i++) {

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/size.h"
+#include "kernels/device_texts.h"
 
 enum {
     PIECE_TOKENS = 256,
@@ -46,10 +47,25 @@ bool recurrence_lay_out(const struct cpu_device *cpu, const struct recurrence_si
 
 // ---- what goes into the states ----
 
-// The convolution's taps of a token, `place` tokens into the batch's part of its text.
-static struct micro_convolution convolution_of(const struct recurrence *job, size_t token, size_t place,
-                                               bool follows) {
+// The state that a text of the batch begins with; NULL: zeros.
+static const float *state_before(const struct recurrence *job, size_t text) {
+    if (job->resumes) {
+        return job->states;
+    }
+    const struct device_origin *origins = job->texts->host_origins;
+    return origins != NULL && origins[text].before > 0 ? job->texts->head : NULL;
+}
+
+// The last tokens before it, behind its numbers: [taps - 1, mixed].
+static const void *tokens_behind(const struct recurrence *job, const float *state) {
+    return state + job->sizes.out_width * job->sizes.key_dim;
+}
+
+// The convolution's taps of a token of a text.
+static struct micro_convolution convolution_of(const struct recurrence *job, size_t token, size_t text) {
     const struct recurrence_sizes *sizes = &job->sizes;
+    const float *state = state_before(job, text);
+    size_t place = token - (size_t)job->starts[text];
     size_t near = size_min(place + 1, sizes->taps);
     struct micro_convolution from = {
         .first = number_of(job->in, (token + 1 - near) * sizes->width + sizes->first, job->dtype),
@@ -61,8 +77,8 @@ static struct micro_convolution convolution_of(const struct recurrence *job, siz
         .taps = sizes->taps,
         .biased = job->biased,
     };
-    if (follows && near < sizes->taps) {
-        from.before = number_of(job->older, place * sizes->mixed, job->dtype);
+    if (state != NULL && near < sizes->taps) {
+        from.before = number_of(tokens_behind(job, state), place * sizes->mixed, job->dtype);
     }
     return from;
 }
@@ -85,8 +101,7 @@ static void mix_tokens(const void *data, size_t piece, size_t member) {
         while (t >= (size_t)job->starts[text + 1]) {
             text++;
         }
-        struct micro_convolution mixed =
-            convolution_of(job, t, t - (size_t)job->starts[text], text == 0 && job->resumes);
+        struct micro_convolution mixed = convolution_of(job, t, text);
         job->mix(job, t, t - job->first, &mixed);
     }
 }
@@ -124,7 +139,7 @@ static void scan_columns(const void *data, size_t number, size_t member) {
     size_t column = number % job->column_blocks * MICRO_SCAN_COLUMNS;
     size_t key_head = head / (sizes->value_heads / sizes->key_heads);
     size_t end = job->first + job->rows.count;
-    float *state = job->states + head * sizes->key_dim * sizes->value_dim + column;
+    size_t offset = head * sizes->key_dim * sizes->value_dim + column;
     struct micro_scan scan = {
         .state = job->blocks + member * sizes->key_dim * MICRO_SCAN_COLUMNS,
         .gate_stride = sizes->value_heads,
@@ -151,12 +166,12 @@ static void scan_columns(const void *data, size_t number, size_t member) {
         scan.values =
             number_of(job->values, (head * job->tokens + at) * sizes->value_dim + column, job->dtype);
         scan.out = out_of(job, token, head * sizes->value_dim + column);
-        bool begins = token == start && !(text == 0 && job->resumes);
-        read_block(job, scan.state, begins ? NULL : state, scan.columns);
+        const float *before = token == start ? state_before(job, text) : job->states;
+        read_block(job, scan.state, before != NULL ? before + offset : NULL, scan.columns);
         job->scan(&scan);
         token += scan.tokens;
         if (token < text_end || job->keeps) {
-            write_block(job, state, scan.state, scan.columns);
+            write_block(job, job->states + offset, scan.state, scan.columns);
         }
     }
 }
@@ -201,15 +216,18 @@ static void turn_weights(const struct recurrence *job, const void *weights) {
 }
 
 // The last taps - 1 tokens of the slice, after those that were there before where it is shorter.
-static void keep_tokens(const struct recurrence *job, void *older, size_t tokens) {
+static void keep_tokens(const struct recurrence *job, size_t tokens) {
     size_t rows = job->sizes.taps - 1;
     size_t fresh = size_min(rows, tokens);
     size_t row_bytes = job->sizes.mixed * dtype_size(job->dtype);
-    unsigned char *kept = older;
-    if (job->older == NULL) {
-        memset(kept, 0, rows * row_bytes);
+    unsigned char *kept = (unsigned char *)(job->states + job->sizes.out_width * job->sizes.key_dim);
+    const float *before = state_before(job, 0);
+    if (before == NULL) {
+        memset(kept, 0, (rows - fresh) * row_bytes);
+    } else {
+        const unsigned char *older = tokens_behind(job, before);
+        memmove(kept, older + fresh * row_bytes, (rows - fresh) * row_bytes);
     }
-    memmove(kept, kept + fresh * row_bytes, (rows - fresh) * row_bytes);
     for (size_t i = rows - fresh; i < rows; i++) {
         memcpy(kept + i * row_bytes,
                number_of(job->in, (tokens + i - rows) * job->sizes.width + job->sizes.first, job->dtype),
@@ -226,13 +244,12 @@ int recurrence_run(struct recurrence *job, const void *weights, const void *bias
         return error_set(err, STATUS_INTERNAL, "a recurrence's scratch overflows");
     }
     unsigned char *base = scratch;
-    void *older = state != NULL ? (float *)state + sizes->out_width * sizes->key_dim : NULL;
     job->dtype = job->rows.cpu->base.dtype;
     job->tokens = layout.tokens;
     job->first = (size_t)texts.host_starts[0];
-    job->older = texts.before > 0 ? older : NULL;
     job->starts = texts.host_starts;
-    job->resumes = texts.before > 0;
+    job->texts = &texts;
+    job->resumes = texts_resume(&texts);
     job->states = state != NULL ? state : (void *)(base + layout.states);
     job->keeps = state != NULL;
     job->weights = (float *)(base + layout.weights);
@@ -257,7 +274,7 @@ int recurrence_run(struct recurrence *job, const void *weights, const void *bias
         job->first += job->rows.count;
     }
     if (state != NULL) {
-        keep_tokens(job, older, tokens);
+        keep_tokens(job, tokens);
     }
     return STATUS_OK;
 }

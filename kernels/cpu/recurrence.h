@@ -58,14 +58,14 @@ struct recurrence {
     void (*norm)(const struct recurrence *job, size_t token, size_t at);
     const void *skips; // [value_heads] numbers; NULL: none
     enum dtype dtype;
-    size_t tokens;     // that a piece has room for
-    size_t first;      // of the piece in the batch
-    size_t text;       // that the piece begins in
-    const void *in;    // [.., width]
-    const void *older; // [taps - 1, mixed] before the slice; NULL: a text begins there
-    void *out;         // [.., out_width]
+    size_t tokens;  // that a piece has room for
+    size_t first;   // of the piece in the batch
+    size_t text;    // that the piece begins in
+    const void *in; // [.., width]
+    void *out;      // [.., out_width]
     const int32_t *starts;
-    bool resumes;  // the batch begins within a text
+    const struct device_texts *texts;
+    bool resumes;  // the batch goes on from the slice before
     float *states; // of the text that the last piece cut, or the slice
     bool keeps;    // states of the last text are left
     float *weights;

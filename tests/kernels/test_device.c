@@ -414,7 +414,7 @@ static void test_wrong_shapes(void **state) {
                    error, "head_dim is not even");
     shape.heads.head_dim = 8;
     assert_refused(device_attention(device, &number, &number, &shape, texts, &number, error), STATUS_INTERNAL,
-                   error, "text 0 is [0, 9) and the longest was planned as 8");
+                   error, "text 0 is [0, 9) behind 0 and the longest was planned as 8");
     assert_refused(device_norm(device, NULL, &number,
                                &(struct device_norm){.epsilon = 1.0f, .weight = &number}, DEVICE_STORE, 1, 1,
                                error),
