@@ -536,7 +536,9 @@ int device_pool(struct device *device, void *out, enum dtype out_dtype, struct d
     if (out == NULL || checks == NULL || x == NULL || spans == NULL || hidden == 0) {
         return refuse(err, "pool", "a buffer is missing or hidden is 0");
     }
-    const char *fault = texts != NULL ? texts_origin_fault(texts) : NULL;
+    struct device_texts read = texts != NULL ? *texts : (struct device_texts){0};
+    read.head = read.head != NULL ? read.head : x; // where no span lies in the head its rows need not be there
+    const char *fault = texts != NULL ? texts_origin_fault(&read) : NULL;
     if (fault != NULL) {
         return refuse(err, "pool", fault);
     }

@@ -215,7 +215,7 @@ bool device_supports(const struct device *device, const struct device_shape *sha
 // out[r, :] = the float32 mean of x[t, :] for t in spans[r] in token order, then rounded to out_dtype.
 // One-token spans gather exactly. out [rows, hidden] of out_dtype, checks [rows]; spans and checks in device
 // memory. texts: of spans that begin before the first token that their text has in the batch (struct
-// device_span); NULL: there are none.
+// device_span); NULL: there are none. Its head may be NULL where none of them lies there.
 int device_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
                 const void *x, const struct device_span *spans, const struct device_texts *texts, size_t rows,
                 size_t hidden, struct error *err);

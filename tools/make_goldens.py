@@ -70,6 +70,9 @@ def variants():
                                 rms_norm_eps=1e-5), "BF16", 2, texts, {"sliding_window": None}),
         "mistral-full": (base("mistral", sliding_window=None, num_attention_heads=6, num_key_value_heads=3, head_dim=8),
                          "F32", 1, texts, {"sliding_window": 10}),
+        # heads that keys and values kept in blocks of 32 numbers can be of
+        "qwen3-wide-heads": (base("qwen3", head_dim=32, num_attention_heads=2, num_key_value_heads=1), "F32", 1, texts,
+                             {"rope_theta": 100.0}),
         **golden_variants.all_variants(),
     }
 

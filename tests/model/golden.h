@@ -20,7 +20,7 @@
 static const char *const golden_names[] = {
     "qwen3",      "qwen3-tied",        "qwen3-bias-window", "qwen2-window",  "qwen2-layer-types",
     "llama",      "llama-bias",        "llama-linear",      "llama-dynamic", "llama-llama3",
-    "llama-yarn", "llama-yarn-mscale", "mistral-window",    "mistral-full",
+    "llama-yarn", "llama-yarn-mscale", "mistral-window",    "mistral-full",  "qwen3-wide-heads",
 };
 
 // The same of other families, whose flags differ more.
