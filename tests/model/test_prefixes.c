@@ -197,17 +197,29 @@ static struct model_limits shared_limits(const struct golden *golden, const stru
     return limits;
 }
 
-static struct model *open_for(const struct golden *golden, enum dtype dtype,
-                              const struct model_placement *placement, const struct model_limits *limits,
-                              const struct tree *tree) {
+struct way { // that a model is computed
+    struct model_placement placement;
+    size_t more; // devices beside the first
+    enum model_split split;
+};
+
+static const struct way plain_way;
+
+static struct model *open_for(const struct golden *golden, enum dtype dtype, const struct way *way,
+                              const struct model_limits *limits, const struct tree *tree) {
     struct error err = {0};
     struct model_load_options loading = {.timeout_seconds = 60};
     struct model_resident pieces;
     struct model_plan plan;
     struct model *model = open_on_device(golden->folder, dtype, 2);
-    if (placement != NULL) {
-        model_set_placement(model, placement);
+    for (size_t i = 0; i < way->more; i++) {
+        struct device_options options = {.dtype = dtype, .threads = 1};
+        struct device *device;
+        must(device_open(&device, test_device(), &options, &err), &err);
+        must(model_add_device(model, device, "another", &err), &err);
     }
+    model_set_split(model, way->split);
+    model_set_placement(model, &way->placement);
     must(model_plan(model, limits, &plan, &err), &err);
     must(model_reserve(model, &plan, &err), &err);
     must(model_load(model, limits, &loading, &err), &err);
@@ -221,13 +233,13 @@ static struct model *open_for(const struct golden *golden, enum dtype dtype,
     return model;
 }
 
-static void compute(struct model *model, const struct packed *packed, size_t count) {
+static void compute(struct model *model, size_t lane, const struct packed *packed, size_t count) {
     struct error err = {0};
     const struct model_batch *batches[MOST_BATCHES];
     for (size_t i = 0; i < count; i++) {
         batches[i] = &packed[i].batch;
     }
-    must(model_sweep(model, 0, batches, count, &err), &err);
+    must(model_sweep(model, lane, batches, count, &err), &err);
     for (size_t i = 0; i < count; i++) {
         must(model_wait(model, packed[i].batch.slot, NULL, &err), &err);
     }
@@ -281,12 +293,12 @@ static void try_tree(const char *name, enum dtype dtype, struct shape shape, siz
     pack(&whole_batch, &tree, true, 0);
     pack(&batch, &tree, false, 1);
     struct model_limits limits = whole_limits(&golden, &tree);
-    struct model *whole = open_for(&golden, dtype, NULL, &limits, &tree);
+    struct model *whole = open_for(&golden, dtype, &plain_way, &limits, &tree);
     limits = shared_limits(&golden, &tree, tokens);
     assert_true(model_limits_slice(&limits));
-    struct model *shared = open_for(&golden, dtype, NULL, &limits, &tree);
-    compute(whole, &whole_batch, 1);
-    compute(shared, &batch, 1);
+    struct model *shared = open_for(&golden, dtype, &plain_way, &limits, &tree);
+    compute(whole, 0, &whole_batch, 1);
+    compute(shared, 0, &batch, 1);
     snprintf(what, sizeof what, "%s, %s, seed %llu", name, dtype_name(dtype), (unsigned long long)seed);
     assert_same(&golden, whole, 0, shared, 1, &tree, what);
     model_close(shared);
@@ -362,63 +374,94 @@ static void slices_go_on_from_the_head(void **state) {
     }
 }
 
-// Two batches a sweep, each with a tree of its own behind one head, which goes through every sweep with them.
-static void sweeps_take_the_head_with_them(void **state) {
+// Two trees whose texts begin with one head.
+static void make_pair(struct tree trees[2], const struct golden *golden) {
+    struct shape shape = {.texts = 5, .head = 40, .own = 24, .head_alone = !shares_in_batches(golden)};
+    for (size_t b = 0; b < 2; b++) {
+        make_tree(&trees[b], &shape, vocabulary_of(golden), 50 + b);
+    }
+    const int32_t nowhere[TEXTS + 1] = {0};
+    for (size_t t = 0; t < shape.texts; t++) {
+        for (size_t k = 0; k < size_min(trees[1].lengths[t], shape.head); k++) {
+            bool in_head = place_of(&trees[1], nowhere, t, k) < 0;
+            trees[1].ids[t][k] = in_head ? trees[0].head[k] : trees[1].ids[t][k];
+        }
+    }
+}
+
+static struct model_limits pair_limits(const struct golden *golden, const struct tree trees[2], bool whole) {
+    struct model_limits limits = whole_limits(golden, &trees[0]);
+    size_t head = trees[0].head_tokens;
+    limits.longest = size_max(trees[0].longest, trees[1].longest);
+    limits.rows = TEXTS * ROWS;
+    limits.tokens = size_max(size_max(trees[0].whole_tokens, trees[1].whole_tokens), limits.rows);
+    if (!whole) {
+        limits.tokens = size_max(size_max(trees[0].tokens, trees[1].tokens), head);
+        limits.longest_own = head;
+        limits.head = head;
+        limits.head_rows = true;
+    }
+    return limits;
+}
+
+static void try_way(const char *name, enum dtype dtype, const struct way *way) {
+    struct golden golden;
+    struct tree trees[2];
+    struct packed whole_batches[2];
+    struct packed batches[2];
+    golden_open(&golden, name);
+    make_pair(trees, &golden);
+    struct model_limits limits = pair_limits(&golden, trees, true);
+    struct model *whole = open_for(&golden, dtype, &plain_way, &limits, NULL);
+    limits = pair_limits(&golden, trees, false);
+    bool streams = way->placement.at != MODEL_WEIGHTS_RESIDENT;
+    limits.group = streams ? 2 : 1;
+    struct model *shared = open_for(&golden, dtype, way, &limits, &trees[0]);
+    for (size_t b = 0; b < 2; b++) {
+        pack(&whole_batches[b], &trees[b], true, b);
+        pack(&batches[b], &trees[b], false, b);
+        compute(whole, 0, &whole_batches[b], 1);
+    }
+    assert_int_equal(model_sweep_head(shared, &batches[0].batch), streams ? limits.head : 0);
+    for (size_t turn = 0; turn < 3; turn++) {
+        if (streams) {
+            compute(shared, 0, batches, 2);
+        } else {
+            compute(shared, turn % model_lanes(shared), &batches[0], 1);
+            compute(shared, (turn + 1) % model_lanes(shared), &batches[1], 1);
+        }
+        for (size_t b = 0; b < 2; b++) {
+            assert_same(&golden, whole, b, shared, b, &trees[b], name);
+        }
+    }
+    model_close(shared);
+    model_close(whole);
+    for (size_t b = 0; b < 2; b++) {
+        free(batches[b].ids);
+        free(whole_batches[b].ids);
+        free_tree(&trees[b]);
+    }
+    golden_close(&golden);
+}
+
+// Where weights stream it goes through every sweep; several devices have one each, or each its blocks' part
+// of it.
+static void the_head_goes_wherever_blocks_are(void **state) {
     (void)state;
     static const struct {
         const char *name;
-        struct model_placement placement;
         enum dtype dtype;
-    } some[] = {{"qwen3", {MODEL_WEIGHTS_DISK, 0}, DTYPE_BF16},
-                {"gemma4-shared", {MODEL_WEIGHTS_DISK, 1}, DTYPE_F32},
-                {"qwen3_5-text", {MODEL_WEIGHTS_HOST, 1}, DTYPE_BF16}};
+        struct way way;
+    } some[] = {{"qwen3", DTYPE_BF16, {.placement = {MODEL_WEIGHTS_DISK, 0}}},
+                {"gemma4-shared", DTYPE_F32, {.placement = {MODEL_WEIGHTS_DISK, 1}}},
+                {"qwen3_5-text", DTYPE_BF16, {.placement = {MODEL_WEIGHTS_HOST, 1}}},
+                {"qwen3", DTYPE_BF16, {.placement = {MODEL_WEIGHTS_HOST, 0}, .more = 1}},
+                {"llama", DTYPE_F32, {.more = 1}},
+                {"gemma4-takers", DTYPE_BF16, {.more = 1, .split = MODEL_SPLIT_LAYERS}},
+                {"gemma4-shared", DTYPE_F32, {.more = 2, .split = MODEL_SPLIT_LAYERS}},
+                {"nemotron_h", DTYPE_BF16, {.more = 1, .split = MODEL_SPLIT_LAYERS}}};
     for (size_t i = 0; i < sizeof some / sizeof some[0]; i++) {
-        struct golden golden;
-        struct tree trees[2];
-        struct packed whole_batches[2];
-        struct packed batches[2];
-        golden_open(&golden, some[i].name);
-        struct shape shape = {.texts = 5, .head = 40, .own = 24, .head_alone = !shares_in_batches(&golden)};
-        for (size_t b = 0; b < 2; b++) {
-            make_tree(&trees[b], &shape, vocabulary_of(&golden), 50 + b);
-        }
-        for (size_t t = 0; t < shape.texts; t++) { // the second tree's texts begin with the first one's head
-            for (size_t k = 0; k < trees[1].lengths[t] && k < 40; k++) {
-                bool in_head = place_of(&trees[1], (int32_t[TEXTS + 1]){0}, t, k) < 0;
-                trees[1].ids[t][k] = in_head ? trees[0].head[k] : trees[1].ids[t][k];
-            }
-        }
-        struct model_limits limits = whole_limits(&golden, &trees[0]);
-        limits.tokens = size_max(trees[0].whole_tokens, trees[1].whole_tokens);
-        limits.longest = size_max(trees[0].longest, trees[1].longest);
-        limits.rows = TEXTS * ROWS;
-        struct model *whole = open_for(&golden, some[i].dtype, NULL, &limits, NULL);
-        limits.tokens = size_max(size_max(trees[0].tokens, trees[1].tokens), 40);
-        limits.longest_own = 40;
-        limits.head = 40;
-        limits.head_rows = true;
-        limits.group = 2;
-        struct model *shared = open_for(&golden, some[i].dtype, &some[i].placement, &limits, &trees[0]);
-        for (size_t b = 0; b < 2; b++) {
-            pack(&whole_batches[b], &trees[b], true, b);
-            pack(&batches[b], &trees[b], false, b);
-            compute(whole, &whole_batches[b], 1);
-        }
-        assert_int_equal(model_sweep_head(shared, &batches[0].batch), 40);
-        for (size_t turn = 0; turn < 2; turn++) {
-            compute(shared, batches, 2);
-            for (size_t b = 0; b < 2; b++) {
-                assert_same(&golden, whole, b, shared, b, &trees[b], some[i].name);
-            }
-        }
-        model_close(shared);
-        model_close(whole);
-        for (size_t b = 0; b < 2; b++) {
-            free(batches[b].ids);
-            free(whole_batches[b].ids);
-            free_tree(&trees[b]);
-        }
-        golden_close(&golden);
+        try_way(some[i].name, some[i].dtype, &some[i].way);
     }
 }
 
@@ -452,15 +495,15 @@ static void fewer_bits_move_numbers_a_little(void **state) {
     pack(&whole_batch, &tree, true, 0);
     pack(&batch, &tree, false, 1);
     struct model_limits limits = whole_limits(&golden, &tree);
-    struct model *whole = open_for(&golden, DTYPE_F32, NULL, &limits, &tree);
-    compute(whole, &whole_batch, 1);
+    struct model *whole = open_for(&golden, DTYPE_F32, &plain_way, &limits, &tree);
+    compute(whole, 0, &whole_batch, 1);
     for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
         struct model_output wanted;
         struct model_output found;
         limits = shared_limits(&golden, &tree, 0);
         limits.keeping = ways[w].keeping;
-        struct model *shared = open_for(&golden, DTYPE_F32, NULL, &limits, &tree);
-        compute(shared, &batch, 1);
+        struct model *shared = open_for(&golden, DTYPE_F32, &plain_way, &limits, &tree);
+        compute(shared, 0, &batch, 1);
         model_outputs(whole, 0, &wanted);
         model_outputs(shared, 1, &found);
         size_t last = golden.layers;
@@ -499,7 +542,7 @@ static void what_cannot_go_on_is_refused(void **state) {
     pack(&packed, &tree, false, 0);
     struct model_limits limits = shared_limits(&golden, &tree, 0);
     limits.head_rows = false;
-    struct model *model = open_for(&golden, DTYPE_F32, NULL, &limits, &tree);
+    struct model *model = open_for(&golden, DTYPE_F32, &plain_way, &limits, &tree);
     assert_int_equal(model_set_head(model, tree.head, &err), STATUS_INTERNAL);
     const struct device_origin wrong[] = {{1, 1}, {0, 1000}, {DEVICE_HEAD, 21}, {-2, 1}, {DEVICE_HEAD, -1}};
     struct device_origin origins[3] = {{DEVICE_HEAD, 20}, {DEVICE_HEAD, 20}, {DEVICE_HEAD, 20}};
@@ -529,7 +572,7 @@ int main(void) {
         cmocka_unit_test(trees_have_the_bits_of_whole_texts),
         cmocka_unit_test(long_prefixes_have_the_bits_of_whole_texts),
         cmocka_unit_test(slices_go_on_from_the_head),
-        cmocka_unit_test(sweeps_take_the_head_with_them),
+        cmocka_unit_test(the_head_goes_wherever_blocks_are),
         cmocka_unit_test(fewer_bits_move_numbers_a_little),
         cmocka_unit_test(what_cannot_go_on_is_refused),
     };
