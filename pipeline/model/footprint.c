@@ -250,6 +250,7 @@ static void count_head(struct footprint_batch *out, const struct model_config *c
     uint64_t members = model_batch_members(limits, limits->head);
     uint64_t streams = times(times(members, limits->tokens), footprint_residual(config, dtype));
     out->head = plus(out->head, beside_them);
+    out->staging = plus(out->staging, times(limits->head, 2 * sizeof(int32_t)));
     out->head_streamed = plus(plus(largest, givers), plus(streams, beside_them));
 }
 

@@ -133,9 +133,10 @@ static void same_batch(const struct model *model, const struct model_limits *lim
     footprint_of_batch(&batch, model_config_of(model), DTYPE_F32, limits, false);
     // Each piece of an arena begins at a multiple of 256.
     uintmax_t activations = model_plan_bytes(&plan, DEVICE_ACTIVATIONS);
-    uintmax_t pieces = 20 + 4 * limits->members;
+    uintmax_t pieces = 20 + 4 * limits->members + (limits->head > 0 ? 10 : 0);
     double staging = (double)model_plan_bytes(&plan, DEVICE_STAGING);
-    assert_in_range(batch.activations + batch.residuals, activations - pieces * 256, activations);
+    assert_in_range(batch.activations + batch.residuals + batch.head, activations - pieces * 256,
+                    activations);
     assert_true((double)batch.staging <= staging && (double)batch.staging > 0.6 * staging);
     footprint_of_batch(&batch, model_config_of(model), DTYPE_F32, limits, true);
     assert_int_equal(batch.scratch, 40 << 20);
@@ -167,6 +168,14 @@ static void a_batch_is_what_a_device_plans(void **state) {
         assert_true(model_limits_slice(&limits));
         assert_int_equal(limits.members, 4);
         same_batch(model, &limits);
+        if (model_shares_up_to(model) > 500) { // behind a head that spans lie in
+            limits.longest_own = 1500;
+            limits.head = 500;
+            limits.head_rows = true;
+            limits.members = 0;
+            assert_true(model_limits_slice(&limits));
+            same_batch(model, &limits);
+        }
         model_close(model);
         golden_close(&golden);
     }
@@ -189,6 +198,36 @@ static void keys_and_values_are_of_one_block(void **state) {
     shape_mistral_7b(&config);
     footprint_of_batch(&batch, &config, DTYPE_BF16, &limits, true);
     assert_int_equal(batch.keys_values, (uint64_t)128 << 20);
+    model_config_destroy(&config);
+}
+
+// Of Qwen3-8B a token of the head takes 147,456 bytes in all blocks, fewer in blocks of 8 or 4 bits.
+static void the_head_takes_what_its_tokens_take(void **state) {
+    (void)state;
+    static const uint64_t bytes[] = {
+        [DEVICE_KEEP_COMPUTED] = 147456, [DEVICE_KEEP_Q8_0] = 78336, [DEVICE_KEEP_Q4_0] = 41472};
+    struct model_config config;
+    struct footprint_batch batch;
+    const size_t layer = 36;
+    struct model_limits limits = {.layers = &layer,
+                                  .layer_count = 1,
+                                  .tokens = 8192,
+                                  .texts = 30,
+                                  .rows = 300,
+                                  .longest = 1500,
+                                  .longest_own = 1000,
+                                  .head = 1000,
+                                  .stored = DTYPE_F16,
+                                  .slots = 3};
+    shape_of(&config, "qwen3", 36, 4096, 32, 8, 12288, 151936);
+    for (int keeping = DEVICE_KEEP_COMPUTED; keeping <= DEVICE_KEEP_Q4_0; keeping++) {
+        limits.keeping = (enum device_keeping)keeping;
+        footprint_of_batch(&batch, &config, DTYPE_BF16, &limits, true);
+        uint64_t expanded = keeping == DEVICE_KEEP_COMPUTED ? 0 : 1000 * 4096; // of one block
+        assert_int_equal(batch.head, 1000 * bytes[keeping] + expanded);
+        assert_int_equal(batch.head_streamed, 1000 * bytes[keeping] / 36 + expanded +
+                                                  8192 * footprint_residual(&config, DTYPE_BF16));
+    }
     model_config_destroy(&config);
 }
 
@@ -288,6 +327,7 @@ int main(void) {
         cmocka_unit_test(families_take_what_they_hold),
         cmocka_unit_test(a_batch_is_what_a_device_plans),
         cmocka_unit_test(keys_and_values_are_of_one_block),
+        cmocka_unit_test(the_head_takes_what_its_tokens_take),
         cmocka_unit_test(experts_are_expanded_as_a_device_plans),
         cmocka_unit_test(a_state_space_on_a_gpu),
         cmocka_unit_test(the_largest_sizes_stay_at_the_top),
