@@ -537,7 +537,8 @@ int device_pool(struct device *device, void *out, enum dtype out_dtype, struct d
         return refuse(err, "pool", "a buffer is missing or hidden is 0");
     }
     struct device_texts read = texts != NULL ? *texts : (struct device_texts){0};
-    read.head = read.head != NULL ? read.head : x; // where no span lies in the head its rows need not be there
+    read.head =
+        read.head != NULL ? read.head : x; // where no span lies in the head its rows need not be there
     const char *fault = texts != NULL ? texts_origin_fault(&read) : NULL;
     if (fault != NULL) {
         return refuse(err, "pool", fault);
