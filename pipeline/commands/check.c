@@ -107,7 +107,7 @@ static int check_markup(struct check *check, struct error *err) {
 static int check_texts(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct survey *survey = &inputs->survey;
-    TRY(survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, NULL, err));
+    TRY(survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, NULL, NULL, err));
     TRY(check_markup(check, err));
     char full[32] = "";
     if (fill_matters(inputs)) { // as far as the device is known

@@ -342,7 +342,7 @@ static int plan_job(struct command_context *context, const struct plan_options *
            status = inputs_open(&inputs, INPUTS_PROBLEMS | INPUTS_TOKENIZER | INPUTS_MODEL | INPUTS_TEMPLATE,
                                 NULL, err));
     TRY_TO(done, status = survey_make(&inputs.survey, inputs.source, inputs.preparer, &inputs.limits, NULL,
-                                      NULL, NULL, err));
+                                      NULL, NULL, NULL, err));
     TRY_TO(done, status = print_plan(context->out, &inputs, asked, err));
     status = inputs_refuse_nothing(&inputs, err);
 done:

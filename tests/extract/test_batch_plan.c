@@ -21,7 +21,7 @@ static struct plan planned(const struct plan_limits *limits, const uint32_t *tok
     struct plan plan;
     struct error err;
     assert_int_equal(plan_create(&plan, limits, &err), STATUS_OK);
-    plan_window(&plan, limits, tokens, texts);
+    plan_window(&plan, limits, tokens, NULL, texts);
     return plan;
 }
 
@@ -80,9 +80,9 @@ static void test_edges(void **state) {
     struct plan plan = planned(&limits, tokens, 3);
     assert_int_equal(plan.batches, 3);
     check(&plan, &limits, tokens, 3);
-    plan_window(&plan, &limits, tokens, 0);
+    plan_window(&plan, &limits, tokens, NULL, 0);
     assert_int_equal(plan.batches, 0);
-    plan_window(&plan, &limits, tokens, 1);
+    plan_window(&plan, &limits, tokens, NULL, 1);
     assert_int_equal(plan.batches, 1);
     plan_destroy(&plan);
 }
@@ -122,8 +122,8 @@ static void test_long_texts_are_full_batches(void **state) {
         }
         struct plan plan = planned(&limits, tokens, 0);
         struct plan other = planned(&limits, cut, 0);
-        size_t kept = plan_full_window(&plan, &limits, tokens, texts);
-        assert_int_equal(plan_full_window(&other, &limits, cut, texts), kept);
+        size_t kept = plan_full_window(&plan, &limits, tokens, NULL, texts);
+        assert_int_equal(plan_full_window(&other, &limits, cut, NULL, texts), kept);
         assert_int_equal(plan.batches, other.batches);
         check(&plan, &limits, tokens, kept);
         size_t whole = 0; // batches of one text that fills them, which come first
@@ -160,8 +160,8 @@ static void test_random(void **state) {
         }
         struct plan plan = planned(&limits, tokens, texts);
         struct plan again = planned(&limits, tokens, texts);
-        plan_window(&again, &limits, tokens, texts / 2); // memory left by another plan changes nothing
-        plan_window(&again, &limits, tokens, texts);
+        plan_window(&again, &limits, tokens, NULL, texts / 2); // memory left by another plan changes nothing
+        plan_window(&again, &limits, tokens, NULL, texts);
         check(&plan, &limits, tokens, texts);
         assert_int_equal(plan.batches, again.batches);
         assert_memory_equal(plan.order, again.order, texts * sizeof *plan.order);
@@ -218,9 +218,9 @@ static size_t plan_all(const struct plan_limits *limits, const uint32_t *tokens,
     for (size_t i = 0; i < texts;) {
         size_t window = texts - i < limits->window ? texts - i : limits->window;
         if (texts - i > limits->window) {
-            window = plan_full_window(&plan, limits, tokens + i, window);
+            window = plan_full_window(&plan, limits, tokens + i, NULL, window);
         } else {
-            plan_window(&plan, limits, tokens + i, window);
+            plan_window(&plan, limits, tokens + i, NULL, window);
         }
         assert_in_range(window, 1, limits->window);
         check(&plan, limits, tokens + i, window);
@@ -274,7 +274,7 @@ static void test_full_windows(void **state) {
         size_t window = texts < limits.window ? texts : limits.window;
         struct plan full = planned(&limits, tokens, window);
         size_t whole = full.batches;
-        size_t kept = plan_full_window(&full, &limits, tokens, window);
+        size_t kept = plan_full_window(&full, &limits, tokens, NULL, window);
         struct plan again = planned(&limits, tokens, kept);
         assert_int_equal(full.batches, again.batches);
         assert_memory_equal(full.order, again.order, kept * sizeof *full.order);
@@ -302,7 +302,8 @@ static void test_full_window_edges(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct plan plan = planned(&limits, cases[i].tokens, 0);
-        assert_int_equal(plan_full_window(&plan, &limits, cases[i].tokens, cases[i].texts), cases[i].kept);
+        assert_int_equal(plan_full_window(&plan, &limits, cases[i].tokens, NULL, cases[i].texts),
+                         cases[i].kept);
         assert_int_equal(plan.batches, cases[i].batches);
         check(&plan, &limits, cases[i].tokens, cases[i].kept);
         plan_destroy(&plan);

@@ -137,7 +137,7 @@ static void test_whole_walk(void **state) {
     struct survey survey;
     struct error err;
     assert_int_equal(
-        survey_make(&survey, testing.source, testing.preparer, &limits.plan, NULL, NULL, NULL, &err),
+        survey_make(&survey, testing.source, testing.preparer, &limits.plan, NULL, NULL, NULL, NULL, &err),
         STATUS_OK);
     size_t works = walk(&(struct ledger_position){0}, seen, &outcomes, done);
     for (uint64_t i = 0; i < ROWS; i++) {
@@ -240,7 +240,7 @@ static void test_walks_of_a_retry(void **state) {
     assert_int_equal(outcomes, retry.count - expected);
     assert_int_equal(source_rewind(testing.source, &err), STATUS_OK);
     assert_int_equal(
-        survey_make(&survey, testing.source, testing.preparer, &limits.plan, &retry, NULL, NULL, &err),
+        survey_make(&survey, testing.source, testing.preparer, &limits.plan, NULL, &retry, NULL, NULL, &err),
         STATUS_OK);
     assert_int_equal(survey.totals.problems, retry.count);
     assert_int_equal(survey.totals.batches, works);

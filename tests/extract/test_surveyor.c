@@ -92,8 +92,9 @@ static void test_counts(void **state) {
     struct survey beside;
     struct error err;
     struct surveyor_options options = options_of(never, NULL);
-    assert_int_equal(survey_make(&alone, testing.source, testing.preparer, &limits, NULL, NULL, NULL, &err),
-                     STATUS_OK);
+    assert_int_equal(
+        survey_make(&alone, testing.source, testing.preparer, &limits, NULL, NULL, NULL, NULL, &err),
+        STATUS_OK);
     start(&surveyor, &options);
     wait_for_end(&surveyor);
     assert_true(surveyor.running);
@@ -118,8 +119,9 @@ static void test_known(void **state) {
     struct survey known = {.totals = {.problems = 7, .tokens = 11, .problems_sha256 = "other"}, .failed = 3};
     struct error err;
     struct surveyor_options options = options_of(never, NULL);
-    assert_int_equal(survey_make(&alone, testing.source, testing.preparer, &limits, NULL, NULL, NULL, &err),
-                     STATUS_OK);
+    assert_int_equal(
+        survey_make(&alone, testing.source, testing.preparer, &limits, NULL, NULL, NULL, NULL, &err),
+        STATUS_OK);
     options.known = &known;
     start(&surveyor, &options);
     assert_int_equal(surveyor_finish(&surveyor, &found, &err), STATUS_OK);

@@ -6,33 +6,58 @@
 
 #include "base/clock.h"
 
-// Copies a batch's texts one after another and places its spans in the packed batch.
+// Where tokens [start, end) of text i lie in the packed batch; before it, where the text that computes the
+// last of them has the first from another or from the head.
+static struct device_span place_span(const struct feeder_buffers *buffers, size_t i, uint64_t start,
+                                     uint64_t end, size_t head_tokens) {
+    int64_t shift = -(int64_t)head_tokens;
+    int32_t text = (int32_t)i;
+    while (text != DEVICE_HEAD && (int64_t)end <= buffers->origins[text].before) {
+        text = buffers->origins[text].parent;
+    }
+    if (text != DEVICE_HEAD) {
+        shift = (int64_t)buffers->starts[text] - buffers->origins[text].before;
+    }
+    return (struct device_span){(int32_t)((int64_t)start + shift), (int32_t)((int64_t)end + shift)};
+}
+
+static void copy_origins(const struct work *work, struct feeder_buffers *to, size_t texts) {
+    const struct device_origin *origins = window_batch_origins(work->window, work->index);
+    for (size_t i = 0; i < texts; i++) {
+        to->origins[i] = origins != NULL ? origins[i] : (struct device_origin){DEVICE_HEAD, 0};
+    }
+}
+
+// Copies what a batch's texts compute one after another and places its spans in the packed batch.
 static void pack(struct work *work, struct feeder_buffers *to, const struct plan_limits *limits) {
     const struct window *window = work->window;
     size_t texts = window_batch_size(window, work->index);
     size_t token = 0;
     size_t row = 0;
+    copy_origins(work, to, texts);
     for (size_t i = 0; i < texts; i++) {
         const struct window_problem *problem = window_batch_problem(window, work->index, i);
         const struct shard_row *rows = window_rows(window, problem);
-        const int32_t *ids = window_tokens(window, problem);
+        size_t before = (size_t)to->origins[i].before;
+        size_t tokens = problem->token_count - before;
+        const int32_t *ids = window_tokens(window, problem) + before;
         to->starts[i] = (int32_t)token;
-        if (problem->token_count > limits->tokens) { // the batch's only text, and the window stays
+        if (tokens > limits->tokens) { // the batch's only text, and the window stays
             work->batch.ids = ids;
         } else {
-            memcpy(to->ids + token, ids, problem->token_count * sizeof *to->ids);
+            memcpy(to->ids + token, ids, tokens * sizeof *to->ids);
         }
         for (size_t r = 0; r < problem->row_count; r++) {
-            to->spans[row++] = (struct device_span){(int32_t)(token + rows[r].token_start),
-                                                    (int32_t)(token + rows[r].token_end)};
+            to->spans[row++] = place_span(to, i, rows[r].token_start, rows[r].token_end, limits->head_tokens);
         }
-        token += problem->token_count;
-        work->squared_lengths += (double)problem->token_count * problem->token_count;
+        token += tokens;
+        work->squared_lengths += (double)tokens * (double)(tokens + 2 * before);
     }
     to->starts[texts] = (int32_t)token;
     work->batch.texts = texts;
     work->batch.tokens = token;
     work->batch.rows = row;
+    work->batch.origins = window_batch_origins(window, work->index) != NULL ? to->origins : NULL;
 }
 
 static void begin_work(struct feeder *feeder, struct work *work, struct window *window, size_t index) {
@@ -129,6 +154,7 @@ static int create_buffers(struct feeder_buffers *buffers, const struct feeder_li
                           struct error *err) {
     TRY(memory_zeroed(&buffers->ids, limits->tokens, sizeof *buffers->ids, err));
     TRY(memory_zeroed(&buffers->starts, limits->plan.problems + 1, sizeof *buffers->starts, err));
+    TRY(memory_zeroed(&buffers->origins, limits->plan.problems, sizeof *buffers->origins, err));
     return memory_zeroed(&buffers->spans, limits->rows, sizeof *buffers->spans, err);
 }
 
@@ -241,6 +267,7 @@ void feeder_destroy(struct feeder *feeder) {
     for (size_t i = 0; feeder->buffers != NULL && i < feeder->limits.works; i++) {
         free(feeder->buffers[i].ids);
         free(feeder->buffers[i].starts);
+        free(feeder->buffers[i].origins);
         free(feeder->buffers[i].spans);
     }
     free(feeder->buffers);

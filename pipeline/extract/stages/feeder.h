@@ -36,9 +36,10 @@ struct work {
 
 // What the batch of a work lies in. The ids of a text longer than a batch lie in its window.
 struct feeder_buffers {
-    int32_t *ids;              // [limits.tokens]
-    int32_t *starts;           // [limits.plan.problems + 1]
-    struct device_span *spans; // [limits.rows]
+    int32_t *ids;                  // [limits.tokens]
+    int32_t *starts;               // [limits.plan.problems + 1]
+    struct device_origin *origins; // [limits.plan.problems]
+    struct device_span *spans;     // [limits.rows]
 };
 
 struct feeder_limits {

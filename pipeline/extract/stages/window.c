@@ -27,6 +27,9 @@ int window_create(struct window *window, const struct plan_limits *limits, struc
     TRY_TO(done, status = memory_zeroed(&window->problems, most, sizeof *window->problems, err));
     TRY_TO(done, status = memory_zeroed(&window->ready, most, sizeof *window->ready, err));
     TRY_TO(done, status = memory_zeroed(&window->ready_tokens, most, sizeof *window->ready_tokens, err));
+    if (limits->reuses) {
+        status = memory_zeroed(&window->ready_ids, most, sizeof *window->ready_ids, err);
+    }
 done:
     if (status != STATUS_OK) {
         window_destroy(window);
@@ -39,10 +42,12 @@ void window_destroy(struct window *window) {
     free(window->problems);
     free(window->ready);
     free(window->ready_tokens);
+    free(window->ready_ids);
     store_destroy(&window->store);
     window->problems = NULL;
     window->ready = NULL;
     window->ready_tokens = NULL;
+    window->ready_ids = NULL;
 }
 
 int window_reader_open(struct window_reader *reader, struct error *err) {
@@ -199,6 +204,13 @@ static int leave_rest(struct window *window, struct window_reader *reader, size_
     return STATUS_OK;
 }
 
+// Once the store grows no more.
+static void find_ids(struct window *window) {
+    for (size_t i = 0; window->ready_ids != NULL && i < window->ready_count; i++) {
+        window->ready_ids[i] = window_tokens(window, &window->problems[window->ready[i]]);
+    }
+}
+
 int window_fill(struct window *window, struct window_reader *reader, bool *end, struct error *err) {
     const struct plan_limits *limits = reader->limits;
     window->count = 0;
@@ -206,11 +218,13 @@ int window_fill(struct window *window, struct window_reader *reader, bool *end, 
     store_clear(&window->store);
     TRY(take_rest(window, reader, err));
     TRY(read_rows(window, reader, end, err));
+    find_ids(window);
     if (*end || !limits->full) { // nothing follows that could fill the last batch
-        plan_window(&window->plan, limits, window->ready_tokens, window->ready_count);
+        plan_window(&window->plan, limits, window->ready_tokens, window->ready_ids, window->ready_count);
         return STATUS_OK;
     }
-    size_t ready = plan_full_window(&window->plan, limits, window->ready_tokens, window->ready_count);
+    size_t ready =
+        plan_full_window(&window->plan, limits, window->ready_tokens, window->ready_ids, window->ready_count);
     return ready < window->ready_count ? leave_rest(window, reader, ready, err) : STATUS_OK;
 }
 
@@ -237,4 +251,14 @@ size_t window_batch_size(const struct window *window, size_t batch) {
 const struct window_problem *window_batch_problem(const struct window *window, size_t batch, size_t index) {
     uint32_t ready = window->plan.order[window->plan.offset[batch] + index];
     return &window->problems[window->ready[ready]];
+}
+
+const struct device_origin *window_batch_origins(const struct window *window, size_t batch) {
+    const struct plan *plan = &window->plan;
+    for (size_t i = plan->offset[batch]; plan->origins != NULL && i < plan->offset[batch + 1]; i++) {
+        if (plan->origins[i].before > 0) {
+            return plan->origins + plan->offset[batch];
+        }
+    }
+    return NULL;
 }

@@ -47,6 +47,7 @@ struct window {
     size_t count;
     uint32_t *ready; // [ready_count] problems that run: what the plan's order indexes
     uint32_t *ready_tokens;
+    const int32_t **ready_ids; // of the store; NULL where texts go on from nothing
     size_t ready_count;
     struct plan plan;
     struct window_store store;
@@ -86,5 +87,8 @@ const struct shard_row *window_rows(const struct window *window, const struct wi
 // Problem number `index` of batch `batch` of the plan.
 const struct window_problem *window_batch_problem(const struct window *window, size_t batch, size_t index);
 size_t window_batch_size(const struct window *window, size_t batch);
+
+// What the problems of a batch go on from; NULL where none does.
+const struct device_origin *window_batch_origins(const struct window *window, size_t batch);
 
 #endif

@@ -99,9 +99,9 @@ static int try_limits(struct planned *planned, const struct plan_limits *limits,
     for (size_t at = 0; at < texts;) {
         size_t count = window_length(limits, lengths + at, texts - at);
         if (limits->full && at + count < texts) {
-            count = plan_full_window(&plan, limits, lengths + at, count);
+            count = plan_full_window(&plan, limits, lengths + at, NULL, count);
         } else {
-            plan_window(&plan, limits, lengths + at, count);
+            plan_window(&plan, limits, lengths + at, NULL, count);
         }
         count_plan(planned, &plan, limits, lengths + at);
         at += count;
@@ -182,7 +182,9 @@ static bool lacks_only_the_last(const struct planned *planned) {
 // The first remedy that is enough, or the best of those that are worth it.
 static int find_remedy(struct fill *fill, const struct inputs *inputs, struct error *err) {
     struct planned planned;
-    TRY(try_limits(&planned, &inputs->limits, &inputs->survey, err));
+    struct plan_limits now = inputs->limits;
+    now.reuses = false; // of lengths alone: those of what is computed
+    TRY(try_limits(&planned, &now, &inputs->survey, err));
     double best = planned.fill.share;
     bool done = lacks_only_the_last(&planned);
     for (size_t i = 0; !done && i < sizeof remedies / sizeof remedies[0]; i++) {

@@ -100,8 +100,8 @@ void retry_destroy(struct retry *retry) {
 
 int retry_survey(const struct retry *retry, struct inputs *inputs,
                  bool (*progress)(void *context, uint64_t problems), void *context, struct error *err) {
-    TRY(survey_make(&inputs->retry, inputs->source, inputs->preparer, &inputs->limits, &retry->list, progress,
-                    context, err));
+    TRY(survey_make(&inputs->retry, inputs->source, inputs->preparer, &inputs->limits, NULL, &retry->list,
+                    progress, context, err));
     uint64_t most = inputs->survey.largest_tokens > inputs->retry.totals.longest
                         ? inputs->survey.largest_tokens
                         : inputs->retry.totals.longest;
@@ -110,7 +110,7 @@ int retry_survey(const struct retry *retry, struct inputs *inputs,
     }
     inputs->limits.tokens = (size_t)most;
     survey_destroy(&inputs->retry);
-    return survey_make(&inputs->retry, inputs->source, inputs->preparer, &inputs->limits, &retry->list,
+    return survey_make(&inputs->retry, inputs->source, inputs->preparer, &inputs->limits, NULL, &retry->list,
                        progress, context, err);
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/size.h"
 #include "stages/window.h"
 #include "start/fill.h"
 
@@ -21,13 +22,11 @@ static void count_problem(struct survey *survey, const struct window_problem *pr
         survey->skipped += problem->state == PROBLEM_SKIPPED;
         return;
     }
-    double tokens = problem->token_count;
     totals->texts++;
-    totals->tokens += problem->token_count;
     totals->rows += problem->row_count;
-    totals->squared_lengths += tokens * tokens;
     totals->longest = larger(totals->longest, problem->token_count);
     totals->truncated += problem->truncated;
+    survey->text_tokens += problem->token_count;
 }
 
 static int keep_number(struct buffer *numbers, uint32_t number, struct error *err) {
@@ -51,63 +50,189 @@ static int count_tokens(struct survey *survey, uint64_t tokens, const struct pla
     return keep_number(&survey->batch_tokens, (uint32_t)tokens, err);
 }
 
+static bool reaches_into_head(const struct window *window, const struct window_problem *problem,
+                              size_t head_tokens) {
+    const struct shard_row *rows = window_rows(window, problem);
+    for (size_t i = 0; i < problem->row_count; i++) {
+        if (rows[i].token_start < head_tokens) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int count_batch(struct survey *survey, const struct window *window, size_t batch,
+                       const struct plan_limits *limits, struct error *err) {
+    const struct device_origin *origins = window_batch_origins(window, batch);
+    uint64_t tokens = 0;
+    uint64_t rows = 0;
+    for (size_t i = 0; i < window_batch_size(window, batch); i++) {
+        const struct window_problem *problem = window_batch_problem(window, batch, i);
+        size_t before = origins != NULL ? (size_t)origins[i].before : 0;
+        size_t own = problem->token_count - before;
+        size_t root = i;
+        while (before > 0 && origins[root].parent != DEVICE_HEAD) {
+            root = (size_t)origins[root].parent;
+        }
+        survey->head_rows |=
+            before > 0 && origins[root].before > 0 && reaches_into_head(window, problem, limits->head_tokens);
+        survey->totals.squared_lengths += (double)own * (double)(own + 2 * before);
+        survey->longest_own = larger(survey->longest_own, own);
+        tokens += own;
+        rows += problem->row_count;
+    }
+    survey->totals.tokens += tokens;
+    survey->largest_rows = larger(survey->largest_rows, rows);
+    return count_tokens(survey, tokens, limits, err);
+}
+
+// Lengths in the query's order, of what is computed.
+static int keep_lengths(struct survey *survey, const struct window *window, struct error *err) {
+    size_t kept = survey->lengths.size / sizeof(uint32_t);
+    size_t count = size_min(window->ready_count, SURVEY_LENGTHS - kept);
+    TRY(buffer_append(&survey->lengths, window->ready_tokens, count * sizeof(uint32_t), err));
+    uint32_t *lengths = (uint32_t *)(void *)survey->lengths.data;
+    for (size_t i = 0; window->plan.origins != NULL && i < window->ready_count; i++) {
+        if (window->plan.order[i] < count) {
+            lengths[kept + window->plan.order[i]] -= (uint32_t)window->plan.origins[i].before;
+        }
+    }
+    return STATUS_OK;
+}
+
 static int count_window(struct survey *survey, const struct window *window, const struct plan_limits *limits,
                         struct error *err) {
     for (size_t i = 0; i < window->count; i++) {
         count_problem(survey, &window->problems[i]);
     }
-    for (size_t i = 0; i < window->ready_count && survey->lengths.size < SURVEY_LENGTHS * sizeof(uint32_t);
-         i++) {
-        TRY(keep_number(&survey->lengths, window->ready_tokens[i], err));
-    }
+    TRY(keep_lengths(survey, window, err));
     for (size_t b = 0; b < window->plan.batches; b++) {
-        uint64_t tokens = 0;
-        uint64_t rows = 0;
-        for (size_t i = 0; i < window_batch_size(window, b); i++) {
-            const struct window_problem *problem = window_batch_problem(window, b, i);
-            tokens += problem->token_count;
-            rows += problem->row_count;
-        }
-        survey->largest_rows = larger(survey->largest_rows, rows);
-        TRY(count_tokens(survey, tokens, limits, err));
+        TRY(count_batch(survey, window, b, limits, err));
     }
     survey->totals.batches += window->plan.batches;
     return STATUS_OK;
 }
 
 void survey_destroy(struct survey *survey) {
+    buffer_destroy(&survey->head);
     buffer_destroy(&survey->lengths);
     buffer_destroy(&survey->batch_tokens);
     *survey = (struct survey){0};
 }
 
-int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
-                const struct plan_limits *limits, const struct ledger_retry *only,
-                bool (*progress)(void *context, uint64_t problems), void *context, struct error *err) {
-    struct window_reader reader = {
-        .limits = limits, .source = source, .preparer = preparer, .only = only, .markup = &survey->markup};
-    struct window window;
+void survey_limit(const struct survey *survey, const struct prefix_wish *wish, struct plan_limits *limits) {
+    limits->reuses = survey->reuses;
+    limits->least = wish->least;
+    limits->shared_most = wish->shared_most;
+    limits->head_only = wish->head_only;
+    limits->head = (const int32_t *)(const void *)survey->head.data;
+    limits->head_tokens = survey->head.size / sizeof *limits->head;
+}
+
+// One way through the query.
+struct reading {
+    struct window_reader reader; // of which `digest` and `markup` are of the first alone
+    bool (*progress)(void *context, uint64_t problems);
+    void *context;
+    struct prefix_survey *prefixes; // NULL, or what follows the texts
+};
+
+static int read_windows(struct survey *survey, struct reading *reading, struct error *err) {
+    struct window_reader *reader = &reading->reader;
+    struct window window = {0};
     bool end = false;
     int status;
-    *survey = (struct survey){0};
-    TRY_TO(done, status = window_create(&window, limits, err));
-    TRY_TO(done, status = window_reader_open(&reader, err));
-    TRY_TO(done, status = digest_create(&reader.digest, err));
+    survey->reuses = reader->limits->reuses;
+    survey->longest_own = reader->limits->reuses ? reader->limits->head_tokens : 0;
+    TRY_TO(done, status = window_create(&window, reader->limits, err));
+    TRY_TO(done, status = window_reader_open(reader, err));
     while (!end) {
-        TRY_TO(done, status = window_fill(&window, &reader, &end, err));
-        TRY_TO(done, status = count_window(survey, &window, limits, err));
-        if (progress != NULL && !progress(context, survey->totals.problems)) {
+        TRY_TO(done, status = window_fill(&window, reader, &end, err));
+        TRY_TO(done, status = count_window(survey, &window, reader->limits, err));
+        if (reading->prefixes != NULL) {
+            TRY_TO(done, status = prefix_survey_look(reading->prefixes, &window, err));
+        }
+        if (reading->progress != NULL && !reading->progress(reading->context, survey->totals.problems)) {
             status = error_set(err, STATUS_STOPPED,
                                "stopped while surveying the problems; run the same command to resume");
             goto done;
         }
     }
-    TRY_TO(done, status = digest_finish(reader.digest, survey->totals.problems_sha256, err));
-    status = source_rewind(source, err);
+    status = source_rewind(reader->source, err);
 done:
-    digest_destroy(reader.digest);
-    window_reader_close(&reader);
+    window_reader_close(reader);
     window_destroy(&window);
+    return status;
+}
+
+static int read_first(struct survey *survey, struct reading *reading, struct error *err) {
+    struct window_reader *reader = &reading->reader;
+    int status;
+    reader->markup = &survey->markup;
+    TRY_TO(done, status = digest_create(&reader->digest, err));
+    TRY_TO(done, status = read_windows(survey, reading, err));
+    status = digest_finish(reader->digest, survey->totals.problems_sha256, err);
+done:
+    digest_destroy(reader->digest);
+    reader->digest = NULL;
+    reader->markup = NULL;
+    return status;
+}
+
+static bool saves_enough(const struct survey *survey) {
+    uint64_t computed = survey->totals.tokens + survey->head.size / sizeof(int32_t);
+    return (double)computed < (1 - PREFIX_WORTHWHILE) * (double)survey->text_tokens;
+}
+
+// The survey of texts that go on from what they have in common takes the place of that of whole texts, where
+// it saves enough.
+static int count_again(struct survey *survey, struct reading *reading, struct plan_limits *limits,
+                       const struct prefix_wish *wish, struct error *err) {
+    struct survey whole = *survey;
+    bool worthwhile;
+    *survey = (struct survey){.reuses = true};
+    int status = prefix_survey_end(reading->prefixes, &survey->head, &worthwhile, err);
+    reading->prefixes = NULL;
+    if (status == STATUS_OK && worthwhile) {
+        survey_limit(survey, wish, limits);
+        status = read_windows(survey, reading, err);
+    }
+    if (status == STATUS_OK && worthwhile && saves_enough(survey)) {
+        memcpy(survey->totals.problems_sha256, whole.totals.problems_sha256, DIGEST_HEX);
+        survey->markup = whole.markup;
+        survey_destroy(&whole);
+    } else {
+        survey_destroy(survey);
+        *survey = whole;
+    }
+    return status;
+}
+
+int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
+                const struct plan_limits *limits, const struct prefix_wish *wish,
+                const struct ledger_retry *only, bool (*progress)(void *context, uint64_t problems),
+                void *context, struct error *err) {
+    struct plan_limits own = *limits;
+    struct prefix_survey prefixes = {0};
+    struct reading reading = {.reader = {.source = source, .preparer = preparer, .only = only},
+                              .progress = progress,
+                              .context = context};
+    int status;
+    *survey = (struct survey){0};
+    reading.reader.limits = &own;
+    if (wish == NULL) {
+        return read_first(survey, &reading, err);
+    }
+    own.reuses = false;
+    if (!wish->allowed) {
+        return read_first(survey, &reading, err);
+    }
+    reading.prefixes = &prefixes;
+    TRY_TO(done, status = prefix_survey_open(&prefixes, &own, wish, err));
+    TRY_TO(done, status = read_first(survey, &reading, err));
+    status = count_again(survey, &reading, &own, wish, err);
+done:
+    prefix_survey_close(&prefixes);
     return status;
 }
 

@@ -10,6 +10,7 @@
 #include "stages/batch_plan.h"
 #include "stages/markup.h"
 #include "stages/prepare.h"
+#include "start/prefix_survey.h"
 
 // Tokens, squares and batches in the totals are what is computed: where texts go on from each other and from
 // the head, that is less than the texts have. A text of n tokens behind `before` that it goes on from counts
@@ -18,9 +19,9 @@ struct survey {
     struct ledger_survey totals;
     bool reuses;          // texts go on from what they have in common
     uint64_t text_tokens; // of all texts
-    uint64_t longest_own; // most tokens of one text that are computed
+    uint64_t longest_own; // most tokens of one text that are computed, or of the head
     bool head_rows;       // some pooled rows lie in the head, or begin there
-    struct buffer head;   // int32: its tokens
+    struct buffer head;   // int32: its tokens, where the survey found it
     uint64_t failed;      // of the problems, before any batch
     uint64_t skipped;
     uint64_t largest_tokens; // of one batch; of a text longer than a batch, what a batch may have
@@ -40,12 +41,20 @@ struct survey {
 enum { SURVEY_LENGTHS = 1 << 15 };
 
 // Reads the query from its first row to its last and rewinds it; counts only the problems that `only` lists
-// (NULL: all). progress (may be NULL) gets the problems counted so far and returns false to stop
+// (NULL: all). Where the wish allows that texts go on from what they have in common, and more than
+// PREFIX_WORTHWHILE of the tokens have someone else's, the query is read twice, and the survey says whether
+// they do (`reuses`, with the head): limits say nothing of it. Without a wish (NULL) they do as the limits
+// say. progress (may be NULL) gets the problems counted so far, of each reading, and returns false to stop
 // (STATUS_STOPPED). What *survey held before is forgotten, not given back; survey_destroy also after an
 // error.
 int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
-                const struct plan_limits *limits, const struct ledger_retry *only,
-                bool (*progress)(void *context, uint64_t problems), void *context, struct error *err);
+                const struct plan_limits *limits, const struct prefix_wish *wish,
+                const struct ledger_retry *only, bool (*progress)(void *context, uint64_t problems),
+                void *context, struct error *err);
+
+// Lets a plan's texts go on from what they have in common as the survey found, by the wish it was made with;
+// the head stays the survey's.
+void survey_limit(const struct survey *survey, const struct prefix_wish *wish, struct plan_limits *limits);
 
 void survey_destroy(struct survey *survey); // accepts zeros; leaves zeros
 

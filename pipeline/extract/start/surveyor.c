@@ -14,8 +14,8 @@ static int make(struct surveyor *surveyor, struct survey *out, struct error *err
     const struct surveyor_options *options = &surveyor->options;
     uint64_t problems;
     if (options->known == NULL) {
-        return survey_make(out, options->source, options->preparer, &options->limits, NULL, goes_on, surveyor,
-                           err);
+        return survey_make(out, options->source, options->preparer, &options->limits, options->wish, NULL,
+                           goes_on, surveyor, err);
     }
     *out = *options->known;
     return survey_digest(options->source, &problems, out->totals.problems_sha256, err);

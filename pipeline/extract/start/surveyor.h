@@ -16,6 +16,7 @@ struct surveyor_options {
     struct source *source;
     struct preparer *preparer;
     struct plan_limits limits;
+    const struct prefix_wish *wish; // as for survey_make
     const struct survey *known; // of an earlier launch: the rows are only hashed again; NULL: all is counted
     bool (*stopped)(void *context); // from the thread; true ends the survey (STATUS_STOPPED)
     void *context;
