@@ -9,7 +9,8 @@
 //
 // Where limits.reuses is set, tokens are those that are computed. Texts that begin with the head go on from
 // it; texts that have more in common (stages/prefixes.h) are packed as one, or in pieces as large as a batch,
-// and go on from each other. A batch needs no other batch.
+// and go on from each other. Where that leaves too much room, some are cut to fill it. A batch needs no other
+// batch.
 //
 // The last batch of a window seldom comes out full, and a GPU computes every batch as if it were. So a window
 // that others follow ends where its batches are full, and the next one begins with the rest: of the 21,456
@@ -58,6 +59,7 @@ struct plan {
     uint32_t *order; // [texts] indices of texts, batch after batch
     size_t *offset;  // [batches + 1] into order
     size_t batches;
+    size_t tokens;                 // that are computed; of a text longer than a batch, those of a batch
     struct device_origin *origins; // [texts] beside order: what a text goes on from, with its parent's number
                                    // in their batch; NULL where limits.reuses is not set
     struct plan_item *items;       // working memory [window]

@@ -183,6 +183,40 @@ size_t prefixes_cut(struct prefixes *prefixes, const struct plan_limits *limits,
     return count;
 }
 
+// Of kept texts, all but the first of which go on from another of them.
+static struct plan_item item_of(const struct prefixes *prefixes, const uint32_t *tokens, uint32_t from,
+                                uint32_t texts) {
+    struct plan_item item = {.texts = texts, .first = UINT32_MAX, .from = from};
+    for (uint32_t k = from; k < from + texts; k++) {
+        uint32_t text = prefixes->kept[k];
+        item.tokens += tokens[text] - (k == from ? prefixes->before[text] : prefixes->shared[k]);
+        item.first = text < item.first ? text : item.first;
+    }
+    return item;
+}
+
+bool prefixes_split(struct prefixes *prefixes, const uint32_t *tokens, struct plan_item *first,
+                    struct plan_item *rest, size_t tokens_most, size_t texts_most) {
+    uint32_t texts = 0;
+    size_t sum = 0;
+    while (texts + 1 < first->texts && texts < texts_most) {
+        uint32_t k = first->from + texts;
+        uint32_t text = prefixes->kept[k];
+        sum += tokens[text] - (texts == 0 ? prefixes->before[text] : prefixes->shared[k]);
+        if (sum > tokens_most) {
+            break;
+        }
+        texts++;
+    }
+    if (texts == 0) {
+        return false;
+    }
+    *rest = item_of(prefixes, tokens, first->from + texts, first->texts - texts);
+    *first = item_of(prefixes, tokens, first->from, texts);
+    prefixes->shared[rest->from] = 0;
+    return true;
+}
+
 void prefixes_resolve(struct prefixes *prefixes, struct plan *plan, size_t texts) {
     follow(prefixes, prefixes->kept, prefixes->shared, prefixes->kept_count, texts);
     // The nearest text may itself have the last of these tokens from another, and this one from a third: the

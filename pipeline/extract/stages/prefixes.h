@@ -43,6 +43,12 @@ void prefixes_follow(struct prefixes *prefixes, size_t texts);
 size_t prefixes_cut(struct prefixes *prefixes, const struct plan_limits *limits, const uint32_t *tokens,
                     size_t texts, struct plan_item *items);
 
+// Cuts an item of several texts in two: the first ones, as many as compute at most `tokens_most` tokens and
+// are no more than `texts_most`, and the rest, which computes anew what it has in common with them. False
+// when there are none.
+bool prefixes_split(struct prefixes *prefixes, const uint32_t *tokens, struct plan_item *first,
+                    struct plan_item *rest, size_t tokens_most, size_t texts_most);
+
 // What each text of a plan whose order is made goes on from: fills plan->origins. After prefixes_cut.
 void prefixes_resolve(struct prefixes *prefixes, struct plan *plan, size_t texts);
 
