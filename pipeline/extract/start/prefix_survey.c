@@ -11,7 +11,8 @@ int prefix_survey_open(struct prefix_survey *survey, const struct plan_limits *l
     *survey = (struct prefix_survey){.limits = *limits, .head_most = wish->head_most};
     survey->limits.least = wish->least;
     survey->limits.shared_most = wish->shared_most;
-    survey->limits.head_only = wish->head_only;
+    survey->head_only = wish->head_only;
+    survey->limits.head_only = false;
     survey->limits.head_tokens = 0;
     TRY_TO(done, status = memory_zeroed(&survey->ids, limits->window, sizeof *survey->ids, err));
     status = prefixes_create(&survey->prefixes, limits->window, err);
@@ -26,40 +27,50 @@ void prefix_survey_close(struct prefix_survey *survey) {
     prefixes_destroy(&survey->prefixes);
     free(survey->ids);
     free(survey->having);
-    buffer_destroy(&survey->first);
+    buffer_destroy(&survey->sample);
     *survey = (struct prefix_survey){0};
 }
 
-// Against the first text that may go on from another, whichever texts follow.
-static int compare_with_first(struct prefix_survey *survey, const int32_t *ids, size_t tokens,
-                              struct error *err) {
-    if (survey->limits.shared_most > 0 && tokens > survey->limits.shared_most) {
-        return STATUS_OK;
+// Of a window that is sorted the text in the middle: if more than half of them begin with the same tokens, so
+// does this one.
+static int take_sample(struct prefix_survey *survey, const struct window *window, struct error *err) {
+    const struct prefixes *prefixes = &survey->prefixes;
+    size_t middle = prefixes->count > 0 ? prefixes->order[prefixes->count / 2] : 0;
+    size_t tokens = window->ready_tokens[middle];
+    TRY(memory_zeroed(&survey->having, tokens, sizeof *survey->having, err));
+    return buffer_append(&survey->sample, survey->ids[middle], (tokens - 1) * sizeof(int32_t), err);
+}
+
+static void compare_with_sample(struct prefix_survey *survey, const int32_t *ids, size_t tokens) {
+    const int32_t *sample = (const int32_t *)(const void *)survey->sample.data;
+    size_t most = size_min(survey->sample.size / sizeof *sample, tokens - 1);
+    if (survey->limits.shared_most == 0 || tokens <= survey->limits.shared_most) {
+        survey->having[prefixes_common(sample, ids, most)]++;
     }
-    if (survey->having == NULL) {
-        TRY(memory_zeroed(&survey->having, tokens, sizeof *survey->having, err));
-        TRY(buffer_append(&survey->first, ids, (tokens - 1) * sizeof *ids, err));
-    }
-    size_t most = size_min(survey->first.size / sizeof *ids, tokens - 1);
-    survey->having[prefixes_common((const int32_t *)(const void *)survey->first.data, ids, most)]++;
-    return STATUS_OK;
 }
 
 int prefix_survey_look(struct prefix_survey *survey, const struct window *window, struct error *err) {
-    for (size_t i = 0; i < window->ready_count; i++) {
-        const struct window_problem *problem = &window->problems[window->ready[i]];
-        survey->ids[i] = window_tokens(window, problem);
-        survey->texts++;
-        survey->tokens += problem->token_count;
-        TRY(compare_with_first(survey, survey->ids[i], problem->token_count, err));
+    size_t texts = window->ready_count;
+    if (texts == 0) {
+        return STATUS_OK;
     }
-    if (!survey->limits.head_only) {
-        prefixes_find(&survey->prefixes, &survey->limits, window->ready_tokens, survey->ids,
-                      window->ready_count);
-        prefixes_follow(&survey->prefixes, window->ready_count);
-        for (size_t i = 0; i < window->ready_count; i++) {
-            survey->saved += survey->prefixes.most[i];
-        }
+    for (size_t i = 0; i < texts; i++) {
+        survey->ids[i] = window_tokens(window, &window->problems[window->ready[i]]);
+    }
+    if (!survey->head_only || survey->having == NULL) {
+        prefixes_find(&survey->prefixes, &survey->limits, window->ready_tokens, survey->ids, texts);
+    }
+    if (survey->having == NULL) {
+        TRY(take_sample(survey, window, err));
+    }
+    if (!survey->head_only) {
+        prefixes_follow(&survey->prefixes, texts);
+    }
+    for (size_t i = 0; i < texts; i++) {
+        compare_with_sample(survey, survey->ids[i], window->ready_tokens[i]);
+        survey->saved += survey->head_only ? 0 : survey->prefixes.most[i];
+        survey->tokens += window->ready_tokens[i];
+        survey->texts++;
     }
     return STATUS_OK;
 }
@@ -69,7 +80,7 @@ int prefix_survey_end(struct prefix_survey *survey, struct buffer *head, bool *w
     uint64_t best = 0; // tokens that the head saves
     size_t length = 0;
     uint64_t texts = 0;
-    for (size_t tokens = survey->first.size / sizeof(int32_t); tokens > 0; tokens--) {
+    for (size_t tokens = survey->sample.size / sizeof(int32_t); tokens > 0; tokens--) {
         texts += survey->having[tokens];
         size_t cut = size_min(tokens, survey->head_most);
         uint64_t saved = texts > 0 ? (texts - 1) * cut : 0;
@@ -80,6 +91,6 @@ int prefix_survey_end(struct prefix_survey *survey, struct buffer *head, bool *w
     }
     uint64_t saved = best > survey->saved ? best : survey->saved;
     *worthwhile = (double)saved > PREFIX_WORTHWHILE * (double)survey->tokens;
-    return *worthwhile && length > 0 ? buffer_append(head, survey->first.data, length * sizeof(int32_t), err)
+    return *worthwhile && length > 0 ? buffer_append(head, survey->sample.data, length * sizeof(int32_t), err)
                                      : STATUS_OK;
 }

@@ -21,11 +21,12 @@ struct prefix_wish {
 
 struct prefix_survey {
     struct plan_limits limits; // with the wish, without a head
+    bool head_only;
     size_t head_most;
     struct prefixes prefixes; // of a window
     const int32_t **ids;      // [limits.window]
-    struct buffer first;      // int32: the first text but its last token
-    uint64_t *having;         // [tokens of `first` + 1] texts that have so many tokens of it; sums at the end
+    struct buffer sample;     // int32: a text but its last token, which what most begin with is looked for in
+    uint64_t *having;         // [tokens of `sample` + 1] texts that have so many of them in common with it
     uint64_t texts;
     uint64_t tokens;
     uint64_t saved; // by texts of a window that go on from each other, were it one batch
