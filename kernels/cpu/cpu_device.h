@@ -103,7 +103,7 @@ size_t cpu_route_scratch(void); // bytes a thread
 
 size_t cpu_thread_scratch(const struct cpu_device *cpu); // bytes a thread has, for the largest of these
 
-// ---- the operations: gemm_load.c (expand), gemm.c, attention.c and, of rows, rows.c, norms.c, pool.c ----
+// ---- the operations: gemm_load.c, gemm.c, attention.c, keep.c; of rows: rows.c, norms.c, pool.c ----
 
 #define DECLARATION(type, name, arguments) type cpu_##name arguments;
 BACK_END_OPERATIONS(DECLARATION)
