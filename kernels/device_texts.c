@@ -24,6 +24,9 @@ const char *texts_origin_fault(const struct device_texts *texts) {
     if ((texts->origins == NULL) != (texts->host_origins == NULL)) {
         return "origins are in one memory alone";
     }
+    if (texts->origins != NULL && texts->host_starts == NULL) {
+        return "a buffer is missing";
+    }
     const char *fault = NULL;
     for (size_t i = 0; texts->origins != NULL && fault == NULL && i < texts->count; i++) {
         fault = origin_fault(texts, i);

@@ -386,6 +386,11 @@ static void what_is_no_origin_is_refused(void **state) {
         texts.origins = NULL;
         attempt(&r, texts, "origins are in one memory alone");
     }
+    const struct device_origin origin = {DEVICE_HEAD, 0};
+    const struct device_texts nowhere = {.count = 1, .origins = &origin, .host_origins = &origin};
+    int pooled = device_pool(r.bed.device, r.buffer, DTYPE_F32, bed_take(&r.bed, 64), r.buffer, &span,
+                             &nowhere, 1, 8, &r.bed.error);
+    assert_int_equal(pooled, STATUS_INTERNAL);
     bed_close(&r.bed);
 }
 
