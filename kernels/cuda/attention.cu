@@ -27,8 +27,8 @@ static __device__ __forceinline__ unsigned tiles_in(const int32_t *starts, size_
 // One thread a tile. A text's later tiles have more keys: tiles are listed by their place in their text, the
 // last first, so that the grid does not end with the longest work.
 static __global__ void __launch_bounds__(TILES_THREADS)
-    tiles_kernel(struct attention_tile *tiles, const int32_t *starts, size_t texts, int32_t before,
-                 size_t tile_count) {
+    tiles_kernel(struct attention_tile *tiles, const int32_t *starts, const struct device_origin *origins,
+                 size_t texts, int32_t before, size_t tile_count) {
     size_t place = blockIdx.x * (size_t)TILES_THREADS + threadIdx.x; // becomes the tile's place in its text
     if (place >= tile_count) {
         return;
@@ -46,8 +46,11 @@ static __global__ void __launch_bounds__(TILES_THREADS)
             number += tiles_here - place - 1 + (i < text);
         }
     }
+    if (before == 0 && origins != NULL) { // no slice
+        before = origins[text].before;
+    }
     struct attention_tile tile = {starts[text] - before, starts[text + 1],
-                                  starts[text] + (int32_t)place * ATTENTION_TILE};
+                                  starts[text] + (int32_t)place * ATTENTION_TILE, (int32_t)text};
     tiles[number] = tile;
 }
 
@@ -63,13 +66,13 @@ extern "C" bool attention_pairs(enum dtype dtype, struct device_heads heads) {
 }
 
 extern "C" cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles,
-                                              const int32_t *starts, size_t texts, size_t before,
-                                              size_t tile_count) {
-    if (tile_count > INT32_MAX || before > INT32_MAX) {
+                                              const struct device_texts *texts, size_t tile_count) {
+    if (tile_count > INT32_MAX || texts->before > INT32_MAX || texts->count > INT32_MAX) {
         return cudaErrorInvalidValue;
     }
     return LAUNCH(tiles_kernel, dim3((unsigned)((tile_count + TILES_THREADS - 1) / TILES_THREADS)),
-                  dim3(TILES_THREADS), 0, stream, tiles, starts, texts, (int32_t)before, tile_count);
+                  dim3(TILES_THREADS), 0, stream, tiles, texts->starts, texts->origins, texts->count,
+                  (int32_t)texts->before, tile_count);
 }
 
 // Keys of a window or a chunk; 0: no bound.
@@ -85,12 +88,13 @@ extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, v
     size_t stride = device_heads_width(heads);
     size_t kept_stride = 2 * heads.kv_heads * heads.head_dim;
     size_t number_bytes = dtype == DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
-    bool slice = texts->kept != NULL;
+    bool kept = texts->kept != NULL;
     const void *keys =
-        slice ? texts->kept : (const unsigned char *)qkv + device_heads_key(heads) * number_bytes;
+        kept ? texts->kept : (const unsigned char *)qkv + device_heads_key(heads) * number_bytes;
     if (!attention_has(heads.head_dim) || heads.heads == 0 || heads.heads > GRID_MOST ||
         tile_count > INT32_MAX || !(shape->scale > 0) || heads.gap % ATTENTION_HEAD_STEP != 0 ||
-        ((uintptr_t)out | (uintptr_t)qkv | (uintptr_t)keys) % 16 != 0) { // rows are multiples of 16 bytes
+        ((uintptr_t)out | (uintptr_t)qkv | (uintptr_t)keys | (uintptr_t)texts->head) % 16 !=
+            0) { // rows are multiples of 16 bytes
         return cudaErrorInvalidValue;
     }
     bool scores = shape->sinks != NULL || shape->slopes != NULL || shape->softcap > 0 || shape->chunk > 0;
@@ -102,20 +106,27 @@ extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, v
         keys,
         tiles,
         (unsigned)tile_count,
-        pairs && !slice && !scores && attention_pairs(dtype, heads), // the other kernel has the same bits
+        // The other kernel has the same bits.
+        pairs && !kept && texts->origins == NULL && !scores && attention_pairs(dtype, heads),
         scores,
         {(unsigned)heads.heads, (unsigned)heads.kv_heads, (unsigned)(heads.heads / heads.kv_heads),
          (unsigned)heads.head_dim, (unsigned)stride, (unsigned)device_heads_apart(heads),
-         (unsigned)(slice ? kept_stride : stride), (int)texts->before, reach_of(shape->window), shape->scale},
+         (unsigned)(kept ? kept_stride : stride), (int)texts->before, reach_of(shape->window), shape->scale},
         {shape->sinks, shape->slopes, shape->softcap, reach_of(shape->chunk)},
+        {texts->origins, texts->starts, texts->head, (unsigned)kept_stride},
     };
+    bool goes_on = texts->origins != NULL;
     switch (dtype) {
     case DTYPE_F32:
         return attention_f32(&call);
     case DTYPE_F16:
-        return takes_scores ? attention_scoring_f16(&call) : attention_f16(&call);
+        return goes_on        ? attention_origins_f16(&call, takes_scores)
+               : takes_scores ? attention_scoring_f16(&call)
+                              : attention_f16(&call);
     case DTYPE_BF16:
-        return takes_scores ? attention_scoring_bf16(&call) : attention_bf16(&call);
+        return goes_on        ? attention_origins_bf16(&call, takes_scores)
+               : takes_scores ? attention_scoring_bf16(&call)
+                              : attention_bf16(&call);
     }
     return cudaErrorInvalidValue;
 }

@@ -6,6 +6,7 @@
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numbers.h"
+#include "kernels/cuda/texts.h"
 
 // Tiles are innermost in the grid and heads outermost, so that what blocks read at about the same time is the
 // keys and values of a head or two, which every L2 holds.
@@ -17,7 +18,7 @@ struct attention_shape {
     unsigned stride;     // numbers of a row of queries
     unsigned apart;      // of them, from one query head to the next
     unsigned key_stride; // of keys and values
-    int before;          // tokens of the text before the batch: row `before` of the keys is its first token's
+    int before;          // of a slice, tokens of the text before it: the keys have those too
     int window;          // keys that a query sees, > 0
     float scale;         // of the scores
 };
@@ -33,17 +34,29 @@ struct attention_scoring {
     int chunk;           // keys that a query sees are of its own so many, > 0
 };
 
+// Where keys and values lie: one row after another, of whole texts and slices; or of texts that go on from
+// others, found by their place in the text. Kernels are built for the one and for the other.
+struct attention_whole {};
+
+struct attention_origins {
+    const struct device_origin *origins; // [texts]
+    const int32_t *starts;
+    const void *head;     // keys and values [.., head_stride]; NULL: no text goes on from it
+    unsigned head_stride; // numbers
+};
+
 struct attention_call {
     cudaStream_t stream;
     void *out;        // [tokens, heads * head_dim]
     const void *qkv;  // [tokens, shape.stride]
-    const void *keys; // keys and values: columns k | v of qkv, or of a slice those that were kept
+    const void *keys; // keys and values: columns k | v of qkv, or those that were kept
     const struct attention_tile *tiles;
     unsigned tile_count;
     bool pairs;  // a warp has two heads, where attention_pairs has it and texts are whole
     bool scores; // `scoring` is not empty
     struct attention_shape shape;
     struct attention_scoring scoring;
+    struct attention_origins origins; // none are used where origins.origins is NULL
 };
 
 cudaError_t attention_bf16(const struct attention_call *call);
@@ -51,6 +64,11 @@ cudaError_t attention_f16(const struct attention_call *call);
 cudaError_t attention_f32(const struct attention_call *call);
 cudaError_t attention_scoring_bf16(const struct attention_call *call);
 cudaError_t attention_scoring_f16(const struct attention_call *call);
+
+// The same of texts that go on from others. scoring: the kernels that take scores, or heads above 256
+// numbers.
+cudaError_t attention_origins_bf16(const struct attention_call *call, bool scoring);
+cudaError_t attention_origins_f16(const struct attention_call *call, bool scoring);
 
 // The same of one head.
 struct attention_scores {

@@ -38,12 +38,56 @@ static __device__ __forceinline__ void quad_load(float (&out)[QUAD], const float
     }
 }
 
+struct whole_rows { // one after another
+    const float *from;
+    size_t stride;
+
+    __device__ __forceinline__ const float *at(int row) const {
+        return from + (size_t)row * stride;
+    }
+    __device__ __forceinline__ whole_rows behind(size_t columns) const { // of the same tokens
+        return {from + columns, stride};
+    }
+};
+
+struct origin_rows { // of a text that goes on from others: row k is that of its token k
+    const float *keys;
+    const struct attention_origins &origins;
+    size_t key_stride;
+    int text;
+    size_t column;
+
+    __device__ __forceinline__ const float *at(int row) const {
+        const text_place place = text_place_of(origins.origins, origins.starts, text, row);
+        return (place.text == DEVICE_HEAD
+                    ? (const float *)origins.head + (size_t)place.row * origins.head_stride
+                    : keys + (size_t)place.row * key_stride) +
+               column;
+    }
+    __device__ __forceinline__ origin_rows behind(size_t columns) const {
+        return {keys, origins, key_stride, text, column + columns};
+    }
+};
+
+// The keys and values of a text, from its first token on.
+static __device__ __forceinline__ whole_rows rows_of(const float *keys, const attention_whole &,
+                                                     const struct attention_tile &tile,
+                                                     const struct attention_shape &shape) {
+    return {keys + (size_t)(tile.start + shape.before) * shape.key_stride, shape.key_stride};
+}
+
+static __device__ __forceinline__ origin_rows rows_of(const float *keys, const attention_origins &origins,
+                                                      const struct attention_tile &tile,
+                                                      const struct attention_shape &shape) {
+    return {keys, origins, shape.key_stride, tile.text, 0};
+}
+
 // Rows [first, first + ROWS) into shared memory; rows from `end` on are zeros.
-template <int D, int ROWS>
-static __device__ __forceinline__ void load_rows(float *to, const float *from, size_t stride, int first,
-                                                 int end, unsigned head_dim) {
+template <int D, int ROWS, typename LINES>
+static __device__ __forceinline__ void load_rows(float *to, const LINES &lines, int first, int end,
+                                                 unsigned head_dim) {
     for (unsigned row = threadIdx.x / SIDE; row < ROWS; row += SIDE) {
-        const float *line = from + (size_t)(first + (int)row) * stride;
+        const float *line = lines.at(first + (int)row);
         bool there = first + (int)row < end;
         for (unsigned column = threadIdx.x % SIDE * QUAD; column < head_dim; column += COLUMNS) {
             group<float, QUAD> in = {};
@@ -204,10 +248,11 @@ store_outputs(float *out, size_t stride, int rows, unsigned head_dim,
     }
 }
 
-template <int D, typename SCORING>
+template <int D, typename SCORING, typename ORIGINS>
 static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
     attention_f32_kernel(float *out, const float *qkv, const float *keys_values,
-                         const struct attention_tile *tiles, struct attention_shape shape, SCORING scoring) {
+                         const struct attention_tile *tiles, struct attention_shape shape, SCORING scoring,
+                         ORIGINS origins) {
     const int keys = build<D>::KEYS;
     SHARED_BYTES(shared);
     float *queries = (float *)shared;
@@ -219,11 +264,11 @@ static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
     const int first = tile.first + (build<D>::PARTS > 1 ? (int)blockIdx.z * build<D>::ROWS : 0);
     const int query = first - tile.start; // of the text
     const int end = tile.end - tile.start;
-    const float *text_keys = keys_values + (size_t)(tile.start + shape.before) * shape.key_stride +
-                             (size_t)kv_head * shape.head_dim;
-    const float *text_values = text_keys + (size_t)shape.kv_heads * shape.head_dim;
-    load_rows<D, build<D>::ROWS>(queries, qkv + (size_t)head * shape.apart, shape.stride, first, tile.end,
-                                 shape.head_dim);
+    const auto text_keys =
+        rows_of(keys_values, origins, tile, shape).behind((size_t)kv_head * shape.head_dim);
+    const auto text_values = text_keys.behind((size_t)shape.kv_heads * shape.head_dim);
+    load_rows<D, build<D>::ROWS>(queries, whole_rows{qkv + (size_t)head * shape.apart, shape.stride}, first,
+                                 tile.end, shape.head_dim);
     const auto scores = attention_of_head<float>(scoring, shape, head);
     float o[build<D>::QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD] = {};
     running<D> run;
@@ -236,7 +281,7 @@ static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
     for (int key = attention_first_key(attention_before(query, shape.window, scores), keys); key < last;
          key += keys) {
         __syncthreads(); // the values before were read
-        load_rows<D, keys>(tile_rows, text_keys, shape.key_stride, key, end, shape.head_dim);
+        load_rows<D, keys>(tile_rows, text_keys, key, end, shape.head_dim);
         __syncthreads();
         float s[build<D>::QUERIES][keys / SIDE];
         multiply_keys<D>(s, queries, tile_rows, shape.head_dim);
@@ -250,7 +295,7 @@ static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
             }
         }
         __syncthreads(); // the keys were read
-        load_rows<D, keys>(tile_rows, text_values, shape.key_stride, key, end, shape.head_dim);
+        load_rows<D, keys>(tile_rows, text_values, key, end, shape.head_dim);
         __syncthreads();
         multiply_values<D>(o, probabilities, tile_rows);
     }
@@ -259,9 +304,9 @@ static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
                      tile.end - first, shape.head_dim, o, &run);
 }
 
-template <int D, typename SCORING>
-static cudaError_t launch(const struct attention_call *call, const SCORING &scoring) {
-    auto kernel = attention_f32_kernel<D, SCORING>;
+template <int D, typename SCORING, typename ORIGINS>
+static cudaError_t launch(const struct attention_call *call, const SCORING &scoring, const ORIGINS &origins) {
+    auto kernel = attention_f32_kernel<D, SCORING, ORIGINS>;
     cudaError_t result =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, build<D>::SHARED);
     if (result != cudaSuccess) {
@@ -269,16 +314,23 @@ static cudaError_t launch(const struct attention_call *call, const SCORING &scor
     }
     return LAUNCH(kernel, dim3(call->tile_count, call->shape.heads, build<D>::PARTS), dim3(THREADS),
                   build<D>::SHARED, call->stream, (float *)call->out, (const float *)call->qkv,
-                  (const float *)call->keys, call->tiles, call->shape, scoring);
+                  (const float *)call->keys, call->tiles, call->shape, scoring, origins);
+}
+
+template <typename SCORING, typename ORIGINS>
+static cudaError_t launch_for(const struct attention_call *call, const SCORING &scoring,
+                              const ORIGINS &origins) {
+    unsigned head_dim = call->shape.head_dim;
+    return head_dim <= 64    ? launch<64>(call, scoring, origins)
+           : head_dim <= 128 ? launch<128>(call, scoring, origins)
+           : head_dim <= 256 ? launch<256>(call, scoring, origins)
+                             : launch<512>(call, scoring, origins);
 }
 
 template <typename SCORING>
 static cudaError_t launch_for(const struct attention_call *call, const SCORING &scoring) {
-    unsigned head_dim = call->shape.head_dim;
-    return head_dim <= 64    ? launch<64>(call, scoring)
-           : head_dim <= 128 ? launch<128>(call, scoring)
-           : head_dim <= 256 ? launch<256>(call, scoring)
-                             : launch<512>(call, scoring);
+    return call->origins.origins != NULL ? launch_for(call, scoring, call->origins)
+                                         : launch_for(call, scoring, attention_whole());
 }
 
 cudaError_t attention_f32(const struct attention_call *call) {

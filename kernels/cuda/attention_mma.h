@@ -285,8 +285,8 @@ static __device__ __forceinline__ void store_outputs(T *out, size_t stride, int 
 }
 
 // What a block reads: the tiles of one key and value head of one text. Those of keys are steps 0, 2, 4 ...,
-// those of values 1, 3, 5 ...
-template <typename T, int D, int HEADS> struct stream {
+// those of values 1, 3, 5 ... This is of whole texts and of slices; attention_origins.h has the other.
+template <typename T, int D, int HEADS, typename ORIGINS> struct stream {
     static const int KEYS = key_tile<D>::KEYS;
     share<D> kept;   // of one head; with two it is found anew for each tile, as registers are short
     const T *next;   // of the tile of keys, or of the values to them, to be asked for: this thread's first
@@ -300,12 +300,14 @@ template <typename T, int D, int HEADS> struct stream {
     static __device__ __forceinline__ unsigned row_stride(const struct attention_shape &shape) {
         return HEADS == 1 ? shape.key_stride : (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
     }
-    // text: its keys and values, from its first token on. From the tile on that begins at first_key.
-    __device__ __forceinline__ stream(const T *text, const struct attention_shape &shape, unsigned kv_head,
-                                      int first_key, int last, shared_place buffers)
+    // From the tile on that begins at first_key.
+    __device__ __forceinline__ stream(const T *keys, const ORIGINS &, const struct attention_tile &tile,
+                                      const struct attention_shape &shape, unsigned kv_head, int first_key,
+                                      int last, shared_place buffers)
         : kept(shape.head_dim, threadIdx.x), values(shape.kv_heads * shape.head_dim),
           stride(row_stride(shape)), end(last), ring(buffers) {
-        next = kept.first(text, stride, first_key, kv_head, shape.head_dim);
+        const int first_row = HEADS == 1 ? tile.start + shape.before : tile.start;
+        next = kept.first(keys + (size_t)first_row * stride, stride, first_key, kv_head, shape.head_dim);
     }
     __device__ __forceinline__ shared_place buffer(int step) const {
         return ring + (unsigned)(step % RING) * key_tile<D>::BYTES;
@@ -432,10 +434,10 @@ static __device__ __forceinline__ void store_heads(T *out, const struct attentio
     }
 }
 
-template <typename T, int D, int HEADS, typename SCORING>
+template <typename T, int D, int HEADS, typename SCORING, typename ORIGINS>
 static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
     attention_mma_kernel(T *out, const T *qkv, const T *keys, const struct attention_tile *tiles,
-                         struct attention_shape shape, SCORING scoring) {
+                         struct attention_shape shape, SCORING scoring, ORIGINS origins) {
     SHARED_BYTES(shared);
     const struct attention_tile tile = tiles[blockIdx.x];
     const unsigned lane = threadIdx.x % WARP;
@@ -450,9 +452,8 @@ static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
     const auto scores = attention_of_head<T>(scoring, shape, here.head);
     const int first_key =
         attention_first_key(attention_before(query + here.first, shape.window, scores), key_tile<D>::KEYS);
-    const int first_row = HEADS == 1 ? tile.start + shape.before : tile.start;
-    stream<T, D, HEADS> in(keys + (size_t)first_row * stream<T, D, HEADS>::row_stride(shape), shape,
-                           blockIdx.z, first_key, end, shared_at(shared));
+    stream<T, D, HEADS, ORIGINS> in(keys, origins, tile, shape, blockIdx.z, first_key, end,
+                                    shared_at(shared));
     const int first_query = query + here.query;
     const struct warp_rows rows = {first_query, min(first_query + QUERIES, end) - 1};
 
@@ -508,9 +509,10 @@ static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
     store_heads<D, HEADS>(out, tiles, shape, shared, t, o, run, warp);
 }
 
-template <typename T, int D, int HEADS, typename SCORING>
-static cudaError_t launch(const struct attention_call *call, const SCORING &scoring) {
-    auto kernel = attention_mma_kernel<T, D, HEADS, SCORING>;
+template <typename T, int D, int HEADS, typename SCORING, typename ORIGINS = attention_whole>
+static cudaError_t launch(const struct attention_call *call, const SCORING &scoring,
+                          const ORIGINS &origins = ORIGINS()) {
+    auto kernel = attention_mma_kernel<T, D, HEADS, SCORING, ORIGINS>;
     const int shared = build<D, HEADS>::SHARED;
     cudaError_t result = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
     if (result != cudaSuccess) {
@@ -518,7 +520,7 @@ static cudaError_t launch(const struct attention_call *call, const SCORING &scor
     }
     return LAUNCH(kernel, dim3(call->tile_count, packs_of<HEADS>(call->shape), call->shape.kv_heads),
                   dim3(THREADS), shared, call->stream, (T *)call->out, (const T *)call->qkv,
-                  (const T *)call->keys, call->tiles, call->shape, scoring);
+                  (const T *)call->keys, call->tiles, call->shape, scoring, origins);
 }
 
 #endif

@@ -100,10 +100,10 @@ wide_values(float (&o)[wide::HALF / 8][4], float (&s)[wide::TILES][4], struct ru
     }
 }
 
-template <typename T>
+template <typename T, typename ORIGINS>
 static __global__ void __launch_bounds__(THREADS, 1)
     attention_wide_kernel(T *out, const T *qkv, const T *keys, const struct attention_tile *tiles,
-                          struct attention_shape shape, struct attention_scoring scoring) {
+                          struct attention_shape shape, struct attention_scoring scoring, ORIGINS origins) {
     SHARED_BYTES(shared);
     const struct attention_tile tile = tiles[blockIdx.x];
     const unsigned lane = threadIdx.x % WARP;
@@ -121,8 +121,8 @@ static __global__ void __launch_bounds__(THREADS, 1)
     const attention_scores scores = attention_of_head<T>(scoring, shape, head);
     const int first_key =
         attention_first_key(attention_before(query + block, shape.window, scores), key_tile<wide::D>::KEYS);
-    stream<T, wide::D, 1> in(keys + (size_t)(tile.start + shape.before) * shape.key_stride, shape,
-                             head / shape.group, first_key, end, shared_at(shared));
+    stream<T, wide::D, 1, ORIGINS> in(keys, origins, tile, shape, head / shape.group, first_key, end,
+                                      shared_at(shared));
     const struct warp_rows rows = {query + mine, min(query + mine + QUERIES, end) - 1};
     const shared_place own =
         shared_at(shared) + wide::QUERIES_AT + warp / 2 * QUERIES * (unsigned)key_tile<wide::D>::ROW_BYTES;
@@ -164,8 +164,9 @@ static __global__ void __launch_bounds__(THREADS, 1)
         shared + wide::QUERIES_AT + warp * QUERIES * (unsigned)key_tile<wide::HALF>::ROW_BYTES, o, &run);
 }
 
-template <typename T> static cudaError_t launch_wide(const struct attention_call *call) {
-    auto kernel = attention_wide_kernel<T>;
+template <typename T, typename ORIGINS = attention_whole>
+static cudaError_t launch_wide(const struct attention_call *call, const ORIGINS &origins = ORIGINS()) {
+    auto kernel = attention_wide_kernel<T, ORIGINS>;
     cudaError_t result =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, wide::SHARED);
     if (result != cudaSuccess) {
@@ -173,7 +174,7 @@ template <typename T> static cudaError_t launch_wide(const struct attention_call
     }
     return LAUNCH(kernel, dim3(call->tile_count, wide::PARTS, call->shape.heads), dim3(THREADS), wide::SHARED,
                   call->stream, (T *)call->out, (const T *)call->qkv, (const T *)call->keys, call->tiles,
-                  call->shape, call->scoring);
+                  call->shape, call->scoring, origins);
 }
 
 #endif

@@ -26,6 +26,7 @@ static void cuda_close(struct device *device) {
     cuda_queue_destroy(&cuda->queue);
     cuda_free_arenas(cuda);
     free(cuda->tiles.starts);
+    free(cuda->tiles.origins);
     free(cuda);
 }
 

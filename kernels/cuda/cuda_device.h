@@ -122,11 +122,13 @@ struct matmul { // out [tokens, rows] = x [tokens, columns] W^T
     cublasLtMatrixLayout_t output;  // column-major [rows, tokens]
 };
 
-struct tile_list {                // of the last batch that attention saw
-    struct attention_tile *tiles; // [attention_tiles_most(tokens)] device memory
-    int32_t *starts;              // [tokens + 1] of its texts
-    size_t texts;                 // 0: there is no list
-    size_t before;                // tokens of the text before it, where it is a slice
+struct tile_list {                 // of the last batch that attention saw
+    struct attention_tile *tiles;  // [attention_tiles_most(tokens)] device memory
+    int32_t *starts;               // [tokens + 1] of its texts
+    struct device_origin *origins; // [tokens] of them, where they have some
+    bool has_origins;
+    size_t texts;  // 0: there is no list
+    size_t before; // tokens of the text before it, where it is a slice
 };
 
 struct cuda_arena {

@@ -69,11 +69,13 @@ cudaError_t launch_qk_norm_rope(cudaStream_t stream, enum dtype dtype, void *qkv
 enum { ATTENTION_TILE = 64 };
 
 // What one or more blocks of the grid compute: query rows [first, first + ATTENTION_TILE) of the text [start,
-// end), all in tokens of the batch: of a slice the start is negative.
+// end), all in tokens of the batch: where the batch does not have the text's first tokens, of a slice or of
+// what goes on from another text, the start lies before the text's own and may be negative.
 struct attention_tile {
     int32_t start;
     int32_t end;
-    int32_t first; // token of the batch; first - start is a multiple of ATTENTION_TILE
+    int32_t first; // token of the batch, a multiple of ATTENTION_TILE behind the text's first there
+    int32_t text;
 };
 
 // Room for the tiles of any batch of `tokens` tokens: a text adds at most one tile that is not full.
@@ -90,10 +92,9 @@ enum { ATTENTION_HEAD_STEP = 8, ATTENTION_HEAD_MOST = 512, ATTENTION_HEADS_MOST 
 // False when the head size is not one of them.
 bool attention_has(size_t head_dim);
 
-// Fills tiles [tile_count], tile_count = attention_tile_count(...) > 0, from `starts` (device memory).
-// before: tokens of the text before the slice; 0 for whole texts.
-cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles, const int32_t *starts,
-                                   size_t texts, size_t before, size_t tile_count);
+// Fills tiles [tile_count], tile_count = attention_tile_count(...) > 0.
+cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles,
+                                   const struct device_texts *texts, size_t tile_count);
 
 // Whether there is a kernel whose warps have two query heads each: the same bits at another speed.
 bool attention_pairs(enum dtype dtype, struct device_heads heads);
@@ -104,7 +105,7 @@ enum { ATTENTION_PAIRS_SHARED = 160 << 10 };
 cudaError_t launch_keep(cudaStream_t stream, enum dtype dtype, void *kept, const void *qkv,
                         struct device_heads heads, size_t tokens);
 
-// tiles: as launch_attention_tiles filled them, for the same slice or whole texts; pairs: two heads a warp,
+// tiles: as launch_attention_tiles filled them, for the same texts; pairs: two heads a warp,
 // where attention_pairs has it.
 cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, const void *qkv,
                              const struct device_attention *shape, const struct device_texts *texts,

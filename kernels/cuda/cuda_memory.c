@@ -85,6 +85,7 @@ int cuda_prepare(struct device *device, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     void *tiles = NULL;
     void *starts = NULL;
+    void *origins = NULL;
     TRY(device_take(device, DEVICE_SCRATCH, tiles_bytes(device->tokens), &tiles, err));
     TRY(device_take(device, DEVICE_SCRATCH, CUDA_WORKSPACE_BYTES, &cuda->workspace, err));
     if (cuda->loader.ring == NULL) {
@@ -92,6 +93,8 @@ int cuda_prepare(struct device *device, struct error *err) {
     }
     TRY(memory_zeroed(&starts, device->tokens + 1, sizeof *cuda->tiles.starts, err));
     cuda->tiles = (struct tile_list){.tiles = tiles, .starts = starts};
+    TRY(memory_zeroed(&origins, device->tokens, sizeof *cuda->tiles.origins, err));
+    cuda->tiles.origins = origins;
     return STATUS_OK;
 }
 

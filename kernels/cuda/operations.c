@@ -222,6 +222,15 @@ bool cuda_attention_scratch(const struct device *device, const struct device_att
     return true;
 }
 
+// Whether it is of these texts.
+static bool tiles_are_of(const struct tile_list *list, const struct device_texts *texts) {
+    return list->texts == texts->count && list->before == texts->before &&
+           list->has_origins == (texts->origins != NULL) &&
+           memcmp(list->starts, texts->host_starts, (texts->count + 1) * sizeof *list->starts) == 0 &&
+           (!list->has_origins ||
+            memcmp(list->origins, texts->host_origins, texts->count * sizeof *list->origins) == 0);
+}
+
 // The layers of a batch share one list of tiles: it is made when the texts are others than those of the last
 // one.
 static int take_tiles(struct cuda_device *cuda, struct device_texts texts, size_t *tiles, struct error *err) {
@@ -232,21 +241,21 @@ static int take_tiles(struct cuda_device *cuda, struct device_texts texts, size_
                          "attention: %zu texts of %zu tiles in a batch planned for %zu tokens", texts.count,
                          *tiles, cuda->base.tokens);
     }
-    size_t bytes = (texts.count + 1) * sizeof *texts.host_starts;
-    if (*tiles == 0 || (list->texts == texts.count && list->before == texts.before &&
-                        memcmp(list->starts, texts.host_starts, bytes) == 0)) {
+    if (*tiles == 0 || tiles_are_of(list, &texts)) {
         return STATUS_OK;
     }
-    const struct cuda_use use = {.reads = {texts.starts}}; // what it writes is never downloaded
+    const struct cuda_use use = {.reads = {texts.starts, texts.origins}}; // what it writes stays here
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "attention", &use, err));
     list->texts = 0; // until the new one is there
     TRY(cuda_queue_end(cuda, "attention",
-                       launch_attention_tiles(cuda->queue.compute, list->tiles, texts.starts, texts.count,
-                                              texts.before, *tiles),
-                       err));
+                       launch_attention_tiles(cuda->queue.compute, list->tiles, &texts, *tiles), err));
     list->texts = texts.count;
     list->before = texts.before;
-    memcpy(list->starts, texts.host_starts, bytes);
+    list->has_origins = texts.origins != NULL;
+    memcpy(list->starts, texts.host_starts, (texts.count + 1) * sizeof *list->starts);
+    if (list->has_origins) {
+        memcpy(list->origins, texts.host_origins, texts.count * sizeof *list->origins);
+    }
     return STATUS_OK;
 }
 
@@ -265,8 +274,9 @@ int cuda_attention(struct device *device, void *out, const void *qkv, const stru
     }
     size_t end = (size_t)texts.host_starts[texts.count];
     size_t width = shape->heads.heads * shape->heads.head_dim;
-    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, end, width)}},
-                                 .reads = {qkv, texts.kept, shape->sinks, shape->slopes}};
+    const struct cuda_use use = {
+        .writes = {{out, bytes_of(cuda, end, width)}},
+        .reads = {qkv, texts.kept, shape->sinks, shape->slopes, texts.starts, texts.origins, texts.head}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "attention", &use, err));
     cudaError_t launched = launch_attention(cuda->queue.compute, device->dtype, out, qkv, shape, &texts,
                                             cuda->tiles.tiles, tiles, cuda->attention_pairs);

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// Attention in float16 of texts that go on from others; heads between these sizes take the next, which has
+// the same bits.
+#include "kernels/cuda/attention_origins.h"
+#include "kernels/cuda/attention_wide.h"
+
+template <typename SCORING>
+static cudaError_t launch_for(const struct attention_call *call, const SCORING &scoring) {
+    unsigned head_dim = call->shape.head_dim;
+    return head_dim <= 64    ? launch<f16, 64, 1>(call, scoring, call->origins)
+           : head_dim <= 128 ? launch<f16, 128, 1>(call, scoring, call->origins)
+                             : launch<f16, 256, 1>(call, scoring, call->origins);
+}
+
+cudaError_t attention_origins_f16(const struct attention_call *call, bool scoring) {
+    return !scoring                      ? launch_for(call, attention_plain())
+           : call->shape.head_dim <= 256 ? launch_for(call, call->scoring)
+                                         : launch_wide<f16>(call, call->origins);
+}
