@@ -140,7 +140,7 @@ cudaError_t launch_copy_columns(cudaStream_t stream, enum dtype dtype, void *out
 
 cudaError_t launch_pool(cudaStream_t stream, enum dtype dtype, void *out, enum dtype out_dtype,
                         struct device_row_check *checks, const void *x, const struct device_span *spans,
-                        size_t rows, size_t hidden);
+                        const struct device_texts *texts, size_t rows, size_t hidden);
 
 // ---- mixtures of experts ----
 

@@ -305,14 +305,15 @@ int cuda_activate(struct device *device, void *out, const void *in, enum device_
 int cuda_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
               const void *x, const struct device_span *spans, const struct device_texts *texts, size_t rows,
               size_t hidden, struct error *err) {
-    (void)texts;
     struct cuda_device *cuda = cuda_of(device);
+    bool goes_on = texts != NULL && texts->origins != NULL;
     const struct cuda_use use = {
         .writes = {{out, rows * hidden * dtype_size(out_dtype)}, {checks, rows * sizeof checks[0]}},
-        .reads = {x, spans}};
+        .reads = {x, spans, goes_on ? texts->starts : NULL, goes_on ? texts->origins : NULL,
+                  goes_on ? texts->head : NULL}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "pool", &use, err));
-    cudaError_t launched =
-        launch_pool(cuda->queue.compute, device->dtype, out, out_dtype, checks, x, spans, rows, hidden);
+    cudaError_t launched = launch_pool(cuda->queue.compute, device->dtype, out, out_dtype, checks, x, spans,
+                                       texts, rows, hidden);
     return cuda_queue_end(cuda, "pool", launched, err);
 }
 
