@@ -13,7 +13,7 @@ enum { TAPS = 4 }; // of the convolution, where it is fast
 // before them.
 template <typename T> struct rows_from {
     const T *in;    // from the first column on
-    const T *tail;  // [taps - 1, columns] of the slice before; NULL: there is none
+    const T *tail;  // [taps - 1, columns] before texts that go on from something; NULL: none does
     size_t stride;  // of in
     size_t columns; // and of weights
     const T *weights;
@@ -22,18 +22,24 @@ template <typename T> struct rows_from {
     const int32_t *starts;
     unsigned texts;
     size_t tokens;
+    const struct device_origin *origins; // of texts that do so, are behind some tokens; NULL: all do
 };
+
+// The rows before a text, NULL where it begins with its own.
+template <typename T>
+static __device__ __forceinline__ const T *tail_of(const rows_from<T> &rows, unsigned text) {
+    return rows.origins == NULL || rows.origins[text].before > 0 ? rows.tail : NULL;
+}
 
 // The row `back` tokens before a token, NULL before the text.
 template <typename T>
-static __device__ __forceinline__ const T *row_before(const rows_from<T> &rows, int32_t start, int32_t token,
-                                                      int32_t back) {
+static __device__ __forceinline__ const T *row_before(const rows_from<T> &rows, const T *tail, int32_t start,
+                                                      int32_t token, int32_t back) {
     if (token - back >= start) {
         return rows.in + (size_t)(token - back) * rows.stride;
     }
-    return rows.tail != NULL
-               ? rows.tail + (size_t)(token - back - start + (int32_t)rows.taps - 1) * rows.columns
-               : NULL;
+    return tail != NULL ? tail + (size_t)(token - back - start + (int32_t)rows.taps - 1) * rows.columns
+                        : NULL;
 }
 
 // The fast taps' weights of columns [first + i, first + i + N), of which those below `width` are there.
@@ -56,7 +62,7 @@ static __device__ __forceinline__ void hold_weights(float (&held)[TAPS][N], cons
 template <typename T, int N, bool FAST, bool BIASED>
 static __device__ __forceinline__ void
 convolve(float (&x)[N], const rows_from<T> &rows, const float (&held)[TAPS][N], const float (&bias)[N],
-         size_t first, size_t i, size_t width, int32_t start, int32_t token) {
+         size_t first, size_t i, size_t width, const T *tail, int32_t start, int32_t token) {
     const int32_t taps = FAST ? TAPS : (int32_t)rows.taps;
 #pragma unroll
     for (int e = 0; e < N; e++) {
@@ -64,7 +70,7 @@ convolve(float (&x)[N], const rows_from<T> &rows, const float (&held)[TAPS][N], 
     }
 #pragma unroll
     for (int32_t tap = 0; tap < taps; tap++) { // the oldest token first
-        const T *row = row_before(rows, start, token, taps - 1 - tap);
+        const T *row = row_before(rows, tail, start, token, taps - 1 - tap);
         if (row != NULL) {
             float y[N];
             group_load(y, row + first, i, width, FAST);

@@ -20,6 +20,7 @@
 #include "kernels/cuda/cuda_error.h"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/telemetry.h"
+#include "kernels/device_texts.h"
 
 enum {
     CUDA_FENCES = 64,          // fences that can be waited for at a time
@@ -193,7 +194,7 @@ struct cuda_use { // what an operation touches
         const void *data;
         size_t bytes;
     } writes[2];
-    const void *reads[8]; // the first byte of each piece of memory; NULL: none
+    const void *reads[10]; // the first byte of each piece of memory; NULL: none
 };
 
 // Before anything is put on `compute`, once an operation: makes it wait for loads, and for downloads from
@@ -333,6 +334,19 @@ BACK_END_OPERATIONS(DECLARATION)
 // Rows of a view and of its copies to numbers (launch_expand) at `out`.
 int cuda_expand_into(struct cuda_device *cuda, void *out, const struct weight_view *view,
                      const struct expansion *expansion, struct error *err);
+
+// What a batch's texts begin from that carry a state along: so many bytes into the state that the slice
+// before left, or into the head's.
+static inline struct text_beginning cuda_text_beginning(const struct device_texts *texts, const void *state,
+                                                        size_t offset) {
+    if (state != NULL && texts_resume(texts)) {
+        return (struct text_beginning){.from = (const unsigned char *)state + offset};
+    }
+    if (texts->origins == NULL || texts->head == NULL) {
+        return (struct text_beginning){.from = NULL};
+    }
+    return (struct text_beginning){(const unsigned char *)texts->head + offset, texts->origins};
+}
 
 const char *cuda_attention_turn(struct device *device, const struct device_attention *shape);
 int cuda_peak(struct device *device, enum dtype dtype, double *rate, struct error *err);

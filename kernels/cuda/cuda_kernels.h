@@ -105,6 +105,10 @@ enum { ATTENTION_PAIRS_SHARED = 160 << 10 };
 cudaError_t launch_keep(cudaStream_t stream, enum dtype dtype, void *kept, const void *qkv,
                         struct device_heads heads, size_t tokens);
 
+// kept: of the first token.
+cudaError_t launch_keep_packed(cudaStream_t stream, enum dtype dtype, void *kept, const void *qkv,
+                               struct device_heads heads, size_t tokens, enum device_keeping keeping);
+
 // tiles: as launch_attention_tiles filled them, for the same texts; pairs: two heads a warp,
 // where attention_pairs has it.
 cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, const void *qkv,
@@ -120,9 +124,17 @@ cudaError_t launch_xielu(cudaStream_t stream, enum dtype dtype, void *out, const
 cudaError_t launch_clamp(cudaStream_t stream, enum dtype dtype, void *x, float limit, size_t tokens,
                          size_t width);
 
+// What texts of a batch begin from: what the slice before left, or the head.
+struct text_beginning {
+    const void *from;                    // NULL: every text begins from nothing
+    const struct device_origin *origins; // in device memory: texts behind no token do so; NULL: none does
+};
+
+// before: the taps - 1 rows before texts, as launch_causal_tail left them.
 cudaError_t launch_short_convolution(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
                                      const struct device_short_convolution *shape,
-                                     const struct device_texts *texts, void *state, size_t tokens);
+                                     const struct device_texts *texts, struct text_beginning before,
+                                     size_t tokens);
 
 cudaError_t launch_activate_by(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
                                const void *factor, size_t factor_stride, enum device_activation activation,
@@ -201,9 +213,9 @@ cudaError_t launch_experts_sum(cudaStream_t stream, enum dtype dtype, void *out,
 // ---- linear attention ----
 
 // What the convolution of the next slice needs of `columns` columns of this one's rows of `stride`: its last
-// `rows` rows (> 0), after those that `tail` [rows, columns] holds, none where the slice is the first.
-cudaError_t launch_causal_tail(cudaStream_t stream, enum dtype dtype, void *tail, const void *in,
-                               size_t stride, size_t columns, size_t rows, size_t tokens, bool first);
+// `rows` rows (> 0), after those that `before` [rows, columns] holds (NULL: zeros), which may be the tail.
+cudaError_t launch_causal_tail(cudaStream_t stream, enum dtype dtype, void *tail, const void *before,
+                               const void *in, size_t stride, size_t columns, size_t rows, size_t tokens);
 
 // Sizes of a delta net's queries, keys and values that the kernels are built for: multiples of the step.
 enum { DELTA_NET_STEP = 8, DELTA_NET_MOST = 256 };
@@ -217,17 +229,17 @@ static inline bool delta_net_has(size_t dim) {
 // is what an asynchronous copy brings.
 enum { DELTA_NET_GATES = 4 };
 
-// Of all tokens: queries, keys and gates into scratch, values into out. tail: the rows before a slice, as
-// launch_causal_tail left them; NULL: zeros.
+// Of all tokens: queries, keys and gates into scratch, values into out. tail: the rows before texts, as
+// launch_causal_tail left them.
 cudaError_t launch_delta_net_rows(cudaStream_t stream, enum dtype dtype, void *out, void *scratch,
                                   const void *in, const struct device_delta_net *net,
-                                  const struct device_texts *texts, const void *tail);
+                                  const struct device_texts *texts, struct text_beginning tail);
 
-// Turns out from values into o, from what launch_delta_net_rows left. state: of the heads, before a slice and
-// then after it; NULL: whole texts.
+// Turns out from values into o, from what launch_delta_net_rows left. before: the heads' states before texts;
+// state: after a slice, may be the same; NULL: whole texts.
 cudaError_t launch_delta_net_scan(cudaStream_t stream, enum dtype dtype, void *out, void *scratch,
                                   const struct device_delta_net *net, const struct device_texts *texts,
-                                  float *state);
+                                  struct text_beginning before, float *state);
 
 // And from o into its gated norm.
 cudaError_t launch_delta_net_norm(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
@@ -236,16 +248,16 @@ cudaError_t launch_delta_net_norm(cudaStream_t stream, enum dtype dtype, void *o
 // ---- state spaces ----
 
 // Of all tokens: x, B, C and gates into scratch, which is laid out as state_space.h says. tail: the rows
-// before a slice, as launch_causal_tail left them; NULL: zeros.
+// before texts, as launch_causal_tail left them.
 cudaError_t launch_state_space_rows(cudaStream_t stream, enum dtype dtype, void *scratch, const void *in,
                                     const struct device_state_space *space, const struct device_texts *texts,
-                                    const void *tail);
+                                    struct text_beginning tail);
 
-// h C + skip x into scratch, from what launch_state_space_rows left there. state: of the heads, before a
-// slice and then after it; NULL: whole texts.
+// h C + skip x into scratch, from what launch_state_space_rows left there. before: the heads' states before
+// texts; state: after a slice, may be the same; NULL: whole texts.
 cudaError_t launch_state_space_scan(cudaStream_t stream, void *scratch,
                                     const struct device_state_space *space, const struct device_texts *texts,
-                                    float *state);
+                                    struct text_beginning before, float *state);
 
 // And from it its gated norm into out.
 cudaError_t launch_state_space_norm(cudaStream_t stream, enum dtype dtype, void *out, void *scratch,

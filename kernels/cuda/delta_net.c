@@ -24,8 +24,10 @@ struct call {
     const void *in;
     void *out;
     void *scratch;
-    void *state; // NULL: whole texts
-    void *tail;  // in it, the rows before the slice; NULL: none are kept
+    void *state;                  // NULL: whole texts
+    void *tail;                   // in it, the last rows; NULL: none are kept
+    struct text_beginning before; // states
+    struct text_beginning tails;  // and the rows
     size_t out_bytes;
     size_t scratch_bytes;
     size_t state_bytes;
@@ -33,32 +35,36 @@ struct call {
 
 static int make_rows(const struct call *call, struct error *err) {
     const struct device_delta_net *net = call->net;
-    const void *before = call->texts->before > 0 ? call->tail : NULL;
     const struct cuda_use use = {
         .writes = {{call->out, call->out_bytes}, {call->scratch, call->scratch_bytes}},
-        .reads = {call->in, net->convolution, net->decay, net->step_bias, call->texts->starts, before}};
+        .reads = {call->in, net->convolution, net->decay, net->step_bias, call->texts->starts,
+                  call->tails.from, call->tails.origins}};
     TRY(cuda_queue_begin(call->cuda, CUDA_COMPUTING, "delta_net", &use, err));
     cudaError_t launched = launch_delta_net_rows(call->cuda->queue.compute, call->cuda->base.dtype, call->out,
-                                                 call->scratch, call->in, net, call->texts, before);
+                                                 call->scratch, call->in, net, call->texts, call->tails);
     return cuda_queue_end(call->cuda, "delta_net", launched, err);
 }
 
 static int keep_tail(const struct call *call, struct error *err) {
-    const struct cuda_use use = {.writes = {{call->state, call->state_bytes}}, .reads = {call->in}};
+    const struct cuda_use use = {.writes = {{call->state, call->state_bytes}},
+                                 .reads = {call->in, call->tails.from}};
     TRY(cuda_queue_begin(call->cuda, CUDA_COMPUTING, "delta_net", &use, err));
     cudaError_t launched =
-        launch_causal_tail(call->cuda->queue.compute, call->cuda->base.dtype, call->tail, call->in,
+        launch_causal_tail(call->cuda->queue.compute, call->cuda->base.dtype, call->tail,
+                           texts_first(call->texts, 0) > 0 ? call->tails.from : NULL, call->in,
                            device_delta_net_width(call->net), device_delta_net_mixed(call->net),
-                           call->net->taps - 1, call->tokens, call->texts->before == 0);
+                           call->net->taps - 1, call->tokens);
     return cuda_queue_end(call->cuda, "delta_net", launched, err);
 }
 
 static int scan(const struct call *call, struct error *err) {
-    const struct cuda_use use = {.writes = {{call->out, call->out_bytes}, {call->state, call->state_bytes}},
-                                 .reads = {call->scratch, call->texts->starts}};
+    const struct cuda_use use = {
+        .writes = {{call->out, call->out_bytes}, {call->state, call->state_bytes}},
+        .reads = {call->scratch, call->texts->starts, call->before.from, call->before.origins}};
     TRY(cuda_queue_begin(call->cuda, CUDA_COMPUTING, "delta_net", &use, err));
-    cudaError_t launched = launch_delta_net_scan(call->cuda->queue.compute, call->cuda->base.dtype, call->out,
-                                                 call->scratch, call->net, call->texts, call->state);
+    cudaError_t launched =
+        launch_delta_net_scan(call->cuda->queue.compute, call->cuda->base.dtype, call->out, call->scratch,
+                              call->net, call->texts, call->before, call->state);
     return cuda_queue_end(call->cuda, "delta_net", launched, err);
 }
 
@@ -94,10 +100,12 @@ int cuda_delta_net(struct device *device, void *out, const void *in, const struc
     if (!cuda_delta_net_scratch(device, net, tokens, &call.scratch_bytes)) {
         return error_set(err, STATUS_INTERNAL, "delta_net: scratch for %zu tokens has no size", tokens);
     }
+    size_t states = net->value_heads * net->key_dim * net->value_dim * sizeof(float);
+    call.before = cuda_text_beginning(&texts, state, 0);
+    call.tails = cuda_text_beginning(&texts, state, states);
     if (state != NULL) {
-        size_t heads = net->value_heads * net->key_dim * net->value_dim * sizeof(float);
         call.state_bytes = device_delta_net_state(net, size);
-        call.tail = net->taps > 1 ? (unsigned char *)state + heads : NULL;
+        call.tail = net->taps > 1 ? (unsigned char *)state + states : NULL;
     }
     if (tokens > 0) {
         TRY(make_rows(&call, err));

@@ -63,7 +63,8 @@ static __global__ void __launch_bounds__(THREADS)
             text++;
         }
         float x[N];
-        convolve<T, N, FAST, false>(x, rows, held, {}, first, i, width, rows.starts[text], token);
+        convolve<T, N, FAST, false>(x, rows, held, {}, first, i, width, tail_of(rows, text),
+                                    rows.starts[text], token);
         if (of_value) {
             group_store(values + (size_t)token * net.out + (size_t)(head - 2 * net.key_heads) * net.value_dim,
                         i, width, x, true);
@@ -159,7 +160,7 @@ static_assert(LARGE * WARP >= DELTA_NET_MOST, "a warp has a head");
 
 extern "C" cudaError_t launch_delta_net_rows(cudaStream_t stream, enum dtype dtype, void *out, void *scratch,
                                              const void *in, const struct device_delta_net *net,
-                                             const struct device_texts *texts, const void *tail) {
+                                             const struct device_texts *texts, struct text_beginning tail) {
     const struct delta_net_sizes sizes = delta_net_sizes_of(net);
     const size_t tokens = (size_t)texts->host_starts[texts->count];
     const size_t gates = tokens * net->value_heads;
@@ -171,7 +172,7 @@ extern "C" cudaError_t launch_delta_net_rows(cudaStream_t stream, enum dtype dty
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
         const rows_from<T> rows = {(const T *)in,
-                                   (const T *)tail,
+                                   (const T *)tail.from,
                                    sizes.width,
                                    sizes.mixed,
                                    (const T *)net->convolution,
@@ -179,7 +180,8 @@ extern "C" cudaError_t launch_delta_net_rows(cudaStream_t stream, enum dtype dty
                                    sizes.taps,
                                    texts->starts,
                                    (unsigned)texts->count,
-                                   tokens};
+                                   tokens,
+                                   tail.origins};
         cudaError_t launched = net->key_dim <= SMALL_MOST && net->value_dim <= SMALL_MOST
                                    ? convolution<T, SMALL>(stream, (T *)out, to, rows, sizes)
                                    : convolution<T, LARGE>(stream, (T *)out, to, rows, sizes);

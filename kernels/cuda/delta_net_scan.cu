@@ -24,6 +24,7 @@
 // shuffles and delta the rest. A long text among short ones ends last. Neither has been measured.
 #include "kernels/cuda/delta_net.h"
 #include "kernels/cuda/scan.h"
+#include "kernels/cuda/texts.h"
 
 static_assert((int)WARP_COLUMNS == (int)DELTA_NET_STEP, "all of a warp's columns are there, or none");
 static_assert(DELTA_NET_GATES * sizeof(float) == COPY, "one copy brings them");
@@ -42,8 +43,8 @@ template <typename T, int QUADS> struct tile {
 template <typename T> struct scan { // what all blocks have in common
     T *out;                         // values, then o
     struct delta_net_scratch from;
-    float *state; // NULL: none
-    bool goes_on; // with that state
+    struct text_beginning before; // states
+    float *state;                 // after the text; NULL: it is not kept
     const int32_t *starts;
     struct delta_net_sizes net;
     unsigned parts; // blocks of a head of a text
@@ -57,8 +58,9 @@ struct place { // of a block and a thread
     unsigned row;          // the thread's first
     int32_t start;         // of the text
     int32_t end;
-    bool works;  // its columns are there: the same in all of a warp
-    bool writes; // what the lanes that share them come to
+    bool goes_on; // it begins from a state
+    bool works;   // its columns are there: the same in all of a warp
+    bool writes;  // what the lanes that share them come to
 };
 
 template <typename T> static __device__ __forceinline__ place place_of(const scan<T> &scan) {
@@ -74,6 +76,7 @@ template <typename T> static __device__ __forceinline__ place place_of(const sca
     here.row = lane / ACROSS * QUAD;
     here.start = scan.starts[text];
     here.end = scan.starts[text + 1];
+    here.goes_on = text_goes_on(scan.before, text);
     here.works = here.block_column + warp * WARP_COLUMNS < scan.net.value_dim;
     here.writes = lane < ACROSS;
     return here;
@@ -189,8 +192,8 @@ static __device__ __forceinline__ void pass_tile(thread_state<QUADS> &mine, cons
 // ---- the state that a slice takes and leaves ----
 
 // Calls `use` with each row of a thread's state and its place in memory; `state`: the thread's first number.
-template <int QUADS, typename F>
-static __device__ __forceinline__ void each_row(thread_state<QUADS> &mine, float *state, unsigned first,
+template <int QUADS, typename STATE, typename F>
+static __device__ __forceinline__ void each_row(thread_state<QUADS> &mine, STATE *state, unsigned first,
                                                 const struct delta_net_sizes &net, F use) {
 #pragma unroll
     for (int k = 0; k < QUADS * QUAD; k++) {
@@ -202,17 +205,18 @@ static __device__ __forceinline__ void each_row(thread_state<QUADS> &mine, float
 }
 
 // As it is before a text's or slice's first token: the state that was left, its key, and S^T key added up as
-// `pass` does.
+// `pass` does. at: of the thread's first number in a state.
 template <typename T, int QUADS>
 static __device__ __forceinline__ void begin(thread_state<QUADS> &mine, const scan<T> &scan,
-                                             const place &here, float *state) {
+                                             const place &here, size_t at) {
     const struct delta_net_sizes &net = scan.net;
-    if (scan.goes_on) {
-        each_row(mine, state, here.row, net, [](float(&s)[COLUMNS], const float *at) {
-            const group<float, COLUMNS> pair = *(const group<float, COLUMNS> *)at;
-            s[0] = pair.number[0];
-            s[1] = pair.number[1];
-        });
+    if (here.goes_on) {
+        each_row(mine, (const float *)scan.before.from + at, here.row, net,
+                 [](float(&s)[COLUMNS], const float *at) {
+                     const group<float, COLUMNS> pair = *(const group<float, COLUMNS> *)at;
+                     s[0] = pair.number[0];
+                     s[1] = pair.number[1];
+                 });
     }
     if (here.start < here.end) {
         const float *key =
@@ -240,16 +244,14 @@ static __global__ void __launch_bounds__(THREADS) delta_scan_kernel(scan<T> scan
     const struct delta_net_sizes &net = scan.net;
     const place here = place_of(scan);
     const size_t head_column = here.block_column + here.column;
-    float *state = scan.state != NULL
-                       ? scan.state + (size_t)here.head * net.key_dim * net.value_dim + head_column
-                       : NULL;
+    const size_t at = (size_t)here.head * net.key_dim * net.value_dim + head_column;
     T *to = scan.out + (size_t)here.start * net.out + (size_t)here.head * net.value_dim + head_column;
     thread_state<QUADS> mine = {};
     tile_copy<T, QUADS> copies;
     copies.set(scan, here);
     copies.copy(shared_at(shared), here.end - here.start);
     if (here.works) {
-        begin<T, QUADS>(mine, scan, here, state);
+        begin<T, QUADS>(mine, scan, here, at);
     }
     unsigned current = 0;
     for (int32_t first = here.start; first < here.end; first += TILE) {
@@ -269,8 +271,9 @@ static __global__ void __launch_bounds__(THREADS) delta_scan_kernel(scan<T> scan
             columns_store(to, mine.o);
         }
     }
-    if (here.works && state != NULL) {
-        each_row(mine, state, here.row, net, [](float(&s)[COLUMNS], float *at) { columns_store(at, s); });
+    if (here.works && scan.state != NULL) {
+        each_row(mine, scan.state + at, here.row, net,
+                 [](float(&s)[COLUMNS], float *at) { columns_store(at, s); });
     }
 }
 
@@ -284,7 +287,8 @@ static cudaError_t launch(cudaStream_t stream, const scan<T> &scan, size_t block
 
 extern "C" cudaError_t launch_delta_net_scan(cudaStream_t stream, enum dtype dtype, void *out, void *scratch,
                                              const struct device_delta_net *net,
-                                             const struct device_texts *texts, float *state) {
+                                             const struct device_texts *texts, struct text_beginning before,
+                                             float *state) {
     const unsigned parts = (unsigned)((net->value_dim + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS);
     const size_t blocks = texts->count * net->value_heads * parts;
     const size_t tokens = (size_t)texts->host_starts[texts->count];
@@ -294,7 +298,7 @@ extern "C" cudaError_t launch_delta_net_scan(cudaStream_t stream, enum dtype dty
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
         const scan<T> scan = {(T *)out,      delta_net_scratch_at(scratch, net, tokens),
-                              state,         state != NULL && texts->before > 0,
+                              before,        state,
                               texts->starts, delta_net_sizes_of(net),
                               parts};
         const size_t quads = (net->key_dim + QUAD_ROWS - 1) / QUAD_ROWS;

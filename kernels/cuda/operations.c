@@ -128,12 +128,19 @@ int cuda_short_convolution(struct device *device, void *out, const void *in,
     struct cuda_device *cuda = cuda_of(device);
     size_t tokens = (size_t)texts.host_starts[texts.count];
     size_t left = device_short_convolution_state(shape, dtype_size(device->dtype));
+    size_t row = 3 * shape->width;
+    struct text_beginning before = cuda_text_beginning(&texts, state, 0);
     const struct cuda_use use = {
         .writes = {{out, bytes_of(cuda, tokens, shape->width)}, {state, state == NULL ? 0 : left}},
-        .reads = {in, shape->weight, shape->bias, texts.starts}};
+        .reads = {in, shape->weight, shape->bias, texts.starts, before.from, before.origins}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "short_convolution", &use, err));
     cudaError_t launched =
-        launch_short_convolution(cuda->queue.compute, device->dtype, out, in, shape, &texts, state, tokens);
+        launch_short_convolution(cuda->queue.compute, device->dtype, out, in, shape, &texts, before, tokens);
+    if (launched == cudaSuccess && state != NULL && shape->taps > 1) {
+        launched = launch_causal_tail(cuda->queue.compute, device->dtype, state,
+                                      texts_first(&texts, 0) > 0 ? before.from : NULL, in, row, row,
+                                      shape->taps - 1, tokens);
+    }
     return cuda_queue_end(cuda, "short_convolution", launched, err);
 }
 
@@ -203,14 +210,27 @@ int cuda_keep(struct device *device, void *kept, size_t row, const void *qkv, st
 int cuda_keep_packed(struct device *device, void *kept, size_t row, const void *qkv,
                      struct device_heads heads, size_t tokens, enum device_keeping keeping,
                      struct error *err) {
-    (void)device, (void)kept, (void)row, (void)qkv, (void)heads, (void)tokens, (void)keeping;
-    return error_set(err, STATUS_INTERNAL, "keep_packed: not there yet");
+    struct cuda_device *cuda = cuda_of(device);
+    size_t row_bytes = device_kept_bytes(heads, keeping, dtype_size(device->dtype));
+    unsigned char *rows = (unsigned char *)kept + row * row_bytes;
+    const struct cuda_use use = {.writes = {{rows, tokens * row_bytes}}, .reads = {qkv}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "keep_packed", &use, err));
+    cudaError_t launched =
+        launch_keep_packed(cuda->queue.compute, device->dtype, rows, qkv, heads, tokens, keeping);
+    return cuda_queue_end(cuda, "keep_packed", launched, err);
 }
 
+// Rows of blocks are a matrix in GGUF's format.
 int cuda_expand_kept(struct device *device, void *out, const void *kept, struct device_heads heads,
                      size_t rows, enum device_keeping keeping, struct error *err) {
-    (void)device, (void)out, (void)kept, (void)heads, (void)rows, (void)keeping;
-    return error_set(err, STATUS_INTERNAL, "expand_kept: not there yet");
+    const struct weight_format *format = weight_format_find(keeping == DEVICE_KEEP_Q8_0 ? "Q8_0" : "Q4_0");
+    size_t width = 2 * heads.kv_heads * heads.head_dim;
+    struct weight_view view;
+    if (format == NULL || !weight_view_of(format, rows, width, kept, &view)) {
+        return error_set(err, STATUS_INTERNAL, "expand_kept: there are no %zu rows of %zu numbers", rows,
+                         width);
+    }
+    return cuda_expand_into(cuda_of(device), out, &view, &(struct expansion){.rows = rows, .copies = 1}, err);
 }
 
 // The running softmax needs no scores in memory; the tiles are taken once for all shapes.

@@ -11,12 +11,12 @@ enum { ROW_THREADS = 256 };
 template <typename T> struct convolving {
     T *out;
     const T *in;
-    const T *state; // of a slice; NULL: whole texts
     const T *weight;
     const T *bias; // NULL: none
     const int32_t *starts;
     size_t texts;
-    size_t before;
+    struct text_beginning before; // [taps - 1, 3 width]
+    size_t tokens_before; // tokens of a slice's text before it; where there are origins, these have it
     size_t width;
     size_t taps;
 };
@@ -27,7 +27,10 @@ static __global__ void __launch_bounds__(ROW_THREADS) convolve_kernel(convolving
     const size_t width = call.width;
     const unsigned text = text_of(call.starts, (unsigned)call.texts, (int32_t)token);
     const size_t there = token - (size_t)call.starts[text]; // tokens before it in the batch
-    const size_t most = there + (call.state != NULL ? call.before : 0);
+    const T *before = (const T *)call.before.from;
+    const size_t most = there + (!text_goes_on(call.before, text) ? 0
+                                 : call.before.origins != NULL    ? (size_t)call.before.origins[text].before
+                                                                  : call.tokens_before);
     const T *own = call.in + token * 3 * width;
     for (size_t i = threadIdx.x; i < width; i += ROW_THREADS) {
         float sum = 0;
@@ -35,7 +38,7 @@ static __global__ void __launch_bounds__(ROW_THREADS) convolve_kernel(convolving
             const size_t back = call.taps - 1 - k;
             if (back <= most) {
                 const T *row = back <= there ? own - back * 3 * width
-                                             : call.state + (call.taps - 1 - (back - there)) * 3 * width;
+                                             : before + (call.taps - 1 - (back - there)) * 3 * width;
                 float product = rounded<T>(number_value(row[i]) * number_value(row[2 * width + i]));
                 sum = fmaf(number_value(call.weight[i * call.taps + k]), product, sum);
             }
@@ -47,37 +50,10 @@ static __global__ void __launch_bounds__(ROW_THREADS) convolve_kernel(convolving
     }
 }
 
-// Column by column: a row's new contents are read before it is written.
-template <typename T>
-static __global__ void __launch_bounds__(ROW_THREADS)
-    state_kernel(T *state, const T *in, size_t tokens, size_t kept, size_t row) {
-    const size_t i = blockIdx.x * (size_t)ROW_THREADS + threadIdx.x;
-    if (i >= row) {
-        return;
-    }
-    for (size_t k = 0; k < kept; k++) {
-        const size_t at = k + tokens; // of the state and the slice together
-        state[k * row + i] = at < kept ? state[at * row + i] : in[(at - kept) * row + i];
-    }
-}
-
-template <typename T>
-static cudaError_t convolve(cudaStream_t stream, const convolving<T> &call, T *state, size_t tokens) {
-    cudaError_t launched =
-        LAUNCH(convolve_kernel<T>, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, call);
-    const size_t row = 3 * call.width;
-    if (launched != cudaSuccess || state == NULL || call.taps == 1) {
-        return launched;
-    }
-    const size_t blocks = (row + ROW_THREADS - 1) / ROW_THREADS;
-    return LAUNCH(state_kernel<T>, dim3((unsigned)blocks), dim3(ROW_THREADS), 0, stream, state, call.in,
-                  tokens, call.taps - 1, row);
-}
-
 extern "C" cudaError_t launch_short_convolution(cudaStream_t stream, enum dtype dtype, void *out,
                                                 const void *in, const struct device_short_convolution *shape,
-                                                const struct device_texts *texts, void *state,
-                                                size_t tokens) {
+                                                const struct device_texts *texts,
+                                                struct text_beginning before, size_t tokens) {
     if (tokens > INT32_MAX) {
         return cudaErrorInvalidValue;
     }
@@ -85,14 +61,14 @@ extern "C" cudaError_t launch_short_convolution(cudaStream_t stream, enum dtype 
         typedef decltype(number) T;
         const convolving<T> call = {(T *)out,
                                     (const T *)in,
-                                    (const T *)state,
                                     (const T *)shape->weight,
                                     (const T *)shape->bias,
                                     texts->starts,
                                     texts->count,
+                                    before,
                                     texts->before,
                                     shape->width,
                                     shape->taps};
-        return convolve(stream, call, (T *)state, tokens);
+        return LAUNCH(convolve_kernel<T>, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, call);
     });
 }

@@ -17,8 +17,10 @@ struct call {
     const void *in;
     void *out;
     void *scratch;
-    void *state; // NULL: whole texts
-    void *tail;  // in it, the rows before the slice; NULL: none are kept
+    void *state;                  // NULL: whole texts
+    void *tail;                   // in it, the last rows; NULL: none are kept
+    struct text_beginning before; // states
+    struct text_beginning tails;  // and the rows
     size_t out_bytes;
     size_t scratch_bytes;
     size_t state_bytes;
@@ -26,35 +28,36 @@ struct call {
 
 static int make_rows(const struct call *call, struct error *err) {
     const struct device_state_space *space = call->space;
-    const void *before = call->texts->before > 0 ? call->tail : NULL;
     const struct cuda_use use = {.writes = {{call->scratch, call->scratch_bytes}},
                                  .reads = {call->in, space->convolution, space->bias, space->decay,
-                                           space->step_bias, space->skip, call->texts->starts, before}};
+                                           space->step_bias, space->skip, call->texts->starts,
+                                           call->tails.from, call->tails.origins}};
     TRY(cuda_queue_begin(call->cuda, CUDA_COMPUTING, "state_space", &use, err));
     cudaError_t launched = launch_state_space_rows(call->cuda->queue.compute, call->cuda->base.dtype,
-                                                   call->scratch, call->in, space, call->texts, before);
+                                                   call->scratch, call->in, space, call->texts, call->tails);
     return cuda_queue_end(call->cuda, "state_space", launched, err);
 }
 
 static int keep_tail(const struct call *call, struct error *err) {
     const struct device_state_space *space = call->space;
     const size_t first = device_state_space_out(space) * dtype_size(call->cuda->base.dtype);
-    const struct cuda_use use = {.writes = {{call->state, call->state_bytes}}, .reads = {call->in}};
+    const struct cuda_use use = {.writes = {{call->state, call->state_bytes}},
+                                 .reads = {call->in, call->tails.from}};
     TRY(cuda_queue_begin(call->cuda, CUDA_COMPUTING, "state_space", &use, err));
     cudaError_t launched = launch_causal_tail(
         call->cuda->queue.compute, call->cuda->base.dtype, call->tail,
-        (const unsigned char *)call->in + first, device_state_space_width(space),
-        device_state_space_mixed(space), space->taps - 1, call->tokens, call->texts->before == 0);
+        texts_first(call->texts, 0) > 0 ? call->tails.from : NULL, (const unsigned char *)call->in + first,
+        device_state_space_width(space), device_state_space_mixed(space), space->taps - 1, call->tokens);
     return cuda_queue_end(call->cuda, "state_space", launched, err);
 }
 
 static int scan(const struct call *call, struct error *err) {
     const struct cuda_use use = {
         .writes = {{call->scratch, call->scratch_bytes}, {call->state, call->state_bytes}},
-        .reads = {call->texts->starts}};
+        .reads = {call->texts->starts, call->before.from, call->before.origins}};
     TRY(cuda_queue_begin(call->cuda, CUDA_COMPUTING, "state_space", &use, err));
     cudaError_t launched = launch_state_space_scan(call->cuda->queue.compute, call->scratch, call->space,
-                                                   call->texts, call->state);
+                                                   call->texts, call->before, call->state);
     return cuda_queue_end(call->cuda, "state_space", launched, err);
 }
 
@@ -84,8 +87,10 @@ int cuda_state_space(struct device *device, void *out, const void *in, const str
     if (!cuda_state_space_scratch(device, space, tokens, &call.scratch_bytes)) {
         return error_set(err, STATUS_INTERNAL, "state_space: scratch for %zu tokens has no size", tokens);
     }
+    size_t states = device_state_space_out(space) * space->state * sizeof(float);
+    call.before = cuda_text_beginning(&texts, state, 0);
+    call.tails = cuda_text_beginning(&texts, state, states);
     if (state != NULL) {
-        size_t states = device_state_space_out(space) * space->state * sizeof(float);
         call.state_bytes = device_state_space_state(space, size);
         call.tail = space->taps > 1 ? (unsigned char *)state + states : NULL;
     }

@@ -77,8 +77,8 @@ static __global__ void __launch_bounds__(THREADS)
             text++;
         }
         float x[QUAD];
-        convolve<T, QUAD, FAST, true>(x, rows, held, bias, at.first, at.i, at.width, rows.starts[text],
-                                      token);
+        convolve<T, QUAD, FAST, true>(x, rows, held, bias, at.first, at.i, at.width, tail_of(rows, text),
+                                      rows.starts[text], token);
         group_write(at.to + (size_t)token * at.stride, x);
     }
 }
@@ -198,7 +198,7 @@ static __global__ void __launch_bounds__(NORM_THREADS)
 
 extern "C" cudaError_t launch_state_space_rows(cudaStream_t stream, enum dtype dtype, void *scratch,
                                                const void *in, const struct device_state_space *space,
-                                               const struct device_texts *texts, const void *tail) {
+                                               const struct device_texts *texts, struct text_beginning tail) {
     const struct state_space_sizes sizes = state_space_sizes_of(space);
     const size_t tokens = (size_t)texts->host_starts[texts->count];
     const size_t gates = tokens * space->heads;
@@ -210,7 +210,7 @@ extern "C" cudaError_t launch_state_space_rows(cudaStream_t stream, enum dtype d
         typedef decltype(number) T;
         const T *row = (const T *)in;
         const rows_from<T> rows = {row + sizes.out,
-                                   (const T *)tail,
+                                   (const T *)tail.from,
                                    sizes.width,
                                    sizes.mixed,
                                    (const T *)space->convolution,
@@ -218,7 +218,8 @@ extern "C" cudaError_t launch_state_space_rows(cudaStream_t stream, enum dtype d
                                    (unsigned)space->taps,
                                    texts->starts,
                                    (unsigned)texts->count,
-                                   tokens};
+                                   tokens,
+                                   tail.origins};
         const gates_from<T> from = {
             row + sizes.out + sizes.mixed, (const T *)space->decay, (const T *)space->step_bias,
             (const T *)space->skip,        space->step_least,       space->step_most};

@@ -18,6 +18,7 @@
 #include "base/size.h"
 #include "kernels/cuda/scan.h"
 #include "kernels/cuda/state_space.h"
+#include "kernels/cuda/texts.h"
 
 static_assert(SPACE_GATES * sizeof(float) == COPY, "one copy brings them");
 
@@ -34,9 +35,9 @@ template <int QUADS> struct tile {
 
 struct scan { // what all blocks have in common
     state_space_scratch from;
-    float *state; // NULL: none
-    bool goes_on; // with that state
-    bool adds;    // to y, what rows of the state before came to
+    struct text_beginning before; // states
+    float *state;                 // after the text; NULL: it is not kept
+    bool adds;                    // to y, what rows of the state before came to
     const int32_t *starts;
     state_space_sizes space;
     unsigned parts; // blocks of a head of a text
@@ -52,8 +53,9 @@ struct place { // of a block and a thread
     unsigned row;          // the thread's first
     int32_t start;         // of the text
     int32_t end;
-    bool works;  // its columns are there, or some of them: the same in all of a warp
-    bool writes; // what the lanes that share them come to
+    bool goes_on; // it begins from a state
+    bool works;   // its columns are there, or some of them: the same in all of a warp
+    bool writes;  // what the lanes that share them come to
 };
 
 static __device__ __forceinline__ place place_of(const scan &scan) {
@@ -69,6 +71,7 @@ static __device__ __forceinline__ place place_of(const scan &scan) {
     here.row = lane / ACROSS * QUAD;
     here.start = scan.starts[text];
     here.end = scan.starts[text + 1];
+    here.goes_on = text_goes_on(scan.before, text);
     here.works = here.block_column + warp * WARP_COLUMNS < scan.space.head_dim;
     here.writes = lane < ACROSS && here.block_column + here.column < scan.space.padded_dim;
     return here;
@@ -188,13 +191,14 @@ static __device__ __forceinline__ void pass_tile(thread_state<QUADS> &mine, cons
 
 // ---- the state that a slice takes and leaves ----
 
-// Calls `use` with each number of a thread's state that is there and its place in memory.
-template <int QUADS, typename F>
-static __device__ __forceinline__ void each_number(thread_state<QUADS> &mine, const scan &scan,
+// Calls `use` with each number of a thread's state that is there and its place in memory; states: of all
+// heads.
+template <int QUADS, typename STATE, typename F>
+static __device__ __forceinline__ void each_number(thread_state<QUADS> &mine, STATE *states, const scan &scan,
                                                    const place &here, F use) {
     const state_space_sizes &space = scan.space;
     const unsigned column = here.block_column + here.column;
-    float *state = scan.state + ((size_t)here.head * space.state + scan.first) * space.head_dim + column;
+    STATE *state = states + ((size_t)here.head * space.state + scan.first) * space.head_dim + column;
 #pragma unroll
     for (int k = 0; k < QUADS * QUAD; k++) {
         const unsigned row = here.row + (unsigned)(k / QUAD * QUAD_ROWS + k % QUAD);
@@ -219,8 +223,9 @@ template <int QUADS> static __global__ void __launch_bounds__(THREADS) space_sca
     tile_copy<QUADS> copies;
     copies.set(scan, here);
     copies.copy(shared_at(shared), here.end - here.start);
-    if (here.works && scan.goes_on) {
-        each_number(mine, scan, here, [](float &h, const float *at) { h = *at; });
+    if (here.works && here.goes_on) {
+        each_number(mine, (const float *)scan.before.from, scan, here,
+                    [](float &h, const float *at) { h = *at; });
     }
     unsigned current = 0;
     for (int32_t first = here.start; first < here.end; first += TILE) {
@@ -238,7 +243,7 @@ template <int QUADS> static __global__ void __launch_bounds__(THREADS) space_sca
         finish(mine, to, here.writes, scan.adds);
     }
     if (here.works && scan.state != NULL) {
-        each_number(mine, scan, here, [](float &h, float *at) { *at = h; });
+        each_number(mine, scan.state, scan, here, [](float &h, float *at) { *at = h; });
     }
 }
 
@@ -259,7 +264,8 @@ static cudaError_t launch_chunk(cudaStream_t stream, const scan &scan, size_t bl
 
 extern "C" cudaError_t launch_state_space_scan(cudaStream_t stream, void *scratch,
                                                const struct device_state_space *space,
-                                               const struct device_texts *texts, float *state) {
+                                               const struct device_texts *texts, struct text_beginning before,
+                                               float *state) {
     const unsigned parts = (unsigned)((space->head_dim + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS);
     const size_t blocks = texts->count * space->heads * parts;
     const size_t tokens = (size_t)texts->host_starts[texts->count];
@@ -267,8 +273,8 @@ extern "C" cudaError_t launch_state_space_scan(cudaStream_t stream, void *scratc
         return cudaErrorInvalidValue;
     }
     scan scan = {state_space_scratch_at(scratch, space, tokens),
+                 before,
                  state,
-                 state != NULL && texts->before > 0,
                  false,
                  texts->starts,
                  state_space_sizes_of(space),

@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#include "kernels/shapes.h"
+#include "kernels/cuda/cuda_kernels.h"
 
 // starts [texts + 1], ascending from 0.
 static __device__ __forceinline__ unsigned text_of(const int32_t *starts, unsigned texts, int32_t token) {
@@ -21,6 +21,10 @@ static __device__ __forceinline__ unsigned text_of(const int32_t *starts, unsign
         }
     }
     return low;
+}
+
+static __device__ __forceinline__ bool text_goes_on(const struct text_beginning &beginning, unsigned text) {
+    return beginning.from != NULL && (beginning.origins == NULL || beginning.origins[text].before > 0);
 }
 
 // Where a token of a text lies that goes on from others: the tokens from it on, before token `until` of the
