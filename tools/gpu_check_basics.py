@@ -14,7 +14,8 @@ import gpu_check_rates as rates
 from gpu_check_process import Failed, LeftOut, complaint, how, last_line
 
 TESTS = ["kernels_test_device", "kernels_test_rows", "kernels_test_norms", "kernels_test_activations", "kernels_test_formats",
-         "kernels_test_matmul", "kernels_test_attention", "kernels_test_slices", "kernels_test_delta_net", "kernels_test_state_space",
+         "kernels_test_matmul", "kernels_test_attention", "kernels_test_slices", "kernels_test_prefixes", "kernels_test_prefix_states",
+         "kernels_test_keep", "kernels_test_delta_net", "kernels_test_state_space",
          "kernels_test_short_convolution", "kernels_test_route", "kernels_test_experts", "kernels_test_packed_experts",
          "kernels_test_odd_shapes", "kernels_test_batch_invariance", "kernels_test_supports", "model_test_streaming",
          "model_test_long_texts", "model_test_parity", "model_test_family_parity"]

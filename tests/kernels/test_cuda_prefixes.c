@@ -39,43 +39,45 @@ struct attending {
 
 static void *attend(struct bed *bed, const struct attending *call, const float *rows, size_t tokens,
                     struct device_texts texts) {
-    void *scratch = NULL; // of which it needs none
     void *qkv = bed_put(bed, rows, tokens * call->stride);
     size_t bytes = tokens * call->width * dtype_size(bed->dtype);
     void *out = bed_take(bed, bytes);
-    must(bed, device_attention(bed->device, out, qkv, &call->shape, texts, scratch, &bed->error));
+    must(bed, device_attention(bed->device, out, qkv, &call->shape, texts, NULL, &bed->error));
     return bed_bytes(bed, out, bytes);
 }
 
-static void compare(struct bed *bed, const struct attending *call, const float *numbers, const char *what) {
+// Of the batch that has no token twice.
+static void *attend_shared(struct bed *bed, const struct attending *call, const float *numbers) {
     const struct prefix_tree *tree = call->tree;
     const struct device_heads heads = call->shape.heads;
     size_t row = 2 * heads.kv_heads * heads.head_dim * dtype_size(bed->dtype);
-    void *head = NULL;
-    if (tree->head_tokens > 0) {
-        head = bed_take(bed, tree->head_tokens * row);
-        must(bed, device_keep(bed->device, head, 0, bed_put(bed, numbers, tree->head_tokens * call->stride),
-                              heads, tree->head_tokens, &bed->error));
-    }
-    struct device_texts shared = {
+    struct device_texts texts = {
         .starts = bed_upload(bed, tree->starts, (tree->count + 1) * sizeof *tree->starts),
         .host_starts = tree->starts,
         .count = tree->count,
         .origins = bed_upload(bed, tree->origins, tree->count * sizeof *tree->origins),
         .host_origins = tree->origins,
-        .head = head,
         .head_tokens = tree->head_tokens};
-    struct device_texts whole = {
+    if (tree->head_tokens > 0) {
+        void *head = bed_take(bed, tree->head_tokens * row);
+        must(bed, device_keep(bed->device, head, 0, bed_put(bed, numbers, tree->head_tokens * call->stride),
+                              heads, tree->head_tokens, &bed->error));
+        texts.head = head;
+    }
+    return attend(bed, call, numbers + tree->head_tokens * call->stride, tree->tokens, texts);
+}
+
+// And of the one that has each text whole.
+static void *attend_whole(struct bed *bed, const struct attending *call, const float *numbers) {
+    const struct prefix_tree *tree = call->tree;
+    struct device_texts texts = {
         .starts = bed_upload(bed, tree->whole_starts, (tree->count + 1) * sizeof *tree->starts),
         .host_starts = tree->whole_starts,
         .count = tree->count};
-    float *whole_numbers = prefix_whole(tree, numbers, call->stride);
-    void *found = attend(bed, call, numbers + tree->head_tokens * call->stride, tree->tokens, shared);
-    void *wanted = attend(bed, call, whole_numbers, tree->whole_tokens, whole);
-    prefix_assert_same(bed, tree, found, wanted, call->width, what);
-    free(whole_numbers);
-    free(found);
-    free(wanted);
+    float *rows = prefix_whole(tree, numbers, call->stride);
+    void *out = attend(bed, call, rows, tree->whole_tokens, texts);
+    free(rows);
+    return out;
 }
 
 static void try_case(struct bed *bed, const struct heads_case *c, uint64_t seed) {
@@ -97,7 +99,11 @@ static void try_case(struct bed *bed, const struct heads_case *c, uint64_t seed)
     float *numbers = random_numbers(seed, (tree.head_tokens + tree.tokens) * call.stride, 2.0f, bed->dtype);
     snprintf(what, sizeof what, "%zu heads of %zu over %zu, window %zu, chunk %zu", c->heads.heads,
              c->heads.head_dim, c->heads.kv_heads, c->window, c->chunk);
-    compare(bed, &call, numbers, what);
+    void *found = attend_shared(bed, &call, numbers);
+    void *wanted = attend_whole(bed, &call, numbers);
+    prefix_assert_same(bed, &tree, found, wanted, call.width, what);
+    free(found);
+    free(wanted);
     free(numbers);
 }
 
@@ -114,7 +120,63 @@ static void test_attention(void **state) {
     on_every_path(attention);
 }
 
+// ---- the list of tiles, which is kept between calls ----
+
+enum { HEAD = 70, OWN = 40, BATCHES = 4, TEXTS = 3 };
+
+static struct prefix_tree tree_of(const struct device_origin *origins) {
+    struct prefix_tree tree = {.count = TEXTS, .head_tokens = HEAD, .tokens = (size_t)TEXTS * OWN};
+    for (size_t i = 0; i < TEXTS; i++) {
+        tree.origins[i] = origins[i];
+        tree.starts[i + 1] = tree.starts[i] + OWN;
+        tree.whole_starts[i + 1] = tree.whole_starts[i] + origins[i].before + OWN;
+        tree.longest = size_max(tree.longest, prefix_length(&tree, i));
+    }
+    tree.whole_tokens = (size_t)tree.whole_starts[TEXTS];
+    return tree;
+}
+
+// Three texts of the same lengths in batches that differ in where they go on from, and in nothing else: the
+// last has no origins at all.
+static void tiles_follow_origins(const char *path, enum dtype dtype) {
+    static const struct device_origin origins[BATCHES][TEXTS] = {
+        {{DEVICE_HEAD, HEAD}, {DEVICE_HEAD, HEAD}, {DEVICE_HEAD, HEAD}},
+        {{DEVICE_HEAD, HEAD}, {0, HEAD + 30}, {1, HEAD + 50}},
+        {{DEVICE_HEAD, 65}, {0, 80}, {0, 20}},
+        {{DEVICE_HEAD, 0}, {DEVICE_HEAD, 0}, {DEVICE_HEAD, 0}},
+    };
+    struct bed bed = bed_open(path, dtype, 1);
+    struct prefix_tree trees[BATCHES];
+    void *wanted[BATCHES];
+    struct attending call = {.shape = {.heads = {2, 1, 16, 0}, .scale = 0.25f, .longest = HEAD + 3 * OWN},
+                             .stride = 64,
+                             .width = 32};
+    float *numbers = random_numbers(1, (HEAD + TEXTS * OWN) * call.stride, 2.0f, dtype);
+    for (size_t b = 0; b < BATCHES; b++) {
+        trees[b] = tree_of(origins[b]);
+        call.tree = &trees[b];
+        wanted[b] = attend_whole(&bed, &call, numbers);
+    }
+    for (size_t b = 0; b <= BATCHES; b++) { // in a row: the last tree as texts with origins, then without
+        call.tree = &trees[size_min(b, BATCHES - 1)];
+        void *found = b < BATCHES ? attend_shared(&bed, &call, numbers) : attend_whole(&bed, &call, numbers);
+        prefix_assert_same(&bed, call.tree, found, wanted[size_min(b, BATCHES - 1)], call.width,
+                           "the same lengths behind other tokens");
+        free(found);
+    }
+    for (size_t b = 0; b < BATCHES; b++) {
+        free(wanted[b]);
+    }
+    free(numbers);
+    bed_close(&bed);
+}
+
+static void test_tiles(void **state) {
+    (void)state;
+    on_every_path(tiles_follow_origins);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_attention)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_attention), cmocka_unit_test(test_tiles)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,6 +37,9 @@ def tools():
     ("attention_f16", {"attention_mma_kernel": {128}}),
     ("attention_scoring_bf16", {"attention_mma_kernel": {128}, "attention_wide_kernel": {128}}),
     ("attention_scoring_f16", {"attention_mma_kernel": {128}, "attention_wide_kernel": {128}}),
+    ("attention_origins_bf16", {"attention_mma_kernel": {128}, "attention_wide_kernel": {128}}),
+    ("attention_origins_f16", {"attention_mma_kernel": {128}, "attention_wide_kernel": {128}}),
+    ("keep", {"pack_kernel": {16}}),  # a block has 34 bytes or 18
     ("delta_net_rows", {"delta_convolution_kernel<float": {128}, "delta_norm_kernel<float": {128}, "delta_gates_kernel": {128},
                         **{f"delta_{kernel}_kernel<{half}, {count}": widths for half in ("bf16", "f16")  # 4 or 8 numbers a lane
                            for kernel, count, widths in (("norm", 4, {64}), ("norm", 8, {128}), ("convolution", 4, {64, 128}),
