@@ -8,6 +8,7 @@ template <typename SCORING>
 static cudaError_t launch_for(const struct attention_call *call, const SCORING &scoring) {
     unsigned head_dim = call->shape.head_dim;
     return head_dim <= 64    ? launch<bf16, 64, 1>(call, scoring, call->origins)
+           : head_dim <= 96  ? launch<bf16, 96, 1>(call, scoring, call->origins)
            : head_dim <= 128 ? launch<bf16, 128, 1>(call, scoring, call->origins)
                              : launch<bf16, 256, 1>(call, scoring, call->origins);
 }

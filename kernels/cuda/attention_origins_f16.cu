@@ -8,6 +8,7 @@ template <typename SCORING>
 static cudaError_t launch_for(const struct attention_call *call, const SCORING &scoring) {
     unsigned head_dim = call->shape.head_dim;
     return head_dim <= 64    ? launch<f16, 64, 1>(call, scoring, call->origins)
+           : head_dim <= 96  ? launch<f16, 96, 1>(call, scoring, call->origins)
            : head_dim <= 128 ? launch<f16, 128, 1>(call, scoring, call->origins)
                              : launch<f16, 256, 1>(call, scoring, call->origins);
 }

@@ -21,6 +21,7 @@ static const struct heads_case cases[] = {
     {.heads = {2, 1, 128, 0}, .tree = {7, 75, 80, false}},
     {.heads = {1, 1, 64, 8}, .window = 50, .tree = {8, 128, 70, false}},
     {.heads = {3, 1, 40, 0}, .tree = {9, 0, 60, false}},
+    {.heads = {2, 2, 96, 0}, .tree = {6, 70, 40, false}},
     {.heads = {1, 1, 192, 0}, .tree = {6, 65, 40, false}},
     {.heads = {1, 1, 256, 0}, .window = 33, .tree = {5, 31, 50, false}},
     {.heads = {2, 1, 64, 0}, .softcap = 3.0f, .sinks = true, .tree = {8, 64, 70, false}},
