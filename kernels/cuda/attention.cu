@@ -91,10 +91,10 @@ extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, v
     bool kept = texts->kept != NULL;
     const void *keys =
         kept ? texts->kept : (const unsigned char *)qkv + device_heads_key(heads) * number_bytes;
+    uintptr_t places = (uintptr_t)out | (uintptr_t)qkv | (uintptr_t)keys | (uintptr_t)texts->head;
     if (!attention_has(heads.head_dim) || heads.heads == 0 || heads.heads > GRID_MOST ||
         tile_count > INT32_MAX || !(shape->scale > 0) || heads.gap % ATTENTION_HEAD_STEP != 0 ||
-        ((uintptr_t)out | (uintptr_t)qkv | (uintptr_t)keys | (uintptr_t)texts->head) % 16 !=
-            0) { // rows are multiples of 16 bytes
+        places % 16 != 0) { // rows are multiples of 16 bytes
         return cudaErrorInvalidValue;
     }
     bool scores = shape->sinks != NULL || shape->slopes != NULL || shape->softcap > 0 || shape->chunk > 0;
