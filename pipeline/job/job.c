@@ -212,6 +212,21 @@ static int check_split(struct check *check) {
                    job_weights_name((enum job_weights)job->weights));
 }
 
+// Keys and values are kept as they are computed, or in blocks.
+static int check_keep(struct check *check) {
+    static const enum dtype dtypes[] = {
+        [JOB_KEEP_BF16] = DTYPE_BF16, [JOB_KEEP_F16] = DTYPE_F16, [JOB_KEEP_F32] = DTYPE_F32};
+    const struct job *job = check->job;
+    bool is_dtype = job->prefix_keep >= JOB_KEEP_BF16 && job->prefix_keep <= JOB_KEEP_F32;
+    if (!is_dtype || dtypes[job->prefix_keep] == job->dtype) {
+        return STATUS_OK;
+    }
+    return fail_at(check, place_of(check, "batch.prefix", "keep"),
+                   "batch.prefix.keep is %s, and model.dtype is %s, in which keys and values are computed: "
+                   "keep: auto keeps them as they are, q8_0 and q4_0 in fewer bits",
+                   job_keep_name((enum job_keep)job->prefix_keep), dtype_name(job->dtype));
+}
+
 static int check_job(struct check *check) {
     struct job *job = check->job;
     TRY(check_required(check));
@@ -222,6 +237,7 @@ static int check_job(struct check *check) {
     }
     TRY(check_device_memory(check));
     TRY(check_split(check));
+    TRY(check_keep(check));
     if (job->batch_window > 0) {
         TRY(check_at_least(check, "batch", "window", job->batch_window, "batch", "problems",
                            job->batch_problems, "a batch is packed from one window"));

@@ -19,6 +19,8 @@ enum job_weights { JOB_WEIGHTS_RESIDENT, JOB_WEIGHTS_HOST, JOB_WEIGHTS_DISK };
 
 enum job_quantize { JOB_QUANTIZE_NONE, JOB_QUANTIZE_NF4, JOB_QUANTIZE_NF4_DOUBLE, JOB_QUANTIZE_INT8 };
 enum job_split { JOB_SPLIT_BATCHES, JOB_SPLIT_LAYERS };
+enum job_reuse { JOB_REUSE_AUTO, JOB_REUSE_OFF };
+enum job_keep { JOB_KEEP_AUTO, JOB_KEEP_BF16, JOB_KEEP_F16, JOB_KEEP_F32, JOB_KEEP_Q8_0, JOB_KEEP_Q4_0 };
 enum pooling { POOLING_STEP_MEAN, POOLING_MEAN, POOLING_LAST, POOLING_TOKENS, POOLING_LAST_OF_STEP };
 
 enum { JOB_DEVICES = 8 }; // at most
@@ -83,6 +85,10 @@ struct job {
     int64_t batch_tokens;
     int64_t batch_window; // problems packed together; 0: as many as fill their batches
     int64_t batch_group;  // batches of a sweep; 0: chosen
+    int prefix_reuse;     // enum job_reuse
+    int64_t prefix_min_tokens;
+    double prefix_memory_gb; // of the head's store on each device, 10^9 bytes
+    int prefix_keep;         // enum job_keep
 
     // run
     char *output;
@@ -116,6 +122,7 @@ int64_t job_key_most(const char *section, const char *name);
 const char *pooling_name(enum pooling pooling);         // "step_mean" ...
 const char *job_weights_name(enum job_weights weights); // "resident" ...
 const char *job_split_name(enum job_split split);       // "batches" ...
+const char *job_keep_name(enum job_keep keep);          // "auto" ...
 
 // Bytes of its own memory that a GPU may use by run.memory_gb; 0: what is free. `auto` is the first one.
 uint64_t job_device_limit(const struct job *job, const char *device);

@@ -16,6 +16,10 @@ const struct job_section job_sections[] = {
      "How texts are grouped into batches. Changing it moves shard boundaries but not the latents (on a GPU: "
      "as long as its matmuls keep their algorithms). `strata plan` shows how full the batches are. When a "
      "run is resumed, 0 means the value it started with, also under an earlier version."},
+    {"batch.prefix",
+     "Tokens that texts begin with alike, computed once. The latents are the same bit for bit, unless "
+     "`keep` says otherwise; a run that began without this goes on without it. `strata plan` says what it "
+     "saves."},
     {"run", "The output, and how the run behaves."},
 };
 const size_t job_section_count = sizeof job_sections / sizeof job_sections[0];
@@ -163,6 +167,23 @@ const struct job_key job_keys[] = {
      .help = "batches that go through each block together where model.weights is not resident (a text in "
              "slices counts as one per slice); 0: enough to make reading the blocks cheap beside computing "
              "them, as far as memory allows"},
+
+    {"batch.prefix", "reuse", KEY_CHOICE, FIELD(prefix_reuse), .choices = "auto|off", .standard = "auto",
+     .identity = true, .unless_standard = true,
+     .help = "`auto`: where that saves more than 5 % of the tokens, texts of a batch go on from each other, "
+             "and all from a head that every text begins with; `off`: each text is computed whole"},
+    {"batch.prefix", "min_tokens", KEY_INTEGER, FIELD(prefix_min_tokens), .minimum = 1, .maximum = 1 << 20,
+     .standard = "64", .identity = true, .unless_standard = true,
+     .help = "tokens that texts, or the head, must have in common at least"},
+    {"batch.prefix", "memory_gb", KEY_NUMBER, FIELD(prefix_memory_gb), .minimum = 0, .maximum = 1e6,
+     .standard = "2", .identity = true, .unless_standard = true,
+     .help = "memory (10^9 bytes) of each device that the head may take; a longer one is cut, 0: there is "
+             "none"},
+    {"batch.prefix", "keep", KEY_CHOICE, FIELD(prefix_keep),
+     .choices = "auto|bfloat16|float16|float32|q8_0|q4_0", .standard = "auto", .identity = true,
+     .unless_standard = true,
+     .help = "how the head's keys and values are kept: `auto`, or its name, as model.dtype; in ggml's blocks "
+             "of 8 or 4 bits, which take about half or a quarter of 16 and change the latents"},
 
     {"run", "output", KEY_PATH, FIELD(output), .minimum = 1, .required = true,
      .help = "the run directory: new, empty, or that of a run to resume"},

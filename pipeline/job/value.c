@@ -21,6 +21,12 @@ const char *job_split_name(enum job_split split) {
     return split == JOB_SPLIT_LAYERS ? "layers" : "batches";
 }
 
+static const char *const keep_names[] = {"auto", "bfloat16", "float16", "float32", "q8_0", "q4_0"};
+
+const char *job_keep_name(enum job_keep keep) {
+    return keep_names[keep];
+}
+
 uint64_t job_device_limit(const struct job *job, const char *device) {
     const char *name = strcmp(device, "auto") == 0 ? "cuda:0" : device;
     for (size_t i = 0; i < job->device_memory_count; i++) {

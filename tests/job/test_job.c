@@ -78,6 +78,10 @@ static void test_defaults(void **state) {
     assert_int_equal(job.batch_problems, 0);
     assert_int_equal(job.batch_tokens, 8192);
     assert_int_equal(job.batch_window, 0);
+    assert_int_equal(job.prefix_reuse, JOB_REUSE_AUTO);
+    assert_int_equal(job.prefix_min_tokens, 64);
+    assert_true(job.prefix_memory_gb == 2);
+    assert_int_equal(job.prefix_keep, JOB_KEEP_AUTO);
     assert_string_equal(job.output, "/home/me/out");
     assert_int_equal(job.checkpoint_every, 10);
     assert_int_equal(job.threads, 0);
@@ -478,6 +482,35 @@ static void test_identity(void **state) {
     job_destroy(&job);
 }
 
+static void test_prefixes(void **state) {
+    (void)state;
+    char text[4096] = "";
+    struct job job = accepted(REQUIRED "batch:\n"
+                                       "  prefix: {reuse: off, min_tokens: 1, memory_gb: 0.5, keep: q4_0}\n");
+    assert_int_equal(job.prefix_reuse, JOB_REUSE_OFF);
+    assert_int_equal(job.prefix_min_tokens, 1);
+    assert_true(job.prefix_memory_gb == 0.5);
+    assert_string_equal(job_keep_name((enum job_keep)job.prefix_keep), "q4_0");
+    assert_int_equal(job_each_identity_key(&job, collect, text), STATUS_OK);
+    assert_non_null(strstr(text, "batch.window=0;batch.prefix.reuse=off;batch.prefix.min_tokens=1;"
+                                 "batch.prefix.memory_gb=0.5;batch.prefix.keep=q4_0;run.checkpoint_every"));
+    job_destroy(&job);
+    job = accepted("problems: {database: p.db, id: pid}\nmodel: {path: m, dtype: float16}\n"
+                   "batch: {prefix: {keep: float16}}\nrun: {output: out}\n");
+    assert_int_equal(job.prefix_keep, JOB_KEEP_F16);
+    job_destroy(&job);
+    refused(REQUIRED "batch: {prefix: {reuse: on}}\n",
+            "job.yaml:4:25: batch.prefix.reuse must be one of auto|off, not 'on'");
+    refused(REQUIRED "batch: {prefix: {min_tokens: 0}}\n",
+            "job.yaml:4:30: batch.prefix.min_tokens '0' is out of bounds: 1 to 1048576");
+    refused(REQUIRED "batch: {prefix: {keep: q5_0}}\n",
+            "job.yaml:4:24: batch.prefix.keep must be one of auto|bfloat16|float16|float32|q8_0|q4_0, not "
+            "'q5_0' (did you mean 'q8_0'?)");
+    refused(REQUIRED "batch: {prefix: {keep: float32}}\n",
+            "job.yaml:4:18: batch.prefix.keep is float32, and model.dtype is bfloat16, in which keys and "
+            "values are computed: keep: auto keeps them as they are, q8_0 and q4_0 in fewer bits");
+}
+
 static void test_nearest(void **state) {
     (void)state;
     static const char *const words[] = {"run", "import", "status", "verify", "--output"};
@@ -518,6 +551,7 @@ int main(void) {
         cmocka_unit_test(test_texts_longer_than_a_batch),
         cmocka_unit_test(test_several_devices),
         cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_prefixes),
         cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_files),
     };
