@@ -24,7 +24,7 @@ struct ledger;
 struct ledger_survey {
     uint64_t problems; // rows of the query
     uint64_t texts;    // of them, those that can be run
-    uint64_t tokens;   // after truncation
+    uint64_t tokens;   // that are computed: of texts after truncation, what batches have
     uint64_t rows;     // pooled rows
     uint64_t batches;
     double squared_lengths; // sum of tokens^2 over texts
@@ -264,7 +264,7 @@ struct ledger_shard {
 
 struct ledger_totals {
     uint64_t done, failed, skipped;
-    uint64_t shards, batches, rows, tokens, bytes, truncated, overflowed;
+    uint64_t shards, batches, rows, tokens, bytes, truncated, overflowed; // tokens: that were computed
     double compute_seconds, wait_seconds, write_seconds, prepare_seconds;
     int64_t last_commit; // unix seconds, 0 when none
     bool finished;       // and no retry is open

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "checkpoints/run_set.h"
+
 // Columns of `total` in the order of its table, without the checkpoint.
 #define COLUMNS                                                                                              \
     "done, failed, skipped, truncated, shards, rows, tokens, bytes, batches, overflowed, compute_seconds, "  \
@@ -23,10 +25,16 @@ static void take_sums(struct query *query, int first, struct ledger_totals *tota
     }
 }
 
+// Where texts go on from what they have in common, their batches have fewer tokens than they.
+#define COMPUTED_TOKENS                                                                                      \
+    "CASE WHEN EXISTS(SELECT 1 FROM identity WHERE key = '" IDENTITY_PREFIXES "') THEN b.tokens ELSE "       \
+    "s.tokens END"
+
 // The sums over the rows of some checkpoints, counted.
 #define COUNT(problems, condition)                                                                           \
     "SELECT ifnull(p.done, 0), ifnull(p.failed, 0), ifnull(p.skipped, 0), ifnull(p.truncated, 0), s.shards," \
-    " ifnull(s.rows, 0), ifnull(s.tokens, 0), ifnull(s.bytes, 0), b.batches, ifnull(b.overflowed, 0),"       \
+    " ifnull(s.rows, 0), ifnull(" COMPUTED_TOKENS                                                            \
+    ", 0), ifnull(s.bytes, 0), b.batches, ifnull(b.overflowed, 0),"                                          \
     " b.compute, b.wait, b.write, b.prepare FROM (" problems ") AS p, (" LEDGER_TOTALS_OF_SHARDS condition   \
     ") AS s, (" LEDGER_TOTALS_OF_BATCHES condition ") AS b"
 

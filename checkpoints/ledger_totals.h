@@ -31,7 +31,8 @@
     "SELECT checkpoint, count(*) AS shards, sum(rows) AS rows, sum(tokens) AS tokens, sum(bytes) AS bytes"   \
     " FROM shard"
 #define LEDGER_TOTALS_OF_BATCHES                                                                             \
-    "SELECT checkpoint, count(*) AS batches, sum(overflowed) AS overflowed, total(compute_seconds) AS "      \
+    "SELECT checkpoint, count(*) AS batches, sum(overflowed) AS overflowed, sum(tokens) AS tokens, "         \
+    "total(compute_seconds) AS "                                                                             \
     "compute, total(wait_seconds) AS wait, total(write_seconds) AS write, total(prepare_seconds) AS "        \
     "prepare FROM batch"
 #define LEDGER_TOTALS_SUM(column) "ifnull(sum(" column ") OVER upto, 0), "

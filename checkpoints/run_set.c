@@ -51,7 +51,7 @@ bool run_set_parse_part(const char *text, struct run_part *part) {
 
 bool run_set_is_own(const char *key) {
     return strcmp(key, IDENTITY_PROBLEMS) == 0 || strcmp(key, IDENTITY_PART) == 0 ||
-           strcmp(key, IDENTITY_PART_ROWS) == 0;
+           strcmp(key, IDENTITY_PART_ROWS) == 0 || strcmp(key, IDENTITY_PREFIXES) == 0;
 }
 
 int run_set_copy_common(const struct identity *identity, struct identity *common, struct error *err) {

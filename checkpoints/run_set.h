@@ -28,6 +28,9 @@
 #define IDENTITY_PART_ROWS "part.rows"     // "1204 to 1377", rows of the query from 0 on; "none"
 #define IDENTITY_PART_SURVEY "part.survey" // survey_file.sha256
 
+// What the texts of a run, or of a part, have in common, where that is computed once.
+#define IDENTITY_PREFIXES "batch.prefixes"
+
 enum { RUN_SET_PARTS = 100000, RUN_SET_NAME = 64 };
 
 struct run_part {

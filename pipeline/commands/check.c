@@ -21,6 +21,7 @@
 #include "start/inputs.h"
 #include "start/placement.h"
 #include "start/recorded.h"
+#include "start/reuse.h"
 #include "start/slices.h"
 #include "start/wanted_layers.h"
 
@@ -107,7 +108,7 @@ static int check_markup(struct check *check, struct error *err) {
 static int check_texts(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct survey *survey = &inputs->survey;
-    TRY(survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, NULL, NULL, err));
+    TRY(reuse_survey(inputs, err));
     TRY(check_markup(check, err));
     char full[32] = "";
     if (fill_matters(inputs)) { // as far as the device is known
@@ -116,11 +117,15 @@ static int check_texts(struct check *check, struct error *err) {
         TRY(fill_warn(&fill, &inputs->warnings, err));
         snprintf(full, sizeof full, ", %.1f %% full", 100 * fill.share);
     }
+    char computed[48] = "";
+    if (survey->reuses) {
+        snprintf(computed, sizeof computed, " (%" PRIu64 " computed)", survey->totals.tokens);
+    }
     snprintf(check->detail, sizeof check->detail,
-             "%s%" PRIu64 " texts, %" PRIu64 " tokens, %" PRIu64 " batches%s; %" PRIu64 " fail, %" PRIu64
+             "%s%" PRIu64 " texts, %" PRIu64 " tokens%s, %" PRIu64 " batches%s; %" PRIu64 " fail, %" PRIu64
              " skipped, %" PRIu64 " cut",
              survey->totals.texts == 0 ? "warning: nothing to compute: " : "", survey->totals.texts,
-             survey->totals.tokens, survey->totals.batches, full, survey->failed, survey->skipped,
+             survey->text_tokens, computed, survey->totals.batches, full, survey->failed, survey->skipped,
              survey->totals.truncated);
     return STATUS_OK;
 }
@@ -364,7 +369,8 @@ static int stored_by_parts(const struct check *check, struct identity *stored, b
         }
     }
     if (*found) {
-        status = identity_add(stored, IDENTITY_PROBLEMS, problems, err);
+        TRY_TO(done, status = identity_add(stored, IDENTITY_PROBLEMS, problems, err));
+        status = reuse_add_identity(&check->inputs, stored, err); // each part has its own
     }
 done:
     run_set_shared_destroy(&shared);

@@ -15,6 +15,7 @@
 #include "start/batching.h"
 #include "start/fill.h"
 #include "start/inputs.h"
+#include "start/reuse.h"
 #include "start/slices.h"
 #include "start/wanted_layers.h"
 
@@ -40,7 +41,7 @@ static void write_plan(FILE *out, const struct inputs *inputs) {
     fprintf(out,
             "tokens        %" PRIu64 " (mean %.1f a text, longest %" PRIu64 "); %" PRIu64
             " texts are cut to %" PRId64 "\n",
-            totals->tokens, (double)totals->tokens / texts, totals->longest, totals->truncated,
+            survey->text_tokens, (double)survey->text_tokens / texts, totals->longest, totals->truncated,
             inputs->job.max_tokens);
     fprintf(out, "rows          %" PRIu64 " (%s) in %zu layers\n", totals->rows,
             pooling_name(inputs->job.pooling), inputs->layer_count);
@@ -59,6 +60,16 @@ static void write_plan(FILE *out, const struct inputs *inputs) {
     fprintf(out, "problem set   %s\n", totals->problems_sha256);
 }
 
+static int write_prefixes(FILE *out, const struct inputs *inputs, struct error *err) {
+    struct buffer text = {0};
+    int status = reuse_describe(inputs, &text, err);
+    if (status == STATUS_OK) {
+        fprintf(out, "prefixes      %s\n", text.data);
+    }
+    buffer_destroy(&text);
+    return status;
+}
+
 // Whether a GPU is to compute it, which has slices of another size: `auto` takes one that is here.
 static bool is_for_gpu(const struct job *job, const struct plan_options *options) {
     struct error why;
@@ -73,7 +84,7 @@ static int write_slices(FILE *out, const struct inputs *inputs, const struct pla
     struct buffer text = {0};
     inputs_model_limits(inputs, &limits);
     if (is_for_gpu(&inputs->job, options)) {
-        limits.tokens = (size_t)fill_shape(inputs->survey.largest_tokens, limits.longest);
+        limits.tokens = (size_t)fill_shape(inputs->survey.largest_tokens, model_longest_own(&limits));
         inputs_set_group(inputs, &limits, 1);
     }
     int status = slices_describe(inputs, &limits, &text, err);
@@ -215,6 +226,7 @@ static int write_job(FILE *out, struct inputs *inputs, const struct plan_options
         return write_job_ways(out, inputs, options, err);
     }
     write_plan(out, inputs);
+    TRY(write_prefixes(out, inputs, err));
     TRY(write_layers(out, inputs, err));
     TRY(write_slices(out, inputs, options, err));
     TRY(write_fill(out, inputs, err));
@@ -341,8 +353,7 @@ static int plan_job(struct command_context *context, const struct plan_options *
     TRY_TO(done,
            status = inputs_open(&inputs, INPUTS_PROBLEMS | INPUTS_TOKENIZER | INPUTS_MODEL | INPUTS_TEMPLATE,
                                 NULL, err));
-    TRY_TO(done, status = survey_make(&inputs.survey, inputs.source, inputs.preparer, &inputs.limits, NULL,
-                                      NULL, NULL, NULL, err));
+    TRY_TO(done, status = reuse_survey(&inputs, err));
     TRY_TO(done, status = print_plan(context->out, &inputs, asked, err));
     status = inputs_refuse_nothing(&inputs, err);
 done:

@@ -25,7 +25,7 @@ static int count_activations(struct inputs *inputs, uint64_t *bytes, struct erro
         return status;
     }
     inputs_model_limits(inputs, &limits);
-    limits.tokens = inputs_shape_tokens(1, (size_t)inputs->job.batch_tokens, limits.longest);
+    limits.tokens = inputs_shape_tokens(1, (size_t)inputs->job.batch_tokens, model_longest_own(&limits));
     limits.texts = size_min(inputs->limits.problems, limits.tokens);
     inputs_set_group(inputs, &limits, 1);
     TRY(model_plan(inputs->model, &limits, &plan, err));
@@ -73,9 +73,9 @@ int plan_memory_write(FILE *out, struct inputs *inputs, struct error *err) {
     write_row(out, "together", rest + weights->packed + weights->largest, packed, rest + weights->expanded);
     fprintf(out,
             "  keys and values: %s of the activations; only those of one layer live at a time%s, so that "
-            "quantising them would save nothing\n",
+            "quantising them would save nothing%s\n",
             amount_text((double)memory.keys_and_values, text),
-            model_config_of(inputs->model)->key_sharers > 0 ? ", beside the two that later layers share"
-                                                            : "");
+            model_config_of(inputs->model)->key_sharers > 0 ? ", beside the two that later layers share" : "",
+            inputs->limits.head_tokens > 0 ? "; those of the head stay (batch.prefix.keep)" : "");
     return STATUS_OK;
 }

@@ -12,6 +12,7 @@
 #include "start/fill.h"
 #include "start/inputs.h"
 #include "start/resident.h"
+#include "start/reuse.h"
 
 const char *run_state_name(enum run_state state) {
     static const char *const names[] = {
@@ -147,6 +148,7 @@ static int read_moment(struct run_snapshot *snapshot, struct launches *launches,
     TRY(run_snapshot_batch_tokens(&snapshot->batch_tokens, ledger, err));
     TRY(predicted_read(&snapshot->predicted, ledger, err));
     TRY(ledger_totals(ledger, &snapshot->totals, err));
+    TRY(reuse_text_tokens(ledger, &snapshot->text_tokens, &found, err));
     TRY(ledger_retry_counts(ledger, &snapshot->failures, err));
     if (has_long_texts(snapshot)) {
         TRY(ledger_slices(ledger, snapshot->batch_tokens, &snapshot->filled_shapes, err));

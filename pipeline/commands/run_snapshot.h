@@ -35,8 +35,9 @@ struct run_snapshot {
     uint64_t planned_batches;        // of the survey, or those that are sealed when a retry has added some
     uint64_t batches;                // computed: sealed ones, and those of the open shard while running
     uint64_t tokens;                 // as above
-    double overall_rate;             // tokens per second of computing; 0: not known
-    double elapsed;                  // seconds of all launches
+    uint64_t text_tokens; // of all texts, where those begin alike and fewer are computed; 0: as many are
+    double overall_rate;  // tokens per second of computing; 0: not known
+    double elapsed;       // seconds of all launches
     bool has_eta;
     double eta; // seconds
     uint64_t disk_free;

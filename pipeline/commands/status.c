@@ -138,6 +138,10 @@ static void print_counts(FILE *out, const struct run_snapshot *snapshot) {
                 readable_bytes(progress->load_bytes, b));
     }
     fputc('\n', out);
+    if (snapshot->has_survey && snapshot->text_tokens > 0) {
+        fprintf(out, "  prefixes    %s tokens are computed of %s, since texts begin alike\n",
+                readable_count(snapshot->survey.tokens, a), readable_count(snapshot->text_tokens, b));
+    }
 }
 
 static void print_speed(FILE *out, const struct run_snapshot *snapshot) {

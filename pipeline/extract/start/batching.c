@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/size.h"
+#include "start/reuse.h"
 
 // Problems of a window that ends where its batches are full. Of the real set 512 would do at 8,192 tokens a
 // batch; of texts of 2 tokens these still fill one. They take 5 MB a window of the real set (computed) and
@@ -46,8 +47,9 @@ int batching_settle(struct inputs *inputs, struct ledger *ledger, struct error *
         take_number(&stored, "batch.problems", &job->batch_problems);
         take_number(&stored, "batch.window", &job->batch_window);
         inputs->limits = batching_limits(job);
+        status = reuse_settle(inputs, &stored, ledger, err);
     }
-    if (problems != job->batch_problems || window != job->batch_window) {
+    if (status == STATUS_OK && (problems != job->batch_problems || window != job->batch_window)) {
         status = buffer_printf(&inputs->notes, err,
                                "the run started with batch.problems: %" PRId64 " and batch.window: %" PRId64
                                ", and keeps them: what the job file leaves open is the run's\n",

@@ -12,7 +12,7 @@ struct plan_limits batching_limits(const struct job *job);
 // Before the survey: takes what the job file leaves open from the run in the ledger, if one has begun there.
 // Earlier versions had numbers for defaults, so a run of theirs goes on with those. What that changes is
 // added to inputs->notes. Values that the job file gives stay: they are compared with the rest of the
-// identity.
+// identity. What texts go on from is the run's, too (start/reuse.h).
 int batching_settle(struct inputs *inputs, struct ledger *ledger, struct error *err);
 
 #endif

@@ -205,7 +205,8 @@ static int find_remedy(struct fill *fill, const struct inputs *inputs, struct er
 
 int fill_survey(struct fill *fill, const struct inputs *inputs, struct error *err) {
     const struct survey *survey = &inputs->survey;
-    uint64_t shape = fill_shape(survey->largest_tokens, survey->totals.longest);
+    uint64_t longest = survey->reuses ? survey->longest_own : survey->totals.longest;
+    uint64_t shape = fill_shape(survey->largest_tokens, longest);
     *fill = fill_of(survey->totals.tokens, survey->shapes, shape);
     fill->low_known = survey->batch_tokens.size == survey->shapes * sizeof(uint32_t);
     fill->low = fill->low_known ? count_low(survey, shape) : 0;

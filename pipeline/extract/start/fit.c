@@ -11,9 +11,11 @@
 static int plan_for(const struct inputs *inputs, const struct model_limits *limits, size_t tokens,
                     struct model_plan *plan, struct error *err) {
     struct model_limits smaller = *limits;
-    smaller.tokens = inputs_shape_tokens(inputs_token_unit(inputs), tokens, limits->longest);
+    smaller.tokens = inputs_shape_tokens(inputs_token_unit(inputs), tokens, model_longest_own(limits));
     smaller.texts = size_min(limits->texts, tokens);
-    smaller.rows = size_min(limits->rows, size_max(tokens, limits->longest));
+    if (limits->longest_own == 0) { // otherwise rows may lie in what is not computed again
+        smaller.rows = size_min(limits->rows, size_max(tokens, limits->longest));
+    }
     inputs_set_group(inputs, &smaller, limits->group);
     TRY(model_plan(inputs->model, &smaller, plan, err));
     return model_check_fits(inputs->model, plan, err);
@@ -45,8 +47,9 @@ static int largest_tokens(const struct inputs *inputs, const struct model_limits
                           struct error *err) {
     size_t unit = inputs_token_unit(inputs);
     size_t most = limits->tokens / unit;
-    size_t whole = (limits->longest + unit - 1) / unit;
-    size_t sliced = (size_min(limits->longest, DEVICE_SLICE) + unit - 1) / unit;
+    size_t longest = model_longest_own(limits);
+    size_t whole = (longest + unit - 1) / unit;
+    size_t sliced = (size_min(longest, DEVICE_SLICE) + unit - 1) / unit;
     *tokens = 0;
     if (whole < most) {
         TRY(search(inputs, limits, whole, most, tokens, err));
@@ -195,7 +198,7 @@ static int advise_all(struct buffer *out, const struct inputs *inputs, const str
                       const struct model_plan *plan, size_t tokens, struct error *err) {
     if (tokens == 0) {
         TRY(buffer_printf(out, err, "; not even a batch of one text of %zu tokens would fit",
-                          limits->longest));
+                          model_longest_own(limits)));
     } else {
         TRY(buffer_printf(out, err, "; the largest batch.tokens that would fit is %zu", tokens));
     }

@@ -15,6 +15,7 @@
 #include "stages/in_flight.h"
 #include "start/batching.h"
 #include "start/device_choice.h"
+#include "start/reuse.h"
 #include "start/tokenizer_open.h"
 #include "start/wanted_layers.h"
 
@@ -241,6 +242,7 @@ static int open_model(struct inputs *inputs, struct error *err) {
     TRY(note_dtype(inputs, err));
     TRY(add_warnings(inputs, err));
     TRY(check_positions(inputs, err));
+    TRY(reuse_check_model(inputs, err));
     return wanted_layers_resolve(inputs, err);
 }
 
@@ -312,6 +314,7 @@ void inputs_close(struct inputs *inputs) {
     buffer_destroy(&inputs->notes);
     buffer_destroy(&inputs->weights);
     buffer_destroy(&inputs->adapter);
+    buffer_destroy(&inputs->head);
     survey_destroy(&inputs->survey);
     survey_destroy(&inputs->retry);
     survey_file_destroy(&inputs->part.survey);
@@ -361,9 +364,10 @@ size_t inputs_blocks(const struct inputs *inputs) {
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {
     size_t most = largest(inputs->survey.largest_tokens, inputs->retry.largest_tokens);
     size_t longest = largest(inputs->survey.totals.longest, inputs->retry.totals.longest);
+    size_t own = inputs->limits.reuses ? largest(inputs->survey.longest_own, inputs->retry.longest_own) : 0;
     size_t tokens = inputs->part.number.count > 0 && inputs->device.queues
                         ? shape_of_parts(inputs)
-                        : inputs_shape_tokens(inputs_token_unit(inputs), most, longest);
+                        : inputs_shape_tokens(inputs_token_unit(inputs), most, own > 0 ? own : longest);
     *limits = (struct model_limits){.layers = inputs->layers,
                                     .layer_count = inputs->layer_count,
                                     .tokens = tokens,
@@ -371,13 +375,17 @@ void inputs_model_limits(const struct inputs *inputs, struct model_limits *limit
                                     .texts = size_min(inputs->limits.problems, tokens),
                                     .rows = largest(inputs->survey.largest_rows, inputs->retry.largest_rows),
                                     .longest = longest,
+                                    .longest_own = own,
+                                    .head = inputs->limits.head_tokens,
+                                    .keeping = reuse_keeping(inputs),
+                                    .head_rows = inputs->survey.head_rows || inputs->retry.head_rows,
                                     .stored = inputs->job.latents_dtype};
     inputs_set_group(inputs, limits, 1);
 }
 
 void inputs_set_group(const struct inputs *inputs, struct model_limits *limits, size_t group) {
     limits->group = group;
-    limits->members = size_max(group, model_batch_members(limits, limits->longest));
+    limits->members = size_max(group, model_batch_members(limits, model_longest_own(limits)));
     limits->slots = inputs_slots(inputs, group);
 }
 
@@ -425,9 +433,9 @@ uint64_t inputs_planned_bytes(const struct inputs *inputs, const struct survey *
         inputs->layer_count * hidden * dtype_size(inputs->job.latents_dtype) + sizeof(struct shard_row);
     uint64_t bytes = survey->totals.rows * row + survey->totals.problems * 64 + survey->metadata_bytes;
     if (inputs->job.token_ids) {
-        bytes += survey->totals.tokens * sizeof(int32_t);
+        bytes += survey->text_tokens * sizeof(int32_t);
     }
-    bytes += inputs->job.loss_mask ? survey->totals.tokens : 0;
+    bytes += inputs->job.loss_mask ? survey->text_tokens : 0;
     uint64_t per_shard = (uint64_t)inputs->job.checkpoint_every;
     uint64_t shards = (survey->totals.batches + per_shard - 1) / per_shard;
     uint64_t statistics = inputs->layer_count * hidden * 4 * sizeof(double);
@@ -491,7 +499,7 @@ static int add_texts(const struct inputs *inputs, struct identity *identity, str
                  inputs->limits.window, PLAN_WINDOW_BATCHES);
         TRY(identity_add(identity, "batch.plan", windows, err));
     }
-    return STATUS_OK;
+    return reuse_add_identity(inputs, identity, err);
 }
 
 int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,

@@ -61,6 +61,8 @@ struct inputs {
     size_t *layers;        // ascending transformers indices; config_pre_norm: before the final norm
     size_t layer_count;
     struct plan_limits limits;
+    bool has_begun;       // the run is in the ledger: it goes on with what that says of batches
+    struct buffer head;   // int32: tokens that texts go on from (limits.head); data NULL: there is none
     struct survey survey; // filled by the caller, as the rest
     bool retries;         // failed problems of a run are tried again
     struct survey retry;  // of those problems; zeros without

@@ -212,6 +212,7 @@ int launch_open(struct launch *launch, const struct launch_options *options, str
     }
     TRY(launch_load(launch, err));
     TRY(launch_settle_identity(launch, err));
+    TRY(launch_compute_head(launch, err));
     TRY(calibrate(launch, err));
     // Nothing refuses the launch any more.
     TRY(launch_write_notes(launch, err));

@@ -37,8 +37,9 @@ struct launch {
     struct guard guard;
     struct display display;
     struct surveyor surveyor;
-    bool fresh;        // this launch counts the problems; an earlier one's counts are not there
-    int survey_status; // of the survey, once it has ended, and of what it found
+    struct prefix_wish wish; // for the survey
+    bool fresh;              // this launch counts the problems; an earlier one's counts are not there
+    int survey_status;       // of the survey, once it has ended, and of what it found
     struct error survey_err;
     bool loads; // the weights are being read, or are there
     struct model_limits limits;

@@ -7,6 +7,7 @@
 #include "start/algorithms.h"
 #include "start/device_choice.h"
 #include "start/launch_steps.h"
+#include "start/reuse.h"
 #include "start/wanted_layers.h"
 
 // What may be done when nothing but the rows has changed.
@@ -153,6 +154,7 @@ int launch_settle_identity(struct launch *launch, struct error *err) {
     TRY_TO(done, status = ledger_identity(ledger, &stored, &found, err));
     TRY_TO(done, status = recorded_settle(&launch->recorded, inputs, ledger, found ? &stored : NULL, err));
     if (!found) {
+        TRY_TO(done, status = reuse_store(inputs, ledger, err));
         TRY_TO(done, status = ledger_begin(ledger, &now, &inputs->survey.totals, err));
     }
     TRY_TO(done, status = algorithms_keep(inputs, ledger, err));

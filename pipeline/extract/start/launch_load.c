@@ -171,6 +171,19 @@ done:
     return status;
 }
 
+int launch_compute_head(struct launch *launch, struct error *err) {
+    const struct plan_limits *limits = &launch->inputs.limits;
+    if (limits->head_tokens == 0) {
+        return STATUS_OK;
+    }
+    TRY(launch_heed_stop(launch, err));
+    log_write(&launch->log, LOG_LEVEL_INFO, "computing the head, %zu tokens", limits->head_tokens);
+    launch_begin_phase(launch, GUARD_DEVICE, "computing the head");
+    int status = model_set_head(launch->inputs.model, limits->head, err);
+    guard_batch_ends(&launch->guard);
+    return status;
+}
+
 // How blocks and long texts are computed, where that is not all at once.
 static int tell_ways(struct launch *launch, struct error *err) {
     int (*const describe[])(const struct inputs *inputs, const struct model_limits *limits,

@@ -77,7 +77,10 @@ int launch_compare_model(struct launch *launch, struct error *err);
 // What the run takes of the device's memory, from the survey on.
 int launch_plan_memory(struct launch *launch, struct model_plan *plan, struct error *err);
 
-// The rest of the load, and all that is left to do before the first batch but the calibration.
+// The rest of the load, and all that is left to do before the first batch but the head and the calibration.
 int launch_load(struct launch *launch, struct error *err);
+
+// The head that texts go on from is computed, on the algorithms that are settled now.
+int launch_compute_head(struct launch *launch, struct error *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "start/fill.h"
 #include "start/launch_steps.h"
+#include "start/reuse.h"
 
 #define LOOK_SECONDS 0.1 // between two looks at a survey that is waited for
 
@@ -41,7 +42,12 @@ int launch_survey_begin(struct launch *launch, struct error *err) {
                                        .context = launch};
     TRY(launch_enter_stage(launch, "surveying", err));
     TRY(survey_load(launch->journal.ledger, &inputs->survey, &found, err));
+    if (found) {
+        TRY(reuse_load(inputs, &inputs->survey, launch->journal.ledger, err));
+    }
     launch->fresh = !found;
+    launch->wish = reuse_wish(inputs);
+    options.wish = inputs->has_begun ? NULL : &launch->wish;
     options.known = found ? &inputs->survey : NULL;
     return surveyor_start(&launch->surveyor, &options, err);
 }
@@ -89,7 +95,11 @@ static int judge(struct launch *launch, struct error *err) {
 
 static int finish(struct launch *launch, struct error *err) {
     int status = surveyor_finish(&launch->surveyor, &launch->inputs.survey, err);
-    return status == STATUS_OK ? judge(launch, err) : launch_name_stop(launch, status, err);
+    if (status != STATUS_OK) {
+        return launch_name_stop(launch, status, err);
+    }
+    reuse_take_survey(&launch->inputs);
+    return judge(launch, err);
 }
 
 bool launch_survey_refuses(struct launch *launch) {
@@ -166,6 +176,17 @@ static void foretell_failures(struct launch *launch) {
     }
 }
 
+// What texts have in common, and what of it is computed once.
+static int tell_reuse(struct launch *launch, struct error *err) {
+    struct buffer text = {0};
+    int status = reuse_describe(&launch->inputs, &text, err);
+    if (status == STATUS_OK) {
+        log_write(&launch->log, LOG_LEVEL_INFO, "%s", text.data);
+    }
+    buffer_destroy(&text);
+    return status;
+}
+
 int launch_look_ahead(struct launch *launch, struct error *err) {
     uint64_t bytes[2];
     TRY(find_finished(launch, err));
@@ -178,6 +199,7 @@ int launch_look_ahead(struct launch *launch, struct error *err) {
         foretell_failures(launch);
         TRY(tell_markup(launch, err));
         TRY(fill_tell(&launch->inputs, launch->fresh, &launch->log, err));
+        TRY(tell_reuse(launch, err));
     }
     TRY(check_disk(launch, bytes, err));
     log_write(&launch->log, LOG_LEVEL_INFO,

@@ -101,10 +101,11 @@ static double side_by_side(const struct prediction_basis *basis, const struct dr
     const struct model_limits *limits = basis->limits;
     double lanes = (double)model_lanes(basis->inputs->model);
     double longest = (double)limits->longest;
-    double slices = (double)model_batch_members(limits, limits->longest);
+    double own = (double)model_longest_own(limits);
+    double slices = (double)model_batch_members(limits, model_longest_own(limits));
     double rounds = ceil(sweeps / lanes);
-    return fmin(seconds,
-                fmax(seconds * rounds / sweeps, drift_predict(cost, slices, longest, longest * longest)));
+    return fmin(seconds, fmax(seconds * rounds / sweeps,
+                              drift_predict(cost, slices, own, own * own + 2 * own * (longest - own))));
 }
 
 // A text in slices takes the places of several batches.

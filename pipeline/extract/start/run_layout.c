@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "start/reuse.h"
+
 static void add(struct run_layout *layout, const char *name, const char *value) {
     layout->attributes[layout->shard.attribute_count++] = (struct shard_attribute){name, value};
 }
@@ -48,6 +50,9 @@ void run_layout_make(struct run_layout *layout, const struct inputs *inputs, con
     }
     if (job->weights_rounding == JOB_ROUNDING_FLOAT16) {
         add(layout, "weights_rounding", dtype_name(DTYPE_F16));
+    }
+    if (inputs->limits.head_tokens > 0 && reuse_keeping(inputs) != DEVICE_KEEP_COMPUTED) {
+        add(layout, "head_kept_as", reuse_keeping_name(inputs));
     }
     add(layout, "identity", layout->identity);
     if (recorded->warnings.size > 0) {

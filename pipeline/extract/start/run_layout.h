@@ -7,7 +7,7 @@
 #include "start/inputs.h"
 #include "start/recorded.h"
 
-enum { RUN_LAYOUT_ATTRIBUTES = 18 };
+enum { RUN_LAYOUT_ATTRIBUTES = 20 };
 
 struct run_layout {
     struct shard_layout shard;

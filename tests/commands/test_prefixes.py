@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: MIT
+"""Tokens that texts begin with alike, computed once: the latents, bit for bit, of a run that computes each text whole,
+and what is planned, recorded and said of it."""
+import random
+import re
+import shutil
+import sys
+import time
+
+import pytest
+
+import support
+from support import JOB, OK, STOPPED, WORDS, Job, make_model, make_problems, strata
+from test_parts import Set
+
+sys.path.insert(0, str(support.SOURCE / "tools"))
+import make_goldens  # noqa: E402: of any family
+
+HEAD = " ".join(random.Random(8).choices(WORDS, k=70)) + "\n"  # of more than 64 tokens
+STATEMENTS, SOLUTIONS = 5, 4
+BATCH = {"problems": 0, "tokens": 640, "window": 0, "prefix": {"min_tokens": 24}}
+ENV = support.clean_environment(CUDA_EMULATION_PREFER="7", CUDA_EMULATION_DEVICES="3")
+needs_gpu = pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")
+
+
+def grouped():
+    """Several solutions to each of some statements, in no order."""
+    rng = random.Random(5)
+    made = make_problems(STATEMENTS * SOLUTIONS, seed=5, steps=3, longest=8)
+    statements = [" ".join(rng.choices(WORDS, k=30)) for _ in range(STATEMENTS)]
+    for number, problem in enumerate(made):
+        problem["statement"] = statements[number % STATEMENTS]
+    made[7] = {**made[2], "problem_id": "twin"}  # the same text again
+    return made
+
+
+def make(folder, head, groups, count=None, **sections):
+    made = grouped() if groups else make_problems(16, seed=5, steps=3, longest=8)
+    return Job(folder, made[:count], make_model(), **support.merge(
+        {"problems": {"text": (HEAD if head else "") + "{statement}\n{steps}", "max_tokens": 512},
+         "latents": {"layers": "all"}, "batch": BATCH, "run": {"checkpoint_every": 2}}, sections))
+
+
+def whole(job, folder):
+    """The same texts, each computed whole."""
+    return job.twin(folder, batch={"prefix": {"reuse": "off"}})
+
+
+def prefixes(job):
+    """What the identity says of them, the tokens that were computed and those of the texts."""
+    said = job.query("SELECT value FROM identity WHERE key = 'batch.prefixes'")
+    computed, = job.query("SELECT sum(tokens) FROM batch")
+    texts, = job.query("SELECT sum(tokens) FROM problem")
+    return said[0][0] if said else None, computed[0], texts[0]
+
+
+def check_same(found, wanted):
+    assert found.keys() == wanted.keys()
+    for key, latents in wanted.items():
+        for name, values in latents.items():
+            same = values.tobytes() == found[key][name].tobytes() if name.startswith("hs_") else values == found[key][name]
+            assert same, f"{key}: {name} differs"
+
+
+def check_reuse(job, reference, saves=0.2):
+    check_same(support.read_latents(job), support.read_latents(reference))
+    said, computed, texts = prefixes(job)
+    assert said is not None and computed < (1 - saves) * texts
+    assert prefixes(reference) == (None, texts, texts)
+
+
+CASES = {"head": (True, False), "groups": (False, True), "both": (True, True)}
+
+
+@pytest.mark.parametrize("case, pooling, dtype", [("head", "step_mean", "float32"), ("groups", "tokens", "bfloat16"),
+                                                  ("both", "mean", "float16"), ("both", "last", "bfloat16")])
+def test_latents_are_those_of_whole_texts(case, pooling, dtype, tmp_path):
+    """Resident and, in groups of batches, streamed. A mean over the text begins in what is not computed again."""
+    job = make(tmp_path / "reuse", *CASES[case], model={"dtype": dtype},
+               latents={"pooling": pooling, "token_ids": True, "loss_mask": pooling == "step_mean"})
+    reference = whole(job, tmp_path / "whole")
+    streamed = job.twin(tmp_path / "streamed", model={"weights": "disk", "resident_blocks": 1}, batch={"group": 2})
+    for one in (job, reference, streamed):
+        one.run()
+        one.check_finished(job.query("SELECT count(*) FROM problem")[0][0])
+    check_reuse(job, reference)
+    assert streamed.shards() == job.shards()
+    said = prefixes(job)[0]
+    assert ("head of " in said, said.endswith("groups from 24 tokens")) == (CASES[case][0], True)
+
+
+@pytest.mark.parametrize("name", ["qwen3_next", "bamba", "lfm2", "gemma3", "gemma4-shared", "mixtral", "gpt_oss", "deepseek_v3", "bloom"])
+def test_other_families(name, tmp_path):
+    """Delta nets, state spaces and convolutions go on from the head's state, from it alone; windows, shared keys, experts, sinks,
+    latents and slopes as plain attention does."""
+    config, dtype, shards, _, _ = make_goldens.variants()[name]
+    make_goldens.family_tensors.text_config(config)["vocab_size"] = 600
+    make_goldens.write_checkpoint(str(tmp_path / "model"), config, dtype, shards, make_goldens.list_tensors(name, config))
+    shutil.copy(make_model() / "tokenizer.json", tmp_path / "model")
+    job = make(tmp_path / "reuse", True, True, model={"path": str(tmp_path / "model")}, latents={"pooling": "mean"})
+    reference = whole(job, tmp_path / "whole")
+    for one in (job, reference):
+        one.run()
+    check_reuse(job, reference)
+    assert prefixes(job)[0].endswith("groups from 24 tokens") == (name not in ("qwen3_next", "bamba", "lfm2"))
+
+
+def test_long_texts_go_on_from_the_head(tmp_path):
+    """In slices, and one whose head alone is more than a batch."""
+    rng = random.Random(3)
+    made = make_problems(12, steps=2, longest=5)
+    for number in (2, 9):
+        made[number]["steps"] = [" ".join(rng.choices(WORDS, k=120)) for _ in range(5)]
+    for tokens in (256, 64):
+        job = Job(tmp_path / f"reuse-{tokens}", made, make_model(), problems={"text": HEAD + "{statement}\n{steps}", "max_tokens": 2048},
+                  latents={"layers": "all"}, batch={**BATCH, "tokens": tokens})
+        reference = whole(job, tmp_path / f"whole-{tokens}")
+        streamed = job.twin(tmp_path / f"streamed-{tokens}", model={"weights": "disk", "resident_blocks": 1}, batch={"group": 3})
+        for one in (job, reference, streamed):
+            one.run()
+        check_reuse(job, reference, saves=0.05)
+        assert streamed.shards() == job.shards()
+
+
+@pytest.fixture(scope="module")
+def whole_on_gpu(tmp_path_factory):
+    job = make(tmp_path_factory.mktemp("gpu"), True, True, 9, model={"device": "cuda:0", "dtype": "bfloat16"}, latents={"layers": [1, -1]},
+               batch={"prefix": {"reuse": "off"}})
+    job.program = support.EMULATED
+    job.run(environment=ENV)
+    return job
+
+
+@needs_gpu
+@pytest.mark.parametrize("section", [{}, {"device": ["cuda:0", "cuda:1"], "split": "layers"},
+                                     {"device": ["cuda:0", "cuda:1"], "weights": "host", "resident_blocks": 2}])
+def test_on_gpus(section, whole_on_gpu, tmp_path):
+    """Each device has the head, or its blocks' share of it; where weights stream it is computed in every sweep."""
+    job = whole_on_gpu.twin(tmp_path, model=section, batch=BATCH)
+    job.run(environment=ENV)
+    check_reuse(job, whole_on_gpu)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    job = make(tmp_path_factory.mktemp("done"), True, True, batch={"tokens": 80})
+    job.run()
+    job.problems_count = len(grouped())
+    assert len(job.shards()) > 2
+    job.check_finished(job.problems_count)
+    return job
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_run_goes_on_after_stops_and_kills(streamed, done, tmp_path):
+    job = done.twin(tmp_path, **({"model": {"weights": "disk", "resident_blocks": 0}, "batch": {"group": 2}} if streamed else {}))
+    rng = random.Random(11)
+    for batches in (1, 1):
+        job.run("--stop-after", batches, expect=STOPPED)
+        job.check_acknowledged(done.shards())
+    process = job.start()
+    time.sleep(rng.uniform(0.05, 0.3))
+    process.kill()
+    process.communicate()
+    job.check_acknowledged(done.shards())
+    job.run()
+    job.check_finished(done.problems_count, done.shards())
+    assert job.outcomes() == done.outcomes()
+
+
+def test_a_run_keeps_what_it_began_with(done, tmp_path):
+    """Another value of a key is refused by name."""
+    job = done.twin(tmp_path)
+    job.run("--stop-after", 1, expect=STOPPED)
+    for keys in ({"reuse": "off"}, {"min_tokens": 25}, {"memory_gb": 1}, {"keep": "float32"}):
+        job.change(batch={"prefix": {**BATCH["prefix"], **keys}})
+        refused = job.run(expect=JOB)
+        assert f"batch.prefix.{next(iter(keys))}: stored " in refused.err, refused
+    job.change(batch={"prefix": BATCH["prefix"]})
+    job.run()
+    job.check_finished(done.problems_count, done.shards())
+
+
+def test_a_run_that_began_without_goes_on_without(done, tmp_path):
+    """As one of a version that did not know of it: its identity says nothing."""
+    job = done.twin(tmp_path, batch={"prefix": {**BATCH["prefix"], "memory_gb": 0, "min_tokens": 500}})
+    job.run("--stop-after", 1, expect=STOPPED)
+    assert prefixes(job)[0] is None
+    planned = " ".join(strata("plan", job.file).out.split())
+    assert "prefixes texts are computed whole, as the run began" in planned, planned
+    job.run()
+    check_same(support.read_latents(job), support.read_latents(done))
+
+
+def test_parts(done, tmp_path):
+    """Each finds its own, and none refuses another for it."""
+    parts = Set(done.twin(tmp_path), 3)
+    parts.run_all()
+    found, ordinals = parts.latents()
+    assert ordinals == list(range(done.problems_count))
+    check_same(found, support.read_latents(done))
+    said = {prefixes(parts.part(index))[0] for index in range(3)}
+    assert None not in said
+    assert strata("check", parts.job.file).code == OK
+    assert strata("verify", parts.job.output).code == OK
+
+
+def test_failed_problems_are_tried_again(tmp_path):
+    """With the head of the run, whether or not their mended texts begin with it."""
+    made = grouped()
+    broken = [dict(problem) for problem in made]
+    for number in (3, 8):
+        broken[number]["statement"] += "\0"
+    job = Job(tmp_path / "broken", broken, make_model(), problems={"text": "{statement}\n{steps}", "max_tokens": 512, "max_failed": 2},
+              latents={"layers": "all"}, batch=BATCH)
+    for problem in (*made, *broken):
+        problem["statement"] = HEAD + problem["statement"]
+    made[8]["statement"] = "Another beginning. " + made[8]["statement"]
+    job.import_problems(broken)
+    job.run()
+    before = prefixes(job)[0]
+    assert before.startswith("head of ")
+    job.import_problems(made)
+    job.run("--retry-failed")
+    job.check_finished(len(made))
+    assert prefixes(job)[0] == before
+    reference = whole(job, tmp_path / "whole")
+    reference.run()
+    check_same(support.read_latents(job), support.read_latents(reference))
+
+
+def test_what_is_told(done, tmp_path):
+    planned = strata("plan", done.twin(tmp_path / "new").file).out
+    said, computed, texts = prefixes(done)
+    head = int(re.match(r"head of (\d+) tokens \(SHA-256 [0-9a-f]{64}\), kept as float32; groups from 24 tokens$", said)[1])
+    share = f"{100 * (1 - (computed + head) / texts):.1f} %"
+    line = (f"{share} of the tokens are saved: {computed + head} of {texts} are computed, since texts begin alike; "
+            f"a head of {head} tokens takes {head * 384 / 1000:.2f} kB of each device (bytes a token: float32 384); "
+            "texts of a batch go on from each other from 24 tokens on")
+    for text in (planned, (done.output / "run.log").read_text(), strata("plan", done.file).out):
+        assert line in " ".join(text.split()), text
+    assert f"tokens        {texts} (" in planned
+    assert f" tokens are computed of {texts} since" in strata("status", done.output).out.replace(",", "")
+    off = strata("plan", whole(done, tmp_path / "off").file).out
+    assert "prefixes      texts are computed whole: batch.prefix.reuse is off" in off
+    alone = Job(tmp_path / "alone", make_problems(12), make_model())
+    assert "texts are computed whole: what they have in common is at most 5 % of" in " ".join(strata("plan", alone.file).out.split())
+    alone.run()
+    assert prefixes(alone)[0] is None
+    for words in ("status", "log", "verify"):
+        assert strata(words, done.output).code == OK
+
+
+def attributes(job):
+    import h5py
+
+    with h5py.File(sorted((job.output / "shards").glob("part-??????.h5"))[0]) as shard:
+        return dict(shard.attrs)
+
+
+def test_a_head_in_fewer_bits(done, tmp_path):
+    """Says so in its shards and is near; what is not kept for texts of other heads has no part in it."""
+    import numpy as np
+
+    model = make_model("wide", head_dim=32)
+    exact = make(tmp_path / "exact", True, True, model={"path": str(model)})
+    exact.run()
+    wanted = support.read_latents(exact)
+    assert "head_kept_as" not in attributes(exact)
+    errors = {}
+    for keep in ("q8_0", "q4_0"):
+        job = exact.twin(tmp_path / keep, batch={"prefix": {**BATCH["prefix"], "keep": keep}})
+        job.run()
+        again = job.twin(tmp_path / f"{keep}-streamed", model={"weights": "disk", "resident_blocks": 0})
+        again.run()
+        planned = " ".join(strata("plan", job.file).out.split())
+        assert f"(bytes a token: float32 1536, q8_0 408, q4_0 216) and is kept in {keep}, which was measured to" in planned, planned
+        assert again.shards() == job.shards() and attributes(job)["head_kept_as"] == keep.encode()
+        found = support.read_latents(job)
+        off = [found[key]["hs_003"] - wanted[key]["hs_003"] for key in wanted]
+        errors[keep] = float(np.sqrt(np.mean(np.square(np.concatenate(off)))))
+        assert all(found[key]["hs_000"].tobytes() == wanted[key]["hs_000"].tobytes() for key in wanted)
+    scale = float(np.sqrt(np.mean(np.square(np.concatenate([wanted[key]["hs_003"] for key in wanted])))))
+    assert 0 < errors["q8_0"] < 0.02 * scale and errors["q8_0"] < errors["q4_0"] < 0.3 * scale
+
+
+@pytest.mark.parametrize("keep, why", [("q8_0", "heads of block 0 have 8"), ("q4_0", "heads of block 0 have 8"),
+                                       ("bfloat16", "batch.prefix.keep is bfloat16, and model.dtype is float32")])
+def test_what_cannot_be_kept(keep, why, done, tmp_path):
+    job = done.twin(tmp_path, batch={"prefix": {**BATCH["prefix"], "keep": keep}})
+    for command in ("check", "plan", "run"):
+        refused = strata(command, job.file)
+        assert refused.code == JOB and why in " ".join((refused.out + refused.err).split()), refused
