@@ -114,6 +114,7 @@ static void take_counts(struct report_facts *facts, const struct run_snapshot *s
     facts->remaining = snapshot->remaining;
     facts->tokens = snapshot->tokens;
     facts->tokens_total = snapshot->survey.tokens;
+    facts->text_tokens = snapshot->text_tokens;
     facts->batches = snapshot->batches;
     facts->batches_total = snapshot->planned_batches;
     facts->rows = totals->rows;

@@ -26,6 +26,7 @@ struct report_facts {
     bool has_survey;
     uint64_t problems, done, failed, skipped, remaining;
     uint64_t tokens, tokens_total;
+    uint64_t text_tokens; // of all texts, where those begin alike and fewer are computed; 0: as many are
     uint64_t batches, batches_total;
     uint64_t rows, shards, bytes, truncated, overflowed;
     uint64_t transient; // failed problems that a retry would try again

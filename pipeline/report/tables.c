@@ -79,6 +79,11 @@ static void pairs_of_machine(struct page *page, const struct report_facts *facts
     snprintf(text, sizeof text, "%s of %s", readable_count(facts->batches, a),
              facts->has_survey ? readable_count(facts->batches_total, b) : "?");
     page_pair(page, "Batches", text);
+    if (facts->text_tokens > 0) {
+        snprintf(text, sizeof text, "%s tokens are computed of %s, since texts begin alike",
+                 readable_count(facts->tokens_total, a), readable_count(facts->text_tokens, b));
+        page_pair(page, "Prefixes", text);
+    }
     snprintf(text, sizeof text, "%s in %s shards, %s", readable_count(facts->rows, a),
              readable_count(facts->shards, b), readable_bytes(facts->bytes, c));
     page_pair(page, "Latents", text);

@@ -89,10 +89,10 @@ def test_latents_are_those_of_whole_texts(case, pooling, dtype, tmp_path):
     assert ("head of " in said, said.endswith("groups from 24 tokens")) == (CASES[case][0], True)
 
 
-@pytest.mark.parametrize("name", ["qwen3_next", "bamba", "lfm2", "gemma3", "gemma4-shared", "mixtral", "gpt_oss", "deepseek_v3", "bloom"])
+@pytest.mark.parametrize("name", ["qwen3_next", "bamba", "gemma4-shared", "gpt_oss", "deepseek_v3"])
 def test_other_families(name, tmp_path):
-    """Delta nets, state spaces and convolutions go on from the head's state, from it alone; windows, shared keys, experts, sinks,
-    latents and slopes as plain attention does."""
+    """Delta nets, state spaces and convolutions go on from the head's state, from it alone; windows, shared keys, experts, sinks
+    and latents as plain attention does."""
     config, dtype, shards, _, _ = make_goldens.variants()[name]
     make_goldens.family_tensors.text_config(config)["vocab_size"] = 600
     make_goldens.write_checkpoint(str(tmp_path / "model"), config, dtype, shards, make_goldens.list_tensors(name, config))
@@ -102,7 +102,7 @@ def test_other_families(name, tmp_path):
     for one in (job, reference):
         one.run()
     check_reuse(job, reference)
-    assert prefixes(job)[0].endswith("groups from 24 tokens") == (name not in ("qwen3_next", "bamba", "lfm2"))
+    assert prefixes(job)[0].endswith("groups from 24 tokens") == (name not in ("qwen3_next", "bamba"))
 
 
 def test_long_texts_go_on_from_the_head(tmp_path):
@@ -177,8 +177,9 @@ def test_a_run_keeps_what_it_began_with(done, tmp_path):
         refused = job.run(expect=JOB)
         assert f"batch.prefix.{next(iter(keys))}: stored " in refused.err, refused
     job.change(batch={"prefix": BATCH["prefix"]})
-    job.run()
-    job.check_finished(done.problems_count, done.shards())
+    for _ in range(2):  # a launch that finds it finished looks at the identity too
+        job.run()
+        job.check_finished(done.problems_count, done.shards())
 
 
 def test_a_run_that_began_without_goes_on_without(done, tmp_path):
@@ -247,8 +248,9 @@ def test_what_is_told(done, tmp_path):
     assert "texts are computed whole: what they have in common is at most 5 % of" in " ".join(strata("plan", alone.file).out.split())
     alone.run()
     assert prefixes(alone)[0] is None
-    for words in ("status", "log", "verify"):
-        assert strata(words, done.output).code == OK
+    assert f" {computed:,} tokens, " in " ".join(strata("log", done.output).out.split())
+    assert strata("report", done.output, "--to", tmp_path / "report.html").code == OK
+    assert f"tokens are computed of {texts:,}, since texts begin alike" in (tmp_path / "report.html").read_text()
 
 
 def attributes(job):

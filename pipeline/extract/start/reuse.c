@@ -260,8 +260,10 @@ static int describe_head(const struct inputs *inputs, struct buffer *text, struc
     uint64_t states = model_head_state_bytes(inputs->model, last, inputs->job.dtype);
     uint64_t tokens = inputs->limits.head_tokens;
     char all[AMOUNT_TEXT];
-    TRY(buffer_printf(text, err, "a head of %" PRIu64 " tokens takes %s of each device", tokens,
-                      amount_text((double)(token * tokens + states), all)));
+    TRY(buffer_printf(
+        text, err, "a head of %" PRIu64 " tokens takes %s of each device%s", tokens,
+        amount_text((double)(token * tokens + states), all),
+        inputs->job.weights == JOB_WEIGHTS_RESIDENT ? "" : ", where blocks stream one block's of it"));
     if (token > 0) {
         TRY(describe_ways(inputs, text, err));
     }
