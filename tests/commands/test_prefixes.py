@@ -50,7 +50,7 @@ def prefixes(job):
     """What the identity says of them, the tokens that were computed and those of the texts."""
     said = job.query("SELECT value FROM identity WHERE key = 'batch.prefixes'")
     computed, = job.query("SELECT sum(tokens) FROM batch")
-    texts, = job.query("SELECT sum(tokens) FROM problem")
+    texts, = job.query("SELECT sum(tokens) FROM problem WHERE state = ?", support.DONE)
     return said[0][0] if said else None, computed[0], texts[0]
 
 
@@ -105,6 +105,32 @@ def test_other_families(name, tmp_path):
     assert prefixes(job)[0].endswith("groups from 24 tokens") == (name not in ("qwen3_next", "bamba"))
 
 
+def tree(rng):
+    """Texts of a random tree of prefixes, some of them the beginning of another, in a random order."""
+    texts = [""]
+    while len(texts) < 50:
+        texts.append(rng.choice(texts) + " ".join(rng.choices(WORDS, k=rng.randint(1, 40))) + rng.choice((" ", "\n")))
+    texts = texts[1:] + rng.choices(texts[1:], k=6)
+    rng.shuffle(texts)
+    return [{"problem_id": f"p-{number}", "statement": text, "steps": [rng.choice(WORDS)] * rng.randint(1, 3)}
+            for number, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_trees(seed, tmp_path):
+    rng = random.Random(seed)
+    batch = {"problems": rng.choice((0, 0, 5)), "tokens": rng.choice((100, 250, 900)), "window": rng.choice((0, 0, 16)),
+             "prefix": {"min_tokens": rng.choice((1, 7, 20))}}
+    job = Job(tmp_path / "reuse", tree(rng), make_model(), problems={"max_tokens": 1024, "text": rng.choice(("", "one head")) + "{statement}{steps}"},
+              latents={"layers": [0, 2, -1], "pooling": rng.choice(("tokens", "mean", "step_mean"))}, batch=batch,
+              model={"dtype": rng.choice(("float32", "bfloat16")), **rng.choice(({}, {"weights": "disk", "resident_blocks": 1}))})
+    reference = whole(job, tmp_path / "whole")
+    for one in (job, reference):
+        one.run()
+        one.check_finished(55)
+    check_reuse(job, reference, saves=0.05)
+
+
 def test_long_texts_go_on_from_the_head(tmp_path):
     """In slices, and one whose head alone is more than a batch."""
     rng = random.Random(3)
@@ -155,15 +181,15 @@ def done(tmp_path_factory):
 def test_a_run_goes_on_after_stops_and_kills(streamed, done, tmp_path):
     job = done.twin(tmp_path, **({"model": {"weights": "disk", "resident_blocks": 0}, "batch": {"group": 2}} if streamed else {}))
     rng = random.Random(11)
-    for batches in (1, 1):
-        job.run("--stop-after", batches, expect=STOPPED)
+    job.run("--stop-after", 1, expect=STOPPED)
+    for _ in range(2):
+        process = job.start()
+        time.sleep(rng.uniform(0.01, 0.08))
+        process.kill()
+        process.communicate()
         job.check_acknowledged(done.shards())
-    process = job.start()
-    time.sleep(rng.uniform(0.05, 0.3))
-    process.kill()
-    process.communicate()
-    job.check_acknowledged(done.shards())
-    job.run()
+    while job.run("--stop-after", 1, expect=None).code == STOPPED:
+        job.check_acknowledged(done.shards())
     job.check_finished(done.problems_count, done.shards())
     assert job.outcomes() == done.outcomes()
 
