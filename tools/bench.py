@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from bench_overlap import bench_overlap
+from bench_prefixes import bench_prefixes
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
@@ -269,9 +270,19 @@ def bench_streaming(arguments: argparse.Namespace) -> None:
         print("\n## streaming: not measured, the build has no emulated GPU", flush=True)
 
 
+def bench_sharing(arguments: argparse.Namespace) -> None:
+    """Texts that begin alike against the same texts computed whole; few blocks do, as all are alike."""
+    opened = gzip.open if problems_file().suffix == ".gz" else open
+    with opened(problems_file(), "rt") as lines:
+        problems = [{key: row[key] for key in ("problem_id", "statement", "steps")} for row in map(json.loads, lines)]
+    middling = [p for p in problems if 700 < len(p["statement"] + "".join(p["steps"])) < 1100] or problems
+    bench_prefixes(WORK, BUILD / "strata", model_folder(6), middling[:: max(1, len(middling) // arguments.problems)][:arguments.problems],
+                   arguments.threads)
+
+
 def main() -> None:
     parts = {"cpu": bench_cpu, "device": bench_device, "tokenizer": bench_tokenizer, "load": bench_load, "extract": bench_extract,
-             "placement": bench_placement, "overlap": bench_streaming}
+             "placement": bench_placement, "overlap": bench_streaming, "prefixes": bench_sharing}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: cpu and tokenizer")
     parser.add_argument("--device", default="cpu")

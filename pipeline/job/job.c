@@ -212,13 +212,18 @@ static int check_split(struct check *check) {
                    job_weights_name((enum job_weights)job->weights));
 }
 
-// Keys and values are kept as they are computed, or in blocks.
+// Keys and values are kept as they are computed, or in blocks. A name of the first is `auto` from here on:
+// what a run is known by does not depend on which of the two was written.
 static int check_keep(struct check *check) {
     static const enum dtype dtypes[] = {
         [JOB_KEEP_BF16] = DTYPE_BF16, [JOB_KEEP_F16] = DTYPE_F16, [JOB_KEEP_F32] = DTYPE_F32};
-    const struct job *job = check->job;
+    struct job *job = check->job;
     bool is_dtype = job->prefix_keep >= JOB_KEEP_BF16 && job->prefix_keep <= JOB_KEEP_F32;
-    if (!is_dtype || dtypes[job->prefix_keep] == job->dtype) {
+    if (!is_dtype) {
+        return STATUS_OK;
+    }
+    if (dtypes[job->prefix_keep] == job->dtype) {
+        job->prefix_keep = JOB_KEEP_AUTO;
         return STATUS_OK;
     }
     return fail_at(check, place_of(check, "batch.prefix", "keep"),

@@ -497,7 +497,7 @@ static void test_prefixes(void **state) {
     job_destroy(&job);
     job = accepted("problems: {database: p.db, id: pid}\nmodel: {path: m, dtype: float16}\n"
                    "batch: {prefix: {keep: float16}}\nrun: {output: out}\n");
-    assert_int_equal(job.prefix_keep, JOB_KEEP_F16);
+    assert_int_equal(job.prefix_keep, JOB_KEEP_AUTO);
     job_destroy(&job);
     refused(REQUIRED "batch: {prefix: {reuse: on}}\n",
             "job.yaml:4:25: batch.prefix.reuse must be one of auto|off, not 'on'");

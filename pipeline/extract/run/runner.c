@@ -338,7 +338,7 @@ static size_t feeder_windows(const struct model *model) {
 static int start_stages(struct run *run, struct error *err) {
     struct launch *launch = &run->launch;
     struct ledger_position position;
-    struct feeder_limits limits = {.plan = launch->inputs.limits,
+    struct feeder_limits limits = {.plan = inputs_plan_limits(&launch->inputs),
                                    .tokens = launch->limits.tokens,
                                    .rows = launch->limits.rows,
                                    .works = launch->limits.slots -

@@ -329,6 +329,12 @@ static size_t at_least_one(uint64_t value) {
     return value > 0 ? (size_t)value : 1;
 }
 
+struct plan_limits inputs_plan_limits(const struct inputs *inputs) {
+    struct plan_limits limits = inputs->limits;
+    limits.head_only = limits.head_only || inputs->retries;
+    return limits;
+}
+
 size_t inputs_token_unit(const struct inputs *inputs) {
     return inputs->device.queues ? INPUTS_QUEUED_UNIT : 1;
 }

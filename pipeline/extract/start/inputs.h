@@ -102,6 +102,10 @@ int inputs_open(struct inputs *inputs, unsigned parts, struct ledger *ledger, st
 
 void inputs_close(struct inputs *inputs); // accepts zeros
 
+// For the plan of this launch's batches. A failed problem is tried again with the head alone: where a number
+// of a text that it went on from had become infinite, that may have been what failed it.
+struct plan_limits inputs_plan_limits(const struct inputs *inputs);
+
 // After the survey: the largest shapes the run will meet.
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits);
 

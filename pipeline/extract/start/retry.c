@@ -100,8 +100,9 @@ void retry_destroy(struct retry *retry) {
 
 int retry_survey(const struct retry *retry, struct inputs *inputs,
                  bool (*progress)(void *context, uint64_t problems), void *context, struct error *err) {
-    TRY(survey_make(&inputs->retry, inputs->source, inputs->preparer, &inputs->limits, NULL, &retry->list,
-                    progress, context, err));
+    const struct plan_limits limits = inputs_plan_limits(inputs);
+    TRY(survey_make(&inputs->retry, inputs->source, inputs->preparer, &limits, NULL, &retry->list, progress,
+                    context, err));
     uint64_t longest = inputs->limits.reuses ? inputs->retry.longest_own : inputs->retry.totals.longest;
     uint64_t most = inputs->survey.largest_tokens > longest ? inputs->survey.largest_tokens : longest;
     if (most == 0 || most >= inputs->limits.tokens) {
