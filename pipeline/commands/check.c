@@ -352,6 +352,7 @@ static int identity_of_resume(const struct check *check, const struct identity *
     TRY(inputs_identity(&check->inputs, model_fingerprint(model), now, err));
     TRY(wanted_layers_adopt(&check->inputs, stored, now, err));
     TRY(recorded_carry(stored, now, err));
+    TRY(reuse_carry(&check->inputs, stored, now, err));
     return algorithms == NULL ? STATUS_OK : identity_add(now, IDENTITY_ALGORITHMS, algorithms, err);
 }
 

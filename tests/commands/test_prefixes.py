@@ -209,13 +209,19 @@ def test_a_run_keeps_what_it_began_with(done, tmp_path):
 
 
 def test_a_run_that_began_without_goes_on_without(done, tmp_path):
-    """As one of a version that did not know of it: its identity says nothing."""
+    """As one of a version that did not know of it: its identity says nothing, and what the job says now counts for nothing."""
     job = done.twin(tmp_path, batch={"prefix": {**BATCH["prefix"], "memory_gb": 0, "min_tokens": 500}})
     job.run("--stop-after", 1, expect=STOPPED)
     assert prefixes(job)[0] is None
     planned = " ".join(strata("plan", job.file).out.split())
     assert "prefixes texts are computed whole, as the run began" in planned, planned
+    identity = job.query("SELECT key, value FROM identity ORDER BY key")
+    for keys in ({"reuse": "off"}, BATCH["prefix"]):
+        job.change(batch={"prefix": keys})
+        assert strata("check", job.file).code == OK
+        job.run("--stop-after", 1, expect=STOPPED)
     job.run()
+    assert job.query("SELECT key, value FROM identity ORDER BY key") == identity
     check_same(support.read_latents(job), support.read_latents(done))
 
 

@@ -452,12 +452,15 @@ uint64_t inputs_planned_bytes(const struct inputs *inputs, const struct survey *
 
 struct identity_context {
     struct identity *identity;
+    bool skips_prefixes;
     struct error *err;
 };
 
 static int add_key(void *context, const char *key, const char *value) {
     struct identity_context *target = context;
-    return identity_add(target->identity, key, value, target->err);
+    return target->skips_prefixes && reuse_is_key(key)
+               ? STATUS_OK
+               : identity_add(target->identity, key, value, target->err);
 }
 
 static int add_libraries(const struct inputs *inputs, struct identity *identity, struct error *err) {
@@ -485,7 +488,7 @@ static int add_part(const struct inputs *inputs, struct identity *identity, stru
 
 // What the batches and rows of all problems depend on, with the model's files left aside.
 static int add_job(const struct inputs *inputs, struct identity *identity, struct error *err) {
-    struct identity_context context = {identity, err};
+    struct identity_context context = {identity, reuse_is_moot(inputs), err};
     TRY(job_each_identity_key(&inputs->job, add_key, &context));
     return identity_add_number(identity, "problems.limit", (long long)inputs->limit, err);
 }

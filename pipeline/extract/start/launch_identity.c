@@ -70,6 +70,7 @@ static int add_later_parts(const struct inputs *inputs, const struct identity *s
                            struct identity *now, struct error *err) {
     char hex[DIGEST_HEX] = "";
     TRY(recorded_carry(stored, now, err));
+    TRY(reuse_carry(inputs, stored, now, err));
     if (known <= KNOWN_BEFORE_FILES) {
         TRY(carry(stored, "model.fingerprint", now, err));
     }

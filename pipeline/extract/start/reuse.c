@@ -131,6 +131,25 @@ done:
     return status;
 }
 
+bool reuse_is_moot(const struct inputs *inputs) {
+    return inputs->has_begun && !inputs->limits.reuses;
+}
+
+bool reuse_is_key(const char *key) {
+    static const char section[] = "batch.prefix.";
+    return strncmp(key, section, sizeof section - 1) == 0;
+}
+
+int reuse_carry(const struct inputs *inputs, const struct identity *stored, struct identity *now,
+                struct error *err) {
+    for (size_t i = 0; reuse_is_moot(inputs) && i < stored->count; i++) {
+        if (reuse_is_key(stored->entries[i].key)) {
+            TRY(identity_add(now, stored->entries[i].key, stored->entries[i].value, err));
+        }
+    }
+    return STATUS_OK;
+}
+
 // ---- the ledger ----
 
 static int read_head(struct buffer *head, const char *text, struct error *err) {

@@ -28,6 +28,13 @@ void reuse_take_survey(struct inputs *inputs);
 // What the run goes on from, for its identity; nothing where texts are computed whole.
 int reuse_add_identity(const struct inputs *inputs, struct identity *identity, struct error *err);
 
+// A run that began without computes texts whole, whatever the keys say: their values are then those of its
+// identity (`stored`), which reuse_carry adds to what inputs_identity leaves out.
+bool reuse_is_moot(const struct inputs *inputs);
+bool reuse_is_key(const char *key); // "batch.prefix.reuse" ...
+int reuse_carry(const struct inputs *inputs, const struct identity *stored, struct identity *now,
+                struct error *err);
+
 // Notes that carry it across launches; before the identity is there, and only where there is something.
 int reuse_store(const struct inputs *inputs, struct ledger *ledger, struct error *err);
 
