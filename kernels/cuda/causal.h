@@ -13,7 +13,6 @@ enum { TAPS = 4 }; // of the convolution, where it is fast
 // before them.
 template <typename T> struct rows_from {
     const T *in;    // from the first column on
-    const T *tail;  // [taps - 1, columns] before texts that go on from something; NULL: none does
     size_t stride;  // of in
     size_t columns; // and of weights
     const T *weights;
@@ -22,13 +21,17 @@ template <typename T> struct rows_from {
     const int32_t *starts;
     unsigned texts;
     size_t tokens;
-    const struct device_origin *origins; // of texts that do so, are behind some tokens; NULL: all do
 };
 
-// The rows before a text, NULL where it begins with its own.
+// The rows before a text, [taps - 1, columns]; NULL: it begins with its own.
 template <typename T>
-static __device__ __forceinline__ const T *tail_of(const rows_from<T> &rows, unsigned text) {
-    return rows.origins == NULL || rows.origins[text].before > 0 ? rows.tail : NULL;
+static __device__ __forceinline__ const T *tail_of(const same_beginning &beginning, unsigned) {
+    return (const T *)beginning.from;
+}
+
+template <typename T>
+static __device__ __forceinline__ const T *tail_of(const text_beginning &beginning, unsigned text) {
+    return text_goes_on(beginning, text) ? (const T *)beginning.from : NULL;
 }
 
 // The row `back` tokens before a token, NULL before the text.

@@ -236,7 +236,7 @@ cudaError_t launch_delta_net_rows(cudaStream_t stream, enum dtype dtype, void *o
                                   const struct device_texts *texts, struct text_beginning tail);
 
 // Turns out from values into o, from what launch_delta_net_rows left. before: the heads' states before texts;
-// state: after a slice, may be the same; NULL: whole texts.
+// state: after a slice, which without origins is in the place of what it begins from; NULL: whole texts.
 cudaError_t launch_delta_net_scan(cudaStream_t stream, enum dtype dtype, void *out, void *scratch,
                                   const struct device_delta_net *net, const struct device_texts *texts,
                                   struct text_beginning before, float *state);
@@ -254,7 +254,8 @@ cudaError_t launch_state_space_rows(cudaStream_t stream, enum dtype dtype, void 
                                     struct text_beginning tail);
 
 // h C + skip x into scratch, from what launch_state_space_rows left there. before: the heads' states before
-// texts; state: after a slice, may be the same; NULL: whole texts.
+// texts; state: after a slice, which without origins is in the place of what it begins from; NULL: whole
+// texts.
 cudaError_t launch_state_space_scan(cudaStream_t stream, void *scratch,
                                     const struct device_state_space *space, const struct device_texts *texts,
                                     struct text_beginning before, float *state);

@@ -36,10 +36,10 @@ template <int N> static __device__ __forceinline__ void normalise(float (&x)[N],
 }
 
 // A warp a head, of queries, of keys, then of values.
-template <typename T, int N, bool FAST>
+template <typename T, int N, bool FAST, typename BEGINNING>
 static __global__ void __launch_bounds__(THREADS)
     delta_convolution_kernel(T *values, struct delta_net_scratch scratch, rows_from<T> rows,
-                             struct delta_net_sizes net) {
+                             struct delta_net_sizes net, BEGINNING tail) {
     const unsigned head = blockIdx.y * WARPS + threadIdx.x / WARP;
     if (head >= 2 * net.key_heads + net.value_heads) {
         return;
@@ -63,7 +63,7 @@ static __global__ void __launch_bounds__(THREADS)
             text++;
         }
         float x[N];
-        convolve<T, N, FAST, false>(x, rows, held, {}, first, i, width, tail_of(rows, text),
+        convolve<T, N, FAST, false>(x, rows, held, {}, first, i, width, tail_of<T>(tail, text),
                                     rows.starts[text], token);
         if (of_value) {
             group_store(values + (size_t)token * net.out + (size_t)(head - 2 * net.key_heads) * net.value_dim,
@@ -80,13 +80,18 @@ static __global__ void __launch_bounds__(THREADS)
 
 template <typename T, int N>
 static cudaError_t convolution(cudaStream_t stream, T *values, const struct delta_net_scratch &scratch,
-                               const rows_from<T> &rows, const struct delta_net_sizes &net) {
+                               const rows_from<T> &rows, const struct delta_net_sizes &net,
+                               const struct text_beginning &tail) {
     const size_t heads = 2 * (size_t)net.key_heads + net.value_heads;
     const bool fast = net.taps == TAPS && net.width % N == 0 && rows_wide<T, N>(rows.in, net.mixed) &&
-                      rows_wide<T, N>(rows.tail, net.mixed);
-    auto kernel = fast ? delta_convolution_kernel<T, N, true> : delta_convolution_kernel<T, N, false>;
+                      rows_wide<T, N>((const T *)tail.from, net.mixed);
     const dim3 grid((unsigned)((rows.tokens + RUN - 1) / RUN), (unsigned)((heads + WARPS - 1) / WARPS));
-    return LAUNCH(kernel, grid, dim3(THREADS), 0, stream, values, scratch, rows, net);
+    return with_beginning(tail, [&](auto beginning) {
+        typedef decltype(beginning) BEGINNING;
+        auto kernel = fast ? delta_convolution_kernel<T, N, true, BEGINNING>
+                           : delta_convolution_kernel<T, N, false, BEGINNING>;
+        return LAUNCH(kernel, grid, dim3(THREADS), 0, stream, values, scratch, rows, net, beginning);
+    });
 }
 
 // ---- gates ----
@@ -171,20 +176,12 @@ extern "C" cudaError_t launch_delta_net_rows(cudaStream_t stream, enum dtype dty
     }
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
-        const rows_from<T> rows = {(const T *)in,
-                                   (const T *)tail.from,
-                                   sizes.width,
-                                   sizes.mixed,
-                                   (const T *)net->convolution,
-                                   NULL,
-                                   sizes.taps,
-                                   texts->starts,
-                                   (unsigned)texts->count,
-                                   tokens,
-                                   tail.origins};
+        const rows_from<T> rows = {(const T *)in, sizes.width, sizes.mixed,   (const T *)net->convolution,
+                                   NULL,          sizes.taps,  texts->starts, (unsigned)texts->count,
+                                   tokens};
         cudaError_t launched = net->key_dim <= SMALL_MOST && net->value_dim <= SMALL_MOST
-                                   ? convolution<T, SMALL>(stream, (T *)out, to, rows, sizes)
-                                   : convolution<T, LARGE>(stream, (T *)out, to, rows, sizes);
+                                   ? convolution<T, SMALL>(stream, (T *)out, to, rows, sizes, tail)
+                                   : convolution<T, LARGE>(stream, (T *)out, to, rows, sizes, tail);
         return launched != cudaSuccess
                    ? launched
                    : LAUNCH(delta_gates_kernel<T>,

@@ -43,8 +43,7 @@ template <typename T, int QUADS> struct tile {
 template <typename T> struct scan { // what all blocks have in common
     T *out;                         // values, then o
     struct delta_net_scratch from;
-    struct text_beginning before; // states
-    float *state;                 // after the text; NULL: it is not kept
+    float *state; // after the text; NULL: it is not kept
     const int32_t *starts;
     struct delta_net_sizes net;
     unsigned parts; // blocks of a head of a text
@@ -63,7 +62,8 @@ struct place { // of a block and a thread
     bool writes;  // what the lanes that share them come to
 };
 
-template <typename T> static __device__ __forceinline__ place place_of(const scan<T> &scan) {
+template <typename T, typename BEGINNING>
+static __device__ __forceinline__ place place_of(const scan<T> &scan, const BEGINNING &before) {
     const unsigned lane = threadIdx.x % WARP;
     // Said so, nvcc knows that it is the same in all lanes, and makes no code for shuffles of some of them.
     const unsigned warp = __shfl_sync(ALL_LANES, threadIdx.x / WARP, 0);
@@ -76,7 +76,7 @@ template <typename T> static __device__ __forceinline__ place place_of(const sca
     here.row = lane / ACROSS * QUAD;
     here.start = scan.starts[text];
     here.end = scan.starts[text + 1];
-    here.goes_on = text_goes_on(scan.before, text);
+    here.goes_on = text_goes_on(before, text);
     here.works = here.block_column + warp * WARP_COLUMNS < scan.net.value_dim;
     here.writes = lane < ACROSS;
     return here;
@@ -191,6 +191,25 @@ static __device__ __forceinline__ void pass_tile(thread_state<QUADS> &mine, cons
 
 // ---- the state that a slice takes and leaves ----
 
+// Of all heads' states, where a head's begins. It is computed anew where it is used: named once, it costs
+// kernels up to 16 registers (tools/sass.py).
+static __device__ __forceinline__ size_t state_of_head(const place &here, const struct delta_net_sizes &net) {
+    return (size_t)here.head * net.key_dim * net.value_dim;
+}
+
+// Of what a text begins from, the thread's first number, which is number `first` of all states. after: that
+// of what is kept after it, in the place of what a slice begins from. One address for both takes fewer
+// registers than two.
+static __device__ __forceinline__ const float *state_before(const same_beginning &, const float *after,
+                                                            size_t) {
+    return after;
+}
+
+static __device__ __forceinline__ const float *state_before(const text_beginning &before, const float *,
+                                                            size_t first) {
+    return (const float *)before.from + first;
+}
+
 // Calls `use` with each row of a thread's state and its place in memory; `state`: the thread's first number.
 template <int QUADS, typename STATE, typename F>
 static __device__ __forceinline__ void each_row(thread_state<QUADS> &mine, STATE *state, unsigned first,
@@ -205,18 +224,17 @@ static __device__ __forceinline__ void each_row(thread_state<QUADS> &mine, STATE
 }
 
 // As it is before a text's or slice's first token: the state that was left, its key, and S^T key added up as
-// `pass` does. at: of the thread's first number in a state.
+// `pass` does. state: of that state, the thread's first number.
 template <typename T, int QUADS>
 static __device__ __forceinline__ void begin(thread_state<QUADS> &mine, const scan<T> &scan,
-                                             const place &here, size_t at) {
+                                             const place &here, const float *state) {
     const struct delta_net_sizes &net = scan.net;
     if (here.goes_on) {
-        each_row(mine, (const float *)scan.before.from + at, here.row, net,
-                 [](float(&s)[COLUMNS], const float *at) {
-                     const group<float, COLUMNS> pair = *(const group<float, COLUMNS> *)at;
-                     s[0] = pair.number[0];
-                     s[1] = pair.number[1];
-                 });
+        each_row(mine, state, here.row, net, [](float(&s)[COLUMNS], const float *at) {
+            const group<float, COLUMNS> pair = *(const group<float, COLUMNS> *)at;
+            s[0] = pair.number[0];
+            s[1] = pair.number[1];
+        });
     }
     if (here.start < here.end) {
         const float *key =
@@ -238,20 +256,22 @@ static __device__ __forceinline__ void begin(thread_state<QUADS> &mine, const sc
 
 // ---- the kernel ----
 
-template <typename T, int QUADS>
-static __global__ void __launch_bounds__(THREADS) delta_scan_kernel(scan<T> scan) {
+// before: states.
+template <typename T, int QUADS, typename BEGINNING>
+static __global__ void __launch_bounds__(THREADS) delta_scan_kernel(scan<T> scan, BEGINNING before) {
     SHARED_BYTES(shared);
     const struct delta_net_sizes &net = scan.net;
-    const place here = place_of(scan);
+    const place here = place_of(scan, before);
     const size_t head_column = here.block_column + here.column;
-    const size_t at = (size_t)here.head * net.key_dim * net.value_dim + head_column;
+    float *state = scan.state != NULL ? scan.state + state_of_head(here, net) + head_column : NULL;
     T *to = scan.out + (size_t)here.start * net.out + (size_t)here.head * net.value_dim + head_column;
     thread_state<QUADS> mine = {};
     tile_copy<T, QUADS> copies;
     copies.set(scan, here);
     copies.copy(shared_at(shared), here.end - here.start);
     if (here.works) {
-        begin<T, QUADS>(mine, scan, here, at);
+        begin<T, QUADS>(mine, scan, here,
+                        state_before(before, state, state_of_head(here, net) + head_column));
     }
     unsigned current = 0;
     for (int32_t first = here.start; first < here.end; first += TILE) {
@@ -271,18 +291,20 @@ static __global__ void __launch_bounds__(THREADS) delta_scan_kernel(scan<T> scan
             columns_store(to, mine.o);
         }
     }
-    if (here.works && scan.state != NULL) {
-        each_row(mine, scan.state + at, here.row, net,
-                 [](float(&s)[COLUMNS], float *at) { columns_store(at, s); });
+    if (here.works && state != NULL) {
+        each_row(mine, state, here.row, net, [](float(&s)[COLUMNS], float *at) { columns_store(at, s); });
     }
 }
 
 // ---- launch ----
 
 template <typename T, int QUADS>
-static cudaError_t launch(cudaStream_t stream, const scan<T> &scan, size_t blocks) {
-    return LAUNCH((delta_scan_kernel<T, QUADS>), dim3((unsigned)blocks), dim3(THREADS),
-                  2 * (tile<T, QUADS>::BYTES), stream, scan);
+static cudaError_t launch(cudaStream_t stream, const scan<T> &scan, const struct text_beginning &before,
+                          size_t blocks) {
+    return with_beginning(before, [&](auto beginning) {
+        return LAUNCH((delta_scan_kernel<T, QUADS, decltype(beginning)>), dim3((unsigned)blocks),
+                      dim3(THREADS), 2 * (tile<T, QUADS>::BYTES), stream, scan, beginning);
+    });
 }
 
 extern "C" cudaError_t launch_delta_net_scan(cudaStream_t stream, enum dtype dtype, void *out, void *scratch,
@@ -292,19 +314,21 @@ extern "C" cudaError_t launch_delta_net_scan(cudaStream_t stream, enum dtype dty
     const unsigned parts = (unsigned)((net->value_dim + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS);
     const size_t blocks = texts->count * net->value_heads * parts;
     const size_t tokens = (size_t)texts->host_starts[texts->count];
-    if (blocks > INT32_MAX) {
+    if (blocks > INT32_MAX || !begins_in_place(before, state)) {
         return cudaErrorInvalidValue;
     }
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
-        const scan<T> scan = {(T *)out,      delta_net_scratch_at(scratch, net, tokens),
-                              before,        state,
-                              texts->starts, delta_net_sizes_of(net),
+        const scan<T> scan = {(T *)out,
+                              delta_net_scratch_at(scratch, net, tokens),
+                              state,
+                              texts->starts,
+                              delta_net_sizes_of(net),
                               parts};
         const size_t quads = (net->key_dim + QUAD_ROWS - 1) / QUAD_ROWS;
-        return quads <= 1   ? launch<T, 1>(stream, scan, blocks)
-               : quads <= 2 ? launch<T, 2>(stream, scan, blocks)
-               : quads <= 4 ? launch<T, 4>(stream, scan, blocks)
-                            : launch<T, 8>(stream, scan, blocks);
+        return quads <= 1   ? launch<T, 1>(stream, scan, before, blocks)
+               : quads <= 2 ? launch<T, 2>(stream, scan, before, blocks)
+               : quads <= 4 ? launch<T, 4>(stream, scan, before, blocks)
+                            : launch<T, 8>(stream, scan, before, blocks);
     });
 }

@@ -15,22 +15,34 @@ template <typename T> struct convolving {
     const T *bias; // NULL: none
     const int32_t *starts;
     size_t texts;
-    struct text_beginning before; // [taps - 1, 3 width]
-    size_t tokens_before; // tokens of a slice's text before it; where there are origins, these have it
+    size_t before; // tokens of a slice's text before it
     size_t width;
     size_t taps;
 };
 
+// Tokens before a text's first one in the batch.
 template <typename T>
-static __global__ void __launch_bounds__(ROW_THREADS) convolve_kernel(convolving<T> call) {
+static __device__ __forceinline__ size_t tokens_before(const convolving<T> &call,
+                                                       const same_beginning &beginning, unsigned) {
+    return beginning.from != NULL ? call.before : 0;
+}
+
+template <typename T>
+static __device__ __forceinline__ size_t tokens_before(const convolving<T> &, const text_beginning &beginning,
+                                                       unsigned text) {
+    return (size_t)beginning.origins[text].before;
+}
+
+// beginning: rows, [taps - 1, 3 width].
+template <typename T, typename BEGINNING>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    convolve_kernel(convolving<T> call, BEGINNING beginning) {
     const size_t token = blockIdx.x;
     const size_t width = call.width;
     const unsigned text = text_of(call.starts, (unsigned)call.texts, (int32_t)token);
     const size_t there = token - (size_t)call.starts[text]; // tokens before it in the batch
-    const T *before = (const T *)call.before.from;
-    const size_t most = there + (!text_goes_on(call.before, text) ? 0
-                                 : call.before.origins != NULL    ? (size_t)call.before.origins[text].before
-                                                                  : call.tokens_before);
+    const size_t most = there + tokens_before(call, beginning, text);
+    const T *before = (const T *)beginning.from;
     const T *own = call.in + token * 3 * width;
     for (size_t i = threadIdx.x; i < width; i += ROW_THREADS) {
         float sum = 0;
@@ -65,10 +77,12 @@ extern "C" cudaError_t launch_short_convolution(cudaStream_t stream, enum dtype 
                                     (const T *)shape->bias,
                                     texts->starts,
                                     texts->count,
-                                    before,
                                     texts->before,
                                     shape->width,
                                     shape->taps};
-        return LAUNCH(convolve_kernel<T>, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, call);
+        return with_beginning(before, [&](auto beginning) {
+            return LAUNCH((convolve_kernel<T, decltype(beginning)>), dim3((unsigned)tokens),
+                          dim3(ROW_THREADS), 0, stream, call, beginning);
+        });
     });
 }

@@ -52,10 +52,10 @@ static __device__ __forceinline__ columns_of columns_at(size_t quad, const state
     return at;
 }
 
-template <typename T, bool FAST>
+template <typename T, bool FAST, typename BEGINNING>
 static __global__ void __launch_bounds__(THREADS)
     space_convolution_kernel(state_space_scratch scratch, rows_from<T> rows, size_t quads,
-                             state_space_sizes space) {
+                             state_space_sizes space, BEGINNING tail) {
     const size_t quad = blockIdx.y * (size_t)THREADS + threadIdx.x;
     if (quad >= quads) {
         return;
@@ -77,7 +77,7 @@ static __global__ void __launch_bounds__(THREADS)
             text++;
         }
         float x[QUAD];
-        convolve<T, QUAD, FAST, true>(x, rows, held, bias, at.first, at.i, at.width, tail_of(rows, text),
+        convolve<T, QUAD, FAST, true>(x, rows, held, bias, at.first, at.i, at.width, tail_of<T>(tail, text),
                                       rows.starts[text], token);
         group_write(at.to + (size_t)token * at.stride, x);
     }
@@ -85,19 +85,24 @@ static __global__ void __launch_bounds__(THREADS)
 
 template <typename T>
 static cudaError_t convolution(cudaStream_t stream, const state_space_scratch &scratch,
-                               const rows_from<T> &rows, const state_space_sizes &space) {
+                               const rows_from<T> &rows, const state_space_sizes &space,
+                               const text_beginning &tail) {
     const size_t quads =
         ((size_t)space.heads * space.padded_dim + (size_t)space.groups * 2 * space.padded_state) / QUAD;
     const size_t down = (quads + THREADS - 1) / THREADS;
     const bool fast = rows.taps == TAPS && space.head_dim % QUAD == 0 && space.state % QUAD == 0 &&
                       space.width % QUAD == 0 && rows_wide<T, QUAD>(rows.in, space.mixed) &&
-                      rows_wide<T, QUAD>(rows.tail, space.mixed);
+                      rows_wide<T, QUAD>((const T *)tail.from, space.mixed);
     if (down > GRID_MOST) {
         return cudaErrorInvalidValue;
     }
-    auto kernel = fast ? space_convolution_kernel<T, true> : space_convolution_kernel<T, false>;
     const dim3 grid((unsigned)((rows.tokens + RUN - 1) / RUN), (unsigned)down);
-    return LAUNCH(kernel, grid, dim3(THREADS), 0, stream, scratch, rows, quads, space);
+    return with_beginning(tail, [&](auto beginning) {
+        typedef decltype(beginning) BEGINNING;
+        auto kernel = fast ? space_convolution_kernel<T, true, BEGINNING>
+                           : space_convolution_kernel<T, false, BEGINNING>;
+        return LAUNCH(kernel, grid, dim3(THREADS), 0, stream, scratch, rows, quads, space, beginning);
+    });
 }
 
 // ---- gates ----
@@ -210,7 +215,6 @@ extern "C" cudaError_t launch_state_space_rows(cudaStream_t stream, enum dtype d
         typedef decltype(number) T;
         const T *row = (const T *)in;
         const rows_from<T> rows = {row + sizes.out,
-                                   (const T *)tail.from,
                                    sizes.width,
                                    sizes.mixed,
                                    (const T *)space->convolution,
@@ -218,12 +222,11 @@ extern "C" cudaError_t launch_state_space_rows(cudaStream_t stream, enum dtype d
                                    (unsigned)space->taps,
                                    texts->starts,
                                    (unsigned)texts->count,
-                                   tokens,
-                                   tail.origins};
+                                   tokens};
         const gates_from<T> from = {
             row + sizes.out + sizes.mixed, (const T *)space->decay, (const T *)space->step_bias,
             (const T *)space->skip,        space->step_least,       space->step_most};
-        cudaError_t launched = convolution(stream, to, rows, sizes);
+        cudaError_t launched = convolution(stream, to, rows, sizes, tail);
         return launched != cudaSuccess ? launched
                                        : LAUNCH(space_gates_kernel<T>,
                                                 dim3((unsigned)((gates + GATE_THREADS - 1) / GATE_THREADS)),

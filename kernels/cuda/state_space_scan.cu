@@ -35,9 +35,8 @@ template <int QUADS> struct tile {
 
 struct scan { // what all blocks have in common
     state_space_scratch from;
-    struct text_beginning before; // states
-    float *state;                 // after the text; NULL: it is not kept
-    bool adds;                    // to y, what rows of the state before came to
+    float *state; // after the text; NULL: it is not kept
+    bool adds;    // to y, what rows of the state before came to
     const int32_t *starts;
     state_space_sizes space;
     unsigned parts; // blocks of a head of a text
@@ -58,7 +57,8 @@ struct place { // of a block and a thread
     bool writes;  // what the lanes that share them come to
 };
 
-static __device__ __forceinline__ place place_of(const scan &scan) {
+template <typename BEGINNING>
+static __device__ __forceinline__ place place_of(const scan &scan, const BEGINNING &before) {
     const unsigned lane = threadIdx.x % WARP;
     // Said so, nvcc knows that it is the same in all lanes, and makes no code for shuffles of some of them.
     const unsigned warp = __shfl_sync(ALL_LANES, threadIdx.x / WARP, 0);
@@ -71,7 +71,7 @@ static __device__ __forceinline__ place place_of(const scan &scan) {
     here.row = lane / ACROSS * QUAD;
     here.start = scan.starts[text];
     here.end = scan.starts[text + 1];
-    here.goes_on = text_goes_on(scan.before, text);
+    here.goes_on = text_goes_on(before, text);
     here.works = here.block_column + warp * WARP_COLUMNS < scan.space.head_dim;
     here.writes = lane < ACROSS && here.block_column + here.column < scan.space.padded_dim;
     return here;
@@ -191,6 +191,16 @@ static __device__ __forceinline__ void pass_tile(thread_state<QUADS> &mine, cons
 
 // ---- the state that a slice takes and leaves ----
 
+// The states of all heads that a text begins from; after: those that are kept after it, in the place of those
+// that a slice begins from (delta_net_scan.cu's state_before).
+static __device__ __forceinline__ const float *states_before(const same_beginning &, const float *after) {
+    return after;
+}
+
+static __device__ __forceinline__ const float *states_before(const text_beginning &before, const float *) {
+    return (const float *)before.from;
+}
+
 // Calls `use` with each number of a thread's state that is there and its place in memory; states: of all
 // heads.
 template <int QUADS, typename STATE, typename F>
@@ -213,9 +223,11 @@ static __device__ __forceinline__ void each_number(thread_state<QUADS> &mine, ST
 
 // ---- the kernel ----
 
-template <int QUADS> static __global__ void __launch_bounds__(THREADS) space_scan_kernel(scan scan) {
+// before: states.
+template <int QUADS, typename BEGINNING>
+static __global__ void __launch_bounds__(THREADS) space_scan_kernel(scan scan, BEGINNING before) {
     SHARED_BYTES(shared);
-    const place here = place_of(scan);
+    const place here = place_of(scan, before);
     const size_t stride = (size_t)scan.space.heads * scan.space.padded_dim;
     float *to = scan.from.y + (size_t)here.start * stride + (size_t)here.head * scan.space.padded_dim +
                 here.block_column + here.column;
@@ -224,7 +236,7 @@ template <int QUADS> static __global__ void __launch_bounds__(THREADS) space_sca
     copies.set(scan, here);
     copies.copy(shared_at(shared), here.end - here.start);
     if (here.works && here.goes_on) {
-        each_number(mine, (const float *)scan.before.from, scan, here,
+        each_number(mine, states_before(before, scan.state), scan, here,
                     [](float &h, const float *at) { h = *at; });
     }
     unsigned current = 0;
@@ -249,17 +261,22 @@ template <int QUADS> static __global__ void __launch_bounds__(THREADS) space_sca
 
 // ---- launch ----
 
-template <int QUADS> static cudaError_t launch(cudaStream_t stream, const scan &scan, size_t blocks) {
-    return LAUNCH((space_scan_kernel<QUADS>), dim3((unsigned)blocks), dim3(THREADS), 2 * (tile<QUADS>::BYTES),
-                  stream, scan);
+template <int QUADS>
+static cudaError_t launch(cudaStream_t stream, const scan &scan, const text_beginning &before,
+                          size_t blocks) {
+    return with_beginning(before, [&](auto beginning) {
+        return LAUNCH((space_scan_kernel<QUADS, decltype(beginning)>), dim3((unsigned)blocks), dim3(THREADS),
+                      2 * (tile<QUADS>::BYTES), stream, scan, beginning);
+    });
 }
 
-static cudaError_t launch_chunk(cudaStream_t stream, const scan &scan, size_t blocks) {
+static cudaError_t launch_chunk(cudaStream_t stream, const scan &scan, const text_beginning &before,
+                                size_t blocks) {
     const unsigned quads = (scan.rows + QUAD_ROWS - 1) / QUAD_ROWS;
-    return quads <= 1   ? launch<1>(stream, scan, blocks)
-           : quads <= 2 ? launch<2>(stream, scan, blocks)
-           : quads <= 4 ? launch<4>(stream, scan, blocks)
-                        : launch<8>(stream, scan, blocks);
+    return quads <= 1   ? launch<1>(stream, scan, before, blocks)
+           : quads <= 2 ? launch<2>(stream, scan, before, blocks)
+           : quads <= 4 ? launch<4>(stream, scan, before, blocks)
+                        : launch<8>(stream, scan, before, blocks);
 }
 
 extern "C" cudaError_t launch_state_space_scan(cudaStream_t stream, void *scratch,
@@ -269,11 +286,10 @@ extern "C" cudaError_t launch_state_space_scan(cudaStream_t stream, void *scratc
     const unsigned parts = (unsigned)((space->head_dim + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS);
     const size_t blocks = texts->count * space->heads * parts;
     const size_t tokens = (size_t)texts->host_starts[texts->count];
-    if (blocks > INT32_MAX) {
+    if (blocks > INT32_MAX || !begins_in_place(before, state)) {
         return cudaErrorInvalidValue;
     }
     scan scan = {state_space_scratch_at(scratch, space, tokens),
-                 before,
                  state,
                  false,
                  texts->starts,
@@ -286,7 +302,7 @@ extern "C" cudaError_t launch_state_space_scan(cudaStream_t stream, void *scratc
         scan.first = (unsigned)first;
         scan.rows = (unsigned)size_min(space->state - first, STATE_SPACE_CHUNK);
         scan.adds = first > 0;
-        launched = launch_chunk(stream, scan, blocks);
+        launched = launch_chunk(stream, scan, before, blocks);
     }
     return launched;
 }

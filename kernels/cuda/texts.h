@@ -23,8 +23,30 @@ static __device__ __forceinline__ unsigned text_of(const int32_t *starts, unsign
     return low;
 }
 
-static __device__ __forceinline__ bool text_goes_on(const struct text_beginning &beginning, unsigned text) {
-    return beginning.from != NULL && (beginning.origins == NULL || beginning.origins[text].before > 0);
+// What all texts of a batch begin from. Kernels that carry a state along are built for this, and apart for
+// texts some of which go on from the head (text_beginning with origins), which takes more registers.
+struct same_beginning {
+    const void *from;
+    bool goes_on; // from it; else `from` is NULL, and they begin from nothing
+};
+
+static __device__ __forceinline__ bool text_goes_on(const same_beginning &beginning, unsigned) {
+    return beginning.goes_on;
+}
+
+static __device__ __forceinline__ bool text_goes_on(const text_beginning &beginning, unsigned text) {
+    return beginning.origins[text].before > 0;
+}
+
+// Whether what all texts of a batch begin from is at `state`, as kernels of a scan have it.
+static inline bool begins_in_place(const text_beginning &beginning, const void *state) {
+    return beginning.origins != NULL || beginning.from == NULL || beginning.from == state;
+}
+
+// Calls launch with the one or the other.
+template <typename F> static inline cudaError_t with_beginning(const text_beginning &beginning, F launch) {
+    return beginning.origins != NULL ? launch(beginning)
+                                     : launch(same_beginning{beginning.from, beginning.from != NULL});
 }
 
 // Where a token of a text lies that goes on from others: the tokens from it on, before token `until` of the
