@@ -18,7 +18,7 @@ TESTS = ["kernels_test_device", "kernels_test_rows", "kernels_test_norms", "kern
          "kernels_test_keep", "kernels_test_delta_net", "kernels_test_state_space",
          "kernels_test_short_convolution", "kernels_test_route", "kernels_test_experts", "kernels_test_packed_experts",
          "kernels_test_odd_shapes", "kernels_test_batch_invariance", "kernels_test_supports", "model_test_streaming",
-         "model_test_long_texts", "model_test_parity", "model_test_family_parity"]
+         "model_test_long_texts", "model_test_shared_prefixes", "model_test_parity", "model_test_family_parity"]
 QUICK_TESTS = ["kernels_test_device", "kernels_test_matmul"]
 SILENT = 30  # seconds without a word and without work after which a test program that has no more time counts as hung, not as slow
 SANITIZED = {"memcheck": [("memcheck", "kernels_test_attention")],  # the kernel with the most of its own memory, in small shapes

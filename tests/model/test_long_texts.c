@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "algorithms.h"
 #include "base/size.h"
 #include "golden.h"
 #include "kernels/device.h"
@@ -45,30 +46,6 @@ static struct model_limits limits_of(const struct golden *golden, size_t tokens,
                                  .slots = MOST_BATCHES};
 }
 
-// Matmuls as the other model computes them, which were chosen for batches of another size.
-static void take_algorithms(struct model *model, size_t tokens, const struct model *other,
-                            size_t other_tokens) {
-    struct buffer text = {0};
-    struct buffer here = {0};
-    struct error err = {0};
-    char wanted[32];
-    char found[32];
-    snprintf(wanted, sizeof wanted, " tokens=%zu ", tokens);
-    int length = snprintf(found, sizeof found, " tokens=%zu ", other_tokens);
-    must(model_algorithms(other, &text, &err), &err);
-    for (const char *at = text.data; text.size > 0 && *at != 0;) {
-        const char *next = strstr(at, found);
-        size_t before = next == NULL ? strlen(at) : (size_t)(next - at);
-        must(buffer_append(&here, at, before, &err), &err);
-        must(buffer_append(&here, wanted, next == NULL ? 0 : strlen(wanted), &err), &err);
-        at += before + (next == NULL ? 0 : (size_t)length);
-    }
-    must(buffer_append(&here, "", 1, &err), &err);
-    must(model_set_algorithms(model, here.data, true, &err), &err);
-    buffer_destroy(&here);
-    buffer_destroy(&text);
-}
-
 static struct model *open_model(const struct golden *golden, enum dtype dtype,
                                 const struct model_placement *placement, const struct model_limits *limits,
                                 const struct model *other, size_t other_tokens) {
@@ -91,7 +68,7 @@ static struct model *open_model(const struct golden *golden, enum dtype dtype,
     must(model_check_resident(model, &pieces, &err), &err);
     must(model_check(model, &err), &err);
     if (other != NULL) {
-        take_algorithms(model, limits->tokens, other, other_tokens);
+        must(take_algorithms(model, limits->tokens, other, other_tokens, &err), &err);
     }
     must(model_tune(model, NULL, NULL, &err), &err);
     model_seal(model);

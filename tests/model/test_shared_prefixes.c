@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "algorithms.h"
 #include "base/size.h"
 #include "golden.h"
 #include "golden_parity.h"
@@ -205,8 +206,15 @@ struct way { // that a model is computed
 
 static const struct way plain_way;
 
+struct tuned { // whose matmuls another model computes alike
+    const struct model *model;
+    size_t tokens; // of its limits
+};
+
+// whole: NULL where it is that which is opened.
 static struct model *open_for(const struct golden *golden, enum dtype dtype, const struct way *way,
-                              const struct model_limits *limits, const struct tree *tree) {
+                              const struct model_limits *limits, const struct tree *tree,
+                              const struct tuned *whole) {
     struct error err = {0};
     struct model_load_options loading = {.timeout_seconds = 60};
     struct model_resident pieces;
@@ -224,6 +232,9 @@ static struct model *open_for(const struct golden *golden, enum dtype dtype, con
     must(model_reserve(model, &plan, &err), &err);
     must(model_load(model, limits, &loading, &err), &err);
     must(model_check_resident(model, &pieces, &err), &err);
+    if (whole != NULL) {
+        must(take_algorithms(model, limits->tokens, whole->model, whole->tokens, &err), &err);
+    }
     must(model_tune(model, NULL, NULL, &err), &err);
     if (limits->head > 0) {
         must(model_set_head(model, tree->head, &err), &err);
@@ -293,10 +304,11 @@ static void try_tree(const char *name, enum dtype dtype, struct shape shape, siz
     pack(&whole_batch, &tree, true, 0);
     pack(&batch, &tree, false, 1);
     struct model_limits limits = whole_limits(&golden, &tree);
-    struct model *whole = open_for(&golden, dtype, &plain_way, &limits, &tree);
+    struct model *whole = open_for(&golden, dtype, &plain_way, &limits, &tree, NULL);
+    const struct tuned tuned = {whole, limits.tokens};
     limits = shared_limits(&golden, &tree, tokens);
     assert_true(model_limits_slice(&limits));
-    struct model *shared = open_for(&golden, dtype, &plain_way, &limits, &tree);
+    struct model *shared = open_for(&golden, dtype, &plain_way, &limits, &tree, &tuned);
     compute(whole, 0, &whole_batch, 1);
     compute(shared, 0, &batch, 1);
     snprintf(what, sizeof what, "%s, %s, seed %llu", name, dtype_name(dtype), (unsigned long long)seed);
@@ -309,20 +321,22 @@ static void try_tree(const char *name, enum dtype dtype, struct shape shape, siz
     golden_close(&golden);
 }
 
+// In float32 a product that is not batch-invariant shows it, small as these are, to the model that chooses
+// it.
 static const struct {
     const char *name;
     enum dtype dtype;
 } cases[] = {{"qwen3", DTYPE_BF16},
              {"llama", DTYPE_F32},
              {"qwen3-bias-window", DTYPE_F16},
-             {"gemma3", DTYPE_BF16},
-             {"ministral3", DTYPE_F16},
              {"gpt_oss", DTYPE_BF16},
-             {"deepseek_v3", DTYPE_F16},
              {"qwen3_5-text", DTYPE_F32},
              {"nemotron_h", DTYPE_BF16},
+             {"lfm2", DTYPE_F32},
+             {"gemma3", DTYPE_BF16},
+             {"ministral3", DTYPE_F16},
+             {"deepseek_v3", DTYPE_F16},
              {"qwen3_next", DTYPE_BF16},
-             {"lfm2", DTYPE_BF16},
              {"bloom", DTYPE_BF16},
              {"qwen3_moe", DTYPE_F32},
              {"gemma2", DTYPE_F16},
@@ -336,8 +350,8 @@ static const struct {
 static void trees_have_the_bits_of_whole_texts(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        if (!test_on_cpu() && i >= 8) {
-            break; // which may be emulated
+        if (!test_on_cpu() && i >= 7) {
+            break; // it may be emulated, and one of each kind of mixer has been seen
         }
         for (uint64_t seed = 1; seed <= (test_on_cpu() ? 3 : 1); seed++) {
             struct shape shape = {.texts = TEXTS, .head = seed % 3 * 9, .own = 24};
@@ -365,9 +379,9 @@ static void slices_go_on_from_the_head(void **state) {
         enum dtype dtype;
         size_t head;
         size_t own;
-    } some[] = {{"qwen3", DTYPE_BF16, 100, 400},        {"gemma3", DTYPE_F32, 250, 300},
-                {"qwen3_5-text", DTYPE_BF16, 230, 210}, {"gemma4-shared", DTYPE_F16, 200, 200},
-                {"nemotron_h", DTYPE_F32, 193, 385},    {"lfm2", DTYPE_F16, 20, 500}};
+    } some[] = {{"qwen3", DTYPE_F32, 100, 400},       {"qwen3_5-text", DTYPE_F32, 230, 210},
+                {"gemma3", DTYPE_BF16, 250, 300},     {"gemma4-shared", DTYPE_F16, 200, 200},
+                {"nemotron_h", DTYPE_BF16, 193, 385}, {"lfm2", DTYPE_F16, 20, 500}};
     for (size_t i = 0; i < (test_on_cpu() ? sizeof some / sizeof some[0] : 2); i++) {
         struct shape shape = {.texts = 1, .head = some[i].head, .long_text = some[i].own};
         try_tree(some[i].name, some[i].dtype, shape, DEVICE_SLICE, 3 + i);
@@ -412,11 +426,12 @@ static void try_way(const char *name, enum dtype dtype, const struct way *way) {
     golden_open(&golden, name);
     make_pair(trees, &golden);
     struct model_limits limits = pair_limits(&golden, trees, true);
-    struct model *whole = open_for(&golden, dtype, &plain_way, &limits, NULL);
+    struct model *whole = open_for(&golden, dtype, &plain_way, &limits, NULL, NULL);
+    const struct tuned tuned = {whole, limits.tokens};
     limits = pair_limits(&golden, trees, false);
     bool streams = way->placement.at != MODEL_WEIGHTS_RESIDENT;
     limits.group = streams ? 2 : 1;
-    struct model *shared = open_for(&golden, dtype, way, &limits, &trees[0]);
+    struct model *shared = open_for(&golden, dtype, way, &limits, &trees[0], &tuned);
     for (size_t b = 0; b < 2; b++) {
         pack(&whole_batches[b], &trees[b], true, b);
         pack(&batches[b], &trees[b], false, b);
@@ -453,14 +468,14 @@ static void the_head_goes_wherever_blocks_are(void **state) {
         enum dtype dtype;
         struct way way;
     } some[] = {{"qwen3", DTYPE_BF16, {.placement = {MODEL_WEIGHTS_DISK, 0}}},
-                {"gemma4-shared", DTYPE_F32, {.placement = {MODEL_WEIGHTS_DISK, 1}}},
                 {"qwen3_5-text", DTYPE_BF16, {.placement = {MODEL_WEIGHTS_HOST, 1}}},
+                {"gemma4-shared", DTYPE_F32, {.placement = {MODEL_WEIGHTS_DISK, 1}}},
                 {"qwen3", DTYPE_BF16, {.placement = {MODEL_WEIGHTS_HOST, 0}, .more = 1}},
                 {"llama", DTYPE_F32, {.more = 1}},
                 {"gemma4-takers", DTYPE_BF16, {.more = 1, .split = MODEL_SPLIT_LAYERS}},
                 {"gemma4-shared", DTYPE_F32, {.more = 2, .split = MODEL_SPLIT_LAYERS}},
                 {"nemotron_h", DTYPE_BF16, {.more = 1, .split = MODEL_SPLIT_LAYERS}}};
-    for (size_t i = 0; i < sizeof some / sizeof some[0]; i++) {
+    for (size_t i = 0; i < (test_on_cpu() ? sizeof some / sizeof some[0] : 2); i++) { // of one device
         try_way(some[i].name, some[i].dtype, &some[i].way);
     }
 }
@@ -495,14 +510,15 @@ static void fewer_bits_move_numbers_a_little(void **state) {
     pack(&whole_batch, &tree, true, 0);
     pack(&batch, &tree, false, 1);
     struct model_limits limits = whole_limits(&golden, &tree);
-    struct model *whole = open_for(&golden, DTYPE_F32, &plain_way, &limits, &tree);
+    struct model *whole = open_for(&golden, DTYPE_F32, &plain_way, &limits, &tree, NULL);
+    const struct tuned tuned = {whole, limits.tokens};
     compute(whole, 0, &whole_batch, 1);
     for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
         struct model_output wanted;
         struct model_output found;
         limits = shared_limits(&golden, &tree, 0);
         limits.keeping = ways[w].keeping;
-        struct model *shared = open_for(&golden, DTYPE_F32, &plain_way, &limits, &tree);
+        struct model *shared = open_for(&golden, DTYPE_F32, &plain_way, &limits, &tree, &tuned);
         compute(shared, 0, &batch, 1);
         model_outputs(whole, 0, &wanted);
         model_outputs(shared, 1, &found);
@@ -542,7 +558,7 @@ static void what_cannot_go_on_is_refused(void **state) {
     pack(&packed, &tree, false, 0);
     struct model_limits limits = shared_limits(&golden, &tree, 0);
     limits.head_rows = false;
-    struct model *model = open_for(&golden, DTYPE_F32, &plain_way, &limits, &tree);
+    struct model *model = open_for(&golden, DTYPE_F32, &plain_way, &limits, &tree, NULL);
     assert_int_equal(model_set_head(model, tree.head, &err), STATUS_INTERNAL);
     const struct device_origin wrong[] = {{1, 1}, {0, 1000}, {DEVICE_HEAD, 21}, {-2, 1}, {DEVICE_HEAD, -1}};
     struct device_origin origins[3] = {{DEVICE_HEAD, 20}, {DEVICE_HEAD, 20}, {DEVICE_HEAD, 20}};
