@@ -37,6 +37,12 @@ static double token_seconds(const struct forecasting *f, size_t block) {
     return block_operations(f, block) / (f->machine->rate * f->work->fill);
 }
 
+// Seconds of the head, which a sweep of blocks that stream computes for its batches.
+static double head_seconds(const struct forecasting *f, size_t block, size_t head) {
+    double operations = block_flops(f->footprint->config, block, head, (double)head * (double)head);
+    return operations / (f->machine->rate * f->work->fill);
+}
+
 // Seconds before each batch: what is kept packed is read, and written as computed.
 static double expanding_seconds(const struct forecasting *f, size_t block) {
     const struct footprint_block *b = &f->footprint->block[block];
@@ -157,13 +163,15 @@ static size_t whole_batches(double tokens, size_t batch) {
 // ---- time ----
 
 // Seconds of a sweep; whether some block waits for its copy.
-static double sweep_seconds(const struct forecasting *f, size_t resident, size_t group, size_t batch,
-                            bool *waits) {
+static double sweep_seconds(const struct forecasting *f, size_t resident, size_t group,
+                            const struct model_limits *limits, bool *waits) {
     double seconds = 0;
-    double batches = (double)group / (double)batch;
+    double batches = (double)group / (double)limits->tokens;
+    size_t head = resident < f->footprint->blocks ? limits->head : 0;
     *waits = false;
     for (size_t i = 0; i < f->footprint->blocks; i++) {
-        double computing = (double)group * token_seconds(f, i) + batches * expanding_seconds(f, i);
+        double computing = (double)group * token_seconds(f, i) + head_seconds(f, i, head) +
+                           batches * expanding_seconds(f, i);
         if (i >= resident) {
             double copying = copy_seconds(f, i);
             computing += converting_seconds(f, i);
@@ -181,7 +189,7 @@ static void tell_time(struct forecast *out, const struct forecasting *f, const s
     if (f->machine->rate <= 0 || f->footprint->blocks == 0) {
         return;
     }
-    double seconds = sweep_seconds(f, out->resident, group, limits->tokens, &waits);
+    double seconds = sweep_seconds(f, out->resident, group, limits, &waits);
     out->tokens_per_second = seconds > 0 ? (double)group / seconds : 0;
     out->seconds = out->tokens_per_second > 0 ? (double)f->work->tokens / out->tokens_per_second : 0;
     if (waits) {
@@ -337,7 +345,7 @@ void forecast_layers(struct forecast_several *out, const struct footprint *footp
                                      .blocks = blocks,
                                      .used = used < (double)UINT64_MAX ? (uint64_t)used : UINT64_MAX};
     if (out->fits && machine->rate > 0) {
-        double seconds = sweep_seconds(&f, footprint->blocks, limits->tokens, limits->tokens, &waits);
+        double seconds = sweep_seconds(&f, footprint->blocks, limits->tokens, limits, &waits);
         double share = (double)blocks / (double)footprint->blocks;
         tell_rate(out, work, (double)limits->tokens / (seconds * share));
     }

@@ -220,6 +220,29 @@ static void a_small_group_waits_for_copies(void **state) {
     tear_down(&s);
 }
 
+static void a_sweep_computes_the_head(void **state) {
+    (void)state;
+    struct setting s;
+    set_up(&s, MODEL_QUANTIZE_NONE);
+    s.machine.link = 1e13; // blocks wait for nothing
+    s.limits.longest_own = 2000;
+    struct forecast whole = make(&s, FORECAST_HOST, 8192);
+    s.limits.head = 1500;
+    struct forecast behind = make(&s, FORECAST_HOST, 8192);
+    double batch = 8192 / compute_rate(&s);
+    double head =
+        (double)s.footprint.blocks * block_flops(&s.config, 0, 1500, 1500.0 * 1500) / s.machine.rate;
+    assert_true(behind.resident < s.footprint.blocks);
+    assert_close(whole.tokens_per_second, 8192 / batch, 1e-6 * 8192 / batch);
+    assert_close(behind.tokens_per_second, 8192 / (batch + head), 1e-6 * 8192 / batch);
+    s.machine.memory =
+        (uint64_t)(1000 * GIB); // all blocks stay, and the head is computed once for all batches
+    behind = make(&s, FORECAST_HOST, 8192);
+    assert_int_equal(behind.resident, s.footprint.blocks);
+    assert_close(behind.tokens_per_second, 8192 / batch, 1e-6 * 8192 / batch);
+    tear_down(&s);
+}
+
 static void memory_is_what_is_left_to_take(void **state) {
     (void)state;
     struct setting s;
@@ -320,6 +343,7 @@ int main(void) {
         cmocka_unit_test(fewer_blocks_stay_where_they_may_not),
         cmocka_unit_test(several_devices_share_batches_or_blocks),
         cmocka_unit_test(a_small_group_waits_for_copies),
+        cmocka_unit_test(a_sweep_computes_the_head),
         cmocka_unit_test(memory_is_what_is_left_to_take),
         cmocka_unit_test(the_largest_batch_fits_and_no_larger),
         cmocka_unit_test(packed_weights_are_expanded_before_each_batch),

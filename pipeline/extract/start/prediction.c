@@ -117,6 +117,15 @@ static double count_sweeps(const struct prediction_basis *basis, const struct le
     return ceil(left->batches * fmax(1, (double)survey->shapes / batches) / group);
 }
 
+// Where blocks stream each device computes the head in every sweep, beside the batches.
+static double head_seconds(const struct prediction_basis *basis, const struct drift_cost *cost,
+                           double sweeps) {
+    const struct model_limits *limits = basis->limits;
+    double head = (double)limits->head;
+    size_t devices = model_sweep_batches(basis->inputs->model) / size_max(limits->group, 1);
+    return sweeps * (double)devices * drift_predict(cost, 0, head, head * head);
+}
+
 int prediction_make(struct prediction *out, const struct prediction_basis *basis, struct error *err) {
     const struct left left = count_left(basis);
     size_t group = size_max(model_sweep_batches(basis->inputs->model), 1);
@@ -132,6 +141,7 @@ int prediction_make(struct prediction *out, const struct prediction_basis *basis
     double loading = streams ? sweeps * cost.fixed : 0;
     out->seconds =
         sweeps * cost.fixed + cost.per_token * left.tokens + cost.per_square * left.squared_lengths;
+    out->seconds += streams ? head_seconds(basis, &cost, sweeps) : 0;
     out->seconds = side_by_side(basis, &cost, sweeps, out->seconds);
     out->tokens_per_second = out->seconds > 0 ? left.tokens / out->seconds : 0;
     return find_limit(out, basis, sweeps, loading, err);
