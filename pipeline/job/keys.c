@@ -171,14 +171,15 @@ const struct job_key job_keys[] = {
     {"batch.prefix", "reuse", KEY_CHOICE, FIELD(prefix_reuse), .choices = "auto|off", .standard = "auto",
      .identity = true, .unless_standard = true,
      .help = "`auto`: where that saves more than 5 % of the tokens, texts of a batch go on from each other, "
-             "and all from a head that every text begins with; `off`: each text is computed whole"},
+             "and from a head that at least half of the job's texts begin with; `off`: each text is computed "
+             "whole"},
     {"batch.prefix", "min_tokens", KEY_INTEGER, FIELD(prefix_min_tokens), .minimum = 1, .maximum = 1 << 20,
      .standard = "64", .identity = true, .unless_standard = true,
      .help = "tokens that texts, or the head, must have in common at least"},
     {"batch.prefix", "memory_gb", KEY_NUMBER, FIELD(prefix_memory_gb), .minimum = 0, .maximum = 1e6,
      .standard = "2", .identity = true, .unless_standard = true,
-     .help = "memory (10^9 bytes) of each device that the head may take; a longer one is cut, 0: there is "
-             "none"},
+     .help = "memory (10^9 bytes) of each device for what all blocks keep of the head; a longer one is cut, "
+             "0: there is none"},
     {"batch.prefix", "keep", KEY_CHOICE, FIELD(prefix_keep),
      .choices = "auto|bfloat16|float16|float32|q8_0|q4_0", .standard = "auto", .identity = true,
      .unless_standard = true,

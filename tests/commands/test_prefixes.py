@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Tokens that texts begin with alike, computed once: the latents, bit for bit, of a run that computes each text whole,
 and what is planned, recorded and said of it."""
+import json
 import random
 import re
 import shutil
@@ -273,11 +274,15 @@ def test_what_is_told(done, tmp_path):
     for text in (planned, (done.output / "run.log").read_text(), strata("plan", done.file).out):
         assert line in " ".join(text.split()), text
     assert f"tokens        {texts} (" in planned
+    config = json.loads((make_model() / "config.json").read_text())
+    state = 4 * config["hidden_size"] * (config["num_hidden_layers"] + 1)
+    rows = " ".join(strata("plan", done.twin(tmp_path / "mean", latents={"pooling": "mean"}).file).out.split())
+    assert f"a head of {head} tokens takes {head * (384 + state) / 1000:.2f} kB" in rows, rows  # of all its hidden states, too
     assert f" tokens are computed of {texts} since" in strata("status", done.output).out.replace(",", "")
     off = strata("plan", whole(done, tmp_path / "off").file).out
     assert "prefixes      texts are computed whole: batch.prefix.reuse is off" in off
     alone = Job(tmp_path / "alone", make_problems(12), make_model())
-    assert "texts are computed whole: what they have in common is at most 5 % of" in " ".join(strata("plan", alone.file).out.split())
+    assert "texts are computed whole: going on from what they have in common would save at most 5 % of" in " ".join(strata("plan", alone.file).out.split())
     alone.run()
     assert prefixes(alone)[0] is None
     assert f" {computed:,} tokens, " in " ".join(strata("log", done.output).out.split())
@@ -308,6 +313,9 @@ def test_a_head_in_fewer_bits(done, tmp_path):
         again = job.twin(tmp_path / f"{keep}-streamed", model={"weights": "disk", "resident_blocks": 0})
         again.run()
         planned = " ".join(strata("plan", job.file).out.split())
+        head = int(re.match(r"head of (\d+) tokens", prefixes(job)[0])[1])
+        token = {"q8_0": 408, "q4_0": 216}[keep] + 1536 // 3  # and of one block as computed
+        assert f"a head of {head} tokens takes {head * token / 1000:.2f} kB of each device (bytes a token: " in planned, planned
         assert f"(bytes a token: float32 1536, q8_0 408, q4_0 216) and is kept in {keep}, which was measured to" in planned, planned
         assert again.shards() == job.shards() and attributes(job)["head_kept_as"] == keep.encode()
         found = support.read_latents(job)

@@ -272,16 +272,27 @@ static int describe_ways(const struct inputs *inputs, struct buffer *text, struc
     return buffer_printf(text, err, ")");
 }
 
+// A token's hidden states, where rows lie in the head, and its keys and values of one block as computed,
+// where they are kept in fewer bits.
+static uint64_t beside_store(const struct inputs *inputs) {
+    const struct model_config *config = model_config_of(inputs->model);
+    bool has_rows = inputs->survey.head_rows || inputs->retry.head_rows;
+    size_t numbers = has_rows ? inputs->layer_count * config->hidden : 0;
+    numbers += reuse_keeping(inputs) != DEVICE_KEEP_COMPUTED ? config_keys_values(config) : 0;
+    return numbers * dtype_size(inputs->job.dtype);
+}
+
 static int describe_head(const struct inputs *inputs, struct buffer *text, struct error *err) {
     enum device_keeping keeping = reuse_keeping(inputs);
     size_t last = inputs_blocks(inputs);
     uint64_t token = model_head_token_bytes(inputs->model, last, inputs->job.dtype, keeping);
     uint64_t states = model_head_state_bytes(inputs->model, last, inputs->job.dtype);
     uint64_t tokens = inputs->limits.head_tokens;
+    uint64_t bytes = (token + beside_store(inputs)) * tokens + states;
     char all[AMOUNT_TEXT];
     TRY(buffer_printf(
         text, err, "a head of %" PRIu64 " tokens takes %s of each device%s", tokens,
-        amount_text((double)(token * tokens + states), all),
+        amount_text((double)bytes, all),
         inputs->job.weights == JOB_WEIGHTS_RESIDENT ? "" : ", where blocks stream one block's of it"));
     if (token > 0) {
         TRY(describe_ways(inputs, text, err));
@@ -289,7 +300,8 @@ static int describe_head(const struct inputs *inputs, struct buffer *text, struc
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         if (keeping == ways[i].keeping && ways[i].measured != NULL) {
             TRY(buffer_printf(text, err,
-                              " and is kept in %s, which was measured to move hidden states behind it by %s",
+                              " and is kept in %s, which was measured to move the last hidden states of "
+                              "Qwen3-0.6B's shape by %s",
                               ways[i].name, ways[i].measured));
         }
     }
@@ -304,8 +316,8 @@ int reuse_describe(const struct inputs *inputs, struct buffer *text, struct erro
                              inputs->job.prefix_reuse == JOB_REUSE_OFF
                                  ? "texts are computed whole: batch.prefix.reuse is off"
                              : inputs->has_begun ? "texts are computed whole, as the run began"
-                                                 : "texts are computed whole: what they have in common is "
-                                                   "at most 5 % of their tokens");
+                                                 : "texts are computed whole: going on from what they have "
+                                                   "in common would save at most 5 % of their tokens");
     }
     double all = survey->text_tokens > 0 ? (double)survey->text_tokens : 1;
     double computed = (double)survey->totals.tokens + (double)limits->head_tokens;

@@ -263,8 +263,10 @@ static double guess_square(const struct canary *canary, const struct drift_sampl
     return canary->on_host && all > 0 ? SQUARE_SLOWER * 1e-6 * square / all * flat->seconds : 0;
 }
 
-// Tokens of the long text. Where there are texts longer than a batch, most of the time of one may go to its
-// pairs of tokens: then one of them is timed, on processors as long as SHAPE_SECONDS allow.
+// Tokens of the long text. Texts behind a head attend to more tokens than they have: this one stands for
+// them, as it may be as long as the head is, and a pair of tokens takes as long in both. Where there are
+// texts longer than a batch, most of the time of one may go to its pairs of tokens: then one of them is
+// timed, on processors as long as SHAPE_SECONDS allow.
 static size_t tall_tokens(const struct canary *canary, const struct drift_sample *flat, size_t tokens) {
     const struct model_limits *limits = &canary->limits;
     if (model_longest_own(limits) <= limits->tokens) {
