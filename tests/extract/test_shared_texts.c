@@ -227,7 +227,10 @@ static void check_head(const struct prefix_wish *as, size_t tokens) {
     for (size_t i = 0; i < tokens; i++) {
         assert_int_equal(((const int32_t *)(const void *)found.head.data)[i], i < 46 ? 'a' + i % 26 : '0');
     }
-    assert_string_equal(found.totals.problems_sha256, survey.totals.problems_sha256);
+    struct survey plain = surveyed(NULL);
+    assert_string_equal(found.totals.problems_sha256, plain.totals.problems_sha256);
+    assert_memory_equal(&found.markup, &plain.markup, sizeof plain.markup);
+    survey_destroy(&plain);
     assert_int_equal(found.totals.problems, ROWS);
     assert_int_equal(found.totals.rows, survey.totals.rows);
     assert_int_equal(found.text_tokens, survey.text_tokens);
@@ -322,11 +325,33 @@ static void test_five_percent(void **state) {
     survey_destroy(&found);
 }
 
+// What fewer than half of the texts begin with is no head, though the one in the middle of all does.
+static void test_a_minority(void **state) {
+    (void)state;
+    struct testing other;
+    struct survey found;
+    struct error err;
+    int status = testing_open(&other,
+                              "CREATE TABLE problems(id, statement, steps);"
+                              "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 199)"
+                              "INSERT INTO problems SELECT i, CASE WHEN i % 5 < 2 THEN printf('%.50c', 'q')"
+                              "WHEN i % 5 = 2 THEN '' ELSE 'z' END || printf('%03d', i), '[\"t\"]' FROM n",
+                              "", NULL, false, 257, &err);
+    assert_int_equal(status, STATUS_OK);
+    status = survey_make(&found, other.source, other.preparer, &whole, &wish, NULL, NULL, NULL, &err);
+    assert_int_equal(status, STATUS_OK);
+    assert_true(found.reuses);
+    assert_int_equal(found.head.size, 0);
+    survey_destroy(&found);
+    testing_close(&other);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_walk),          cmocka_unit_test(test_resumed_walks),
         cmocka_unit_test(test_heads),         cmocka_unit_test(test_not_worth_it),
         cmocka_unit_test(test_as_limits_say), cmocka_unit_test(test_five_percent),
+        cmocka_unit_test(test_a_minority),
     };
     int failures = cmocka_run_group_tests_name("steps", tests, open_job, close_job);
     pooling = "mean";
