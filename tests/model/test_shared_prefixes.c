@@ -246,7 +246,7 @@ static struct model *open_for(const struct golden *golden, enum dtype dtype, con
 
 static void compute(struct model *model, size_t lane, const struct packed *packed, size_t count) {
     struct error err = {0};
-    const struct model_batch *batches[MOST_BATCHES];
+    const struct model_batch *batches[MOST_BATCHES] = {NULL};
     for (size_t i = 0; i < count; i++) {
         batches[i] = &packed[i].batch;
     }
