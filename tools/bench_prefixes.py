@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What sharing prefixes gains: a set behind a head of about 1,000 tokens against the same set computed whole, as a share of what the
-operations allow; and sets without anything in common, which must lose nothing. Runs alternate, and of each batch the quickest counts."""
+operations allow; and sets without anything in common, which must lose nothing. Runs alternate, and of each batch the quickest counts;
+on a machine that has other work to do the shares come out low or high all the same."""
 import csv
 import json
 import os

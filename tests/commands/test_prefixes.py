@@ -168,6 +168,20 @@ def test_on_gpus(section, whole_on_gpu, tmp_path):
     check_reuse(job, whole_on_gpu)
 
 
+@needs_gpu
+def test_predictions_count_the_head_of_each_sweep(whole_on_gpu, tmp_path):
+    job = whole_on_gpu.twin(tmp_path, model={"weights": "host", "resident_blocks": 2}, batch={**BATCH, "tokens": 100, "group": 1})
+    job.run(environment=ENV)
+    log = (job.output / "run.log").read_text()
+    fixed, token, square = map(float, re.search(r"a batch takes ([\d.]+) s \+ ([\d.]+) us per token \+ ([\d.]+) ns per sq", log).groups())
+    head = int(re.match(r"head of (\d+) tokens", prefixes(job)[0])[1])
+    (batches, tokens, squares), = job.query("SELECT batches, tokens, squared_lengths FROM survey")
+    assert batches > 2
+    seconds = batches * fixed + (tokens + batches * head) * token * 1e-6 + (squares + batches * head**2) * square * 1e-9
+    predicted = json.loads(strata("status", job.output, "--json").out)["prediction"]["seconds"]
+    assert abs(predicted - seconds) < 0.01 * seconds + 0.0001 * batches, (predicted, seconds)  # of rounded figures
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     job = make(tmp_path_factory.mktemp("done"), True, True, batch={"tokens": 80})
