@@ -35,13 +35,13 @@ static json_t *describe_machine(const struct plan_machine *machine) {
 
 static json_t *describe_memory(const struct plan_way *way) {
     const struct forecast *f = &way->forecast;
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "blocks",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "blocks",
                      whole(f->resident_bytes), "slots", whole(f->streaming_bytes), "embedding",
                      whole(way->footprint.embedding), "final_norm", whole(way->footprint.final_norm),
                      "expansion", whole(way->footprint.expansion), "activations", whole(f->batch.activations),
-                     "keys_and_values", whole(f->batch.keys_values), "residuals", whole(f->residuals),
-                     "scratch", whole(f->batch.scratch), "staging", whole(f->batch.staging), "host",
-                     whole(f->host));
+                     "keys_and_values", whole(f->batch.keys_values), "head", whole(f->head), "residuals",
+                     whole(f->residuals), "scratch", whole(f->batch.scratch), "staging",
+                     whole(f->batch.staging), "host", whole(f->host));
 }
 
 static json_t *describe_layers(const struct footprint *footprint) {

@@ -258,6 +258,7 @@ static uint64_t bytes_of(const struct plan_way *way, int purpose) {
                               f->streaming_bytes,
                               way->footprint.embedding + way->footprint.final_norm,
                               f->batch.activations,
+                              f->head,
                               f->residuals,
                               way->footprint.expansion,
                               f->batch.scratch,
@@ -269,16 +270,10 @@ static uint64_t bytes_of(const struct plan_way *way, int purpose) {
 
 static void write_purposes(FILE *out, const struct plan_ways *ways, const struct plan_way *const *told,
                            size_t count) {
-    static const char *const names[] = {"blocks that stay",
-                                        "slots to stream through",
-                                        "embedding, final norm",
-                                        "activations",
-                                        "residuals in flight",
-                                        "room to expand into",
-                                        "scratch",
-                                        "together",
-                                        "in host memory",
-                                        "keys, values of one block"};
+    static const char *const names[] = {
+        "blocks that stay",  "slots to stream through", "embedding, final norm",    "activations",
+        "head of the texts", "residuals in flight",     "room to expand into",      "scratch",
+        "together",          "in host memory",          "keys, values of one block"};
     char text[AMOUNT_TEXT];
     fprintf(out, "by purpose    at %zu tokens a batch%s\n  %-26s", ways->work->limits->tokens,
             ways->machine->figures.reserve > 0 ? "; model.memory_reserve_gb stays free beside it" : "", "");

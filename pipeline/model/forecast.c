@@ -296,6 +296,7 @@ void forecast_make(struct forecast *out, enum forecast_way way, const struct foo
     double whole = fixed + added(footprint->all_blocks, out->batch.residuals);
     bool streams = way != FORECAST_RESIDENT && footprint->blocks > 0;
     bool all = !streams || (work->streamed_least == 0 && whole <= (double)out->budget);
+    out->head = all ? out->batch.head : out->batch.head_streamed;
     double streaming = fixed_bytes(footprint, &out->batch, machine->has_own_memory, true);
     bool placed =
         all ? place_all(out, &f, fixed) : place_some(out, &f, limits->tokens, streaming, group_tokens);

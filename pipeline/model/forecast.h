@@ -55,6 +55,7 @@ struct forecast {
     uint64_t resident_bytes;  // of blocks
     uint64_t streaming_bytes; // slots, and the reading ring of a CPU
     uint64_t residuals;       // of the group
+    uint64_t head;            // of what texts go on from
     uint64_t host;            // pinned: blocks that stream from there, and staging
     size_t resident;          // blocks that stay on the device
     size_t group_tokens;      // in flight; 0: nothing streams

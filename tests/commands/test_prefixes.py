@@ -168,6 +168,18 @@ def test_on_gpus(section, whole_on_gpu, tmp_path):
     check_reuse(job, whole_on_gpu)
 
 
+def test_forecasts_name_what_the_head_takes(done, tmp_path):
+    """Of all blocks where they stay, of one where they stream."""
+    names = ("blocks", "slots", "embedding", "final_norm", "expansion", "activations", "head", "residuals", "scratch")
+    head = int(re.match(r"head of (\d+) tokens", prefixes(done)[0])[1])
+    new = done.twin(tmp_path, model={"weights": "host", "resident_blocks": 1})
+    ways = {way["way"]: way for way in json.loads(strata("plan", "--json", "--gpu", "h200", new.file).out)["ways"]}
+    for way in ways.values():
+        assert way["fits"] and way["needed"] == sum(way["memory"][name] for name in names)
+    assert ways["host"]["resident_blocks"] < ways["host"]["blocks"] == ways["resident"]["resident_blocks"] == 3
+    assert ways["resident"]["memory"]["head"] == head * 384 and ways["host"]["memory"]["head"] not in (0, head * 384)
+
+
 @needs_gpu
 def test_predictions_count_the_head_of_each_sweep(whole_on_gpu, tmp_path):
     job = whole_on_gpu.twin(tmp_path, model={"weights": "host", "resident_blocks": 2}, batch={**BATCH, "tokens": 100, "group": 1})
@@ -176,7 +188,7 @@ def test_predictions_count_the_head_of_each_sweep(whole_on_gpu, tmp_path):
     fixed, token, square = map(float, re.search(r"a batch takes ([\d.]+) s \+ ([\d.]+) us per token \+ ([\d.]+) ns per sq", log).groups())
     head = int(re.match(r"head of (\d+) tokens", prefixes(job)[0])[1])
     (batches, tokens, squares), = job.query("SELECT batches, tokens, squared_lengths FROM survey")
-    assert batches > 2
+    assert batches > 2 and tokens == prefixes(job)[1]
     seconds = batches * fixed + (tokens + batches * head) * token * 1e-6 + (squares + batches * head**2) * square * 1e-9
     predicted = json.loads(strata("status", job.output, "--json").out)["prediction"]["seconds"]
     assert abs(predicted - seconds) < 0.01 * seconds + 0.0001 * batches, (predicted, seconds)  # of rounded figures
