@@ -270,6 +270,15 @@ static void test_known(void **state) {
     plan_window(&plan, &limits, tokens, pointers, 1);
     assert_int_equal(plan.batches, 1);
     assert_memory_equal(plan.origins, origins, sizeof origins[0]);
+    static const uint32_t few_tokens[] = {8, 8, 6, 8, 8};
+    const int32_t *few[] = {ids[0], ids[2], ids[3], ids[5], ids[7]};
+    limits.tokens = 11; // 5 + 1 + 1 + 3 + 1: they fill a batch
+    plan_window(&plan, &limits, few_tokens, few, 5);
+    assert_int_equal(plan.batches, 1);
+    assert_int_equal(plan.tokens, 11);
+    limits.tokens = 10;
+    plan_window(&plan, &limits, few_tokens, few, 5);
+    assert_int_equal(plan.batches, 2);
     limits.tokens = 4; // the first is longer even behind the head: it is one by itself, and nobody's origin
     plan_window(&plan, &limits, tokens, pointers, 8);
     for (size_t i = 0; i < 8; i++) {
