@@ -12,6 +12,11 @@
 // depend on its position in its text and on the keys before it alone, in a slice of the text too, and where
 // the text goes on from another, whose keys it has in common. Keys of a block that lie in several places are
 // put together before they are packed.
+//
+// Probabilities of keys that a query does not see are 0, and 0 times a value that is not finite is NaN. Texts
+// that go on from a text must not fail for what comes behind the tokens that they have from it: an item whose
+// sums are not finite is computed again, without such values, and queries that see one become NaN.
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +32,7 @@ enum {
     KEY_BLOCK = 256,
     QUERY_ROWS = 768,  // queries times heads of one work item
     ROW_PADDING = 32,  // as in gemm.c
-    SCRATCH_PARTS = 8, // pieces of a thread's scratch
+    SCRATCH_PARTS = 9, // pieces of a thread's scratch
 };
 
 struct shape {
@@ -94,6 +99,7 @@ struct scratch {           // of one thread
     void *keys;            // panels of keys: [KEY_BLOCK / tile_columns][depth][tile_columns] operands
     void *values;   // panels of dimensions: [sums_stride / tile_columns][KEY_BLOCK][tile_columns] operands
     void *gathered; // [KEY_BLOCK, head_dim] numbers, keys or values
+    bool *without;  // [KEY_BLOCK] keys whose values are not finite
 };
 
 static void scratch_sizes(const struct shape *shape, size_t bytes[SCRATCH_PARTS]) {
@@ -108,6 +114,7 @@ static void scratch_sizes(const struct shape *shape, size_t bytes[SCRATCH_PARTS]
         KEY_BLOCK * shape->depth * operand,
         KEY_BLOCK * shape->sums_stride * operand,
         KEY_BLOCK * shape->head_dim * dtype_size(shape->dtype),
+        KEY_BLOCK * sizeof(bool),
     };
     for (int i = 0; i < SCRATCH_PARTS; i++) {
         bytes[i] = round_up(plain[i], DEVICE_ALIGNMENT);
@@ -132,7 +139,8 @@ static struct scratch scratch_split(const struct shape *shape, unsigned char *ba
         parts[i] = base;
         base += bytes[i];
     }
-    return (struct scratch){parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], parts[7]};
+    return (struct scratch){parts[0], parts[1], parts[2], parts[3], parts[4],
+                            parts[5], parts[6], parts[7], parts[8]};
 }
 
 enum { LARGEST = 1 << 20 }; // heads, and numbers of a head: products of them stay far from overflow
@@ -184,6 +192,7 @@ struct item {
     size_t kv_head;
     size_t first; // positions [first, first + count) of the text
     size_t count;
+    bool careful; // whether values that are not finite are left out
 };
 
 struct seen {     // of the keys of a block by a query
@@ -251,7 +260,7 @@ static struct run find_run(const struct shape *shape, const struct item *item, s
 static struct run find_rows(const struct shape *shape, const struct item *item, const struct scratch *scratch,
                             size_t first, size_t count, bool of_values) {
     struct run run = find_run(shape, item, first, of_values);
-    if (run.count >= count) {
+    if (run.count >= count && !item->careful) {
         return run;
     }
     size_t bytes = shape->head_dim * dtype_size(shape->dtype);
@@ -267,6 +276,28 @@ static struct run find_rows(const struct shape *shape, const struct item *item, 
     return (struct run){scratch->gathered, shape->head_dim, count};
 }
 
+static bool is_finite(const struct shape *shape, const void *numbers, size_t count) {
+    float number;
+    for (size_t i = 0; i < count; i++) {
+        dtype_convert(&number, DTYPE_F32, number_of(numbers, i, shape->dtype), shape->dtype, 1);
+        if (!isfinite(number)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Of gathered values.
+static void leave_out(const struct shape *shape, const struct scratch *scratch, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        void *values = number_in(scratch->gathered, i * shape->head_dim, shape->dtype);
+        scratch->without[i] = !is_finite(shape, values, shape->head_dim);
+        if (scratch->without[i]) {
+            memset(values, 0, shape->head_dim * dtype_size(shape->dtype));
+        }
+    }
+}
+
 // Keys [key, key + count) of the text and their values.
 static void pack_block(const struct shape *shape, const struct item *item, const struct scratch *scratch,
                        size_t key, size_t count) {
@@ -279,6 +310,9 @@ static void pack_block(const struct shape *shape, const struct item *item, const
                            size_min(width, count - k), shape->head_dim);
     }
     struct run values = find_rows(shape, item, scratch, key, count, true);
+    if (item->careful) {
+        leave_out(shape, scratch, count);
+    }
     for (size_t d = 0; d < shape->head_dim; d += width) {
         void *panel = number_in(scratch->values, d * KEY_BLOCK, kernels->operand);
         kernels->pack_values(panel, number_of(values.rows, d, shape->dtype), values.stride, count,
@@ -339,6 +373,11 @@ static void attend_tile(const struct shape *shape, const struct item *item, cons
         void *row_probabilities = number_in(probabilities, r * PROBABILITY_STRIDE, kernels->operand);
         float factor = weigh_keys(shape, item, g, row_probabilities, scores + r * KEY_BLOCK, &seen,
                                   &scratch->maxima[at + r], &scratch->totals[at + r]);
+        for (size_t k = seen.low; item->careful && k < seen.high; k++) {
+            if (scratch->without[k]) {
+                scratch->totals[at + r] = NAN;
+            }
+        }
         if (factor != 1.0f) {
             kernels->rescale(sums + r * shape->sums_stride, factor, shape->sums_stride);
         }
@@ -351,8 +390,7 @@ static void attend_tile(const struct shape *shape, const struct item *item, cons
     }
 }
 
-static void attend_item(const struct shape *shape, const struct item *item, const struct scratch *scratch) {
-    pack_queries(shape, item, scratch);
+static void attend_keys(const struct shape *shape, const struct item *item, const struct scratch *scratch) {
     begin_softmax(shape, item, scratch);
     size_t end = item->first + item->count;
     for (size_t key = first_key(shape, item->first) / KEY_BLOCK * KEY_BLOCK; key < end; key += KEY_BLOCK) {
@@ -363,6 +401,27 @@ static void attend_item(const struct shape *shape, const struct item *item, cons
                 attend_tile(shape, item, scratch, g, row, key, count);
             }
         }
+    }
+}
+
+static bool sums_are_finite(const struct shape *shape, const struct item *item,
+                            const struct scratch *scratch) {
+    bool finite = true;
+    for (size_t g = 0; g < shape->group; g++) {
+        const float *sums = scratch->sums + g * shape->positions * shape->sums_stride;
+        for (size_t i = 0; i < item->count * shape->sums_stride; i++) {
+            finite = finite & (fabsf(sums[i]) <= FLT_MAX);
+        }
+    }
+    return finite;
+}
+
+static void attend_item(const struct shape *shape, struct item *item, const struct scratch *scratch) {
+    pack_queries(shape, item, scratch);
+    attend_keys(shape, item, scratch);
+    if (!sums_are_finite(shape, item, scratch)) {
+        item->careful = true;
+        attend_keys(shape, item, scratch);
     }
     for (size_t g = 0; g < shape->group; g++) {
         size_t head = item->kv_head * shape->group + g;

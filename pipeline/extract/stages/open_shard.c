@@ -60,6 +60,16 @@ static bool find_not_finite(const struct open_shard *open, const struct model_ou
     return false;
 }
 
+// On a GPU what is not finite in a text may reach those that go on from it, though not from those tokens.
+static void tell_origin(const struct work *work, size_t text, char *reason, size_t size) {
+    const struct device_origin *origins = work->batch.origins;
+    if (origins != NULL && origins[text].before > 0 && origins[text].parent != DEVICE_HEAD) {
+        size_t length = strlen(reason);
+        snprintf(reason + length, size - length,
+                 "; it goes on from another text: --retry-failed computes it alone");
+    }
+}
+
 static uint64_t count_overflows(const struct open_shard *open, const struct model_output *output,
                                 size_t rows) {
     uint64_t count = 0;
@@ -86,6 +96,7 @@ static int select_problems(struct open_shard *open, const struct work *work,
         outcome.batch = work->number;
         open->bad[i] = find_not_finite(open, output, row, problem->row_count, reason, sizeof reason);
         if (open->bad[i]) {
+            tell_origin(work, i, reason, sizeof reason);
             (*failures)++;
             outcome.state = PROBLEM_FAILED;
             outcome.reason = reason;
