@@ -5,6 +5,7 @@ import json
 import random
 import re
 import shutil
+import sqlite3
 import struct
 import sys
 import time
@@ -12,7 +13,7 @@ import time
 import pytest
 
 import support
-from support import JOB, OK, STOPPED, WORDS, Job, make_model, make_problems, strata
+from support import DATA, JOB, OK, STOPPED, WORDS, Job, make_model, make_problems, strata
 from test_parts import Set
 
 sys.path.insert(0, str(support.SOURCE / "tools"))
@@ -234,6 +235,30 @@ def test_a_run_keeps_what_it_began_with(done, tmp_path):
     for _ in range(2):  # a launch that finds it finished looks at the identity too
         job.run()
         job.check_finished(done.problems_count, done.shards())
+
+
+def test_damaged_notes(done, tmp_path):
+    """What a run goes on from is what its identity names, or nothing is computed."""
+    stopped = done.twin(tmp_path / "stopped")
+    stopped.run("--stop-after", 1, expect=STOPPED)
+    head, numbers = ("batch.prefixes.head", "batch.prefixes.survey")
+    ids, = stopped.query("SELECT value FROM note WHERE key = ?", head)[0]
+    told, = stopped.query("SELECT value FROM note WHERE key = ?", numbers)[0]
+    tokens = told.split()[0]
+    for number, (key, value) in enumerate([
+            (head, None), (head, ""), (head, "no"), (head, "-1"), (head, ids + " 7"), (head, ids[:-1]), (head, "600000" + ids[3:]),
+            (numbers, None), (numbers, "no"), (numbers, "0 0 0"), (numbers, f"{tokens} 1 0"), (numbers, f"{tokens} 99999 0"),
+            (numbers, f"1 {told.split()[1]} 0"), (numbers, f"{2**64 - 1} {2**64 - 1} 1")]):
+        job = done.twin(tmp_path / str(number))
+        shutil.copytree(stopped.output, job.output)
+        ledger = sqlite3.connect(job.ledger())
+        ledger.execute("DELETE FROM note WHERE key = ?" if value is None else "UPDATE note SET value = ?2 WHERE key = ?1",
+                       (key, value)[:1 + (value is not None)])
+        ledger.commit()
+        ledger.close()
+        said = f"the ledger lacks the note '{key}'" if value is None else f"the ledger's note '{key}' is damaged"
+        assert said in job.run(expect=DATA).last(), (key, value)
+        assert job.shards() == stopped.shards()
 
 
 def test_a_run_that_began_without_goes_on_without(done, tmp_path):

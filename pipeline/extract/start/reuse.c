@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/amount.h"
+#include "base/size.h"
 
 #define HEAD_NOTE "batch.prefixes.head"     // token ids, a space between two
 #define SURVEY_NOTE "batch.prefixes.survey" // tokens of the texts, most own ones of one, rows in the head
@@ -102,13 +103,12 @@ int reuse_survey(struct inputs *inputs, struct error *err) {
 
 // ---- the identity ----
 
-int reuse_add_identity(const struct inputs *inputs, struct identity *identity, struct error *err) {
-    const struct plan_limits *limits = &inputs->limits;
+// How the identity names a head; nothing where there is none.
+static int name_head(const struct plan_limits *limits, struct buffer *text, struct error *err) {
     struct digest *digest = NULL;
-    struct buffer text = {0};
     char hex[DIGEST_HEX];
     int status;
-    if (!limits->reuses) {
+    if (limits->head_tokens == 0) {
         return STATUS_OK;
     }
     TRY_TO(done, status = digest_create(&digest, err));
@@ -116,9 +116,22 @@ int reuse_add_identity(const struct inputs *inputs, struct identity *identity, s
         TRY_TO(done, status = digest_number(digest, (uint64_t)limits->head[i], err));
     }
     TRY_TO(done, status = digest_finish(digest, hex, err));
+    status = buffer_printf(text, err, "head of %zu tokens (SHA-256 %s), ", limits->head_tokens, hex);
+done:
+    digest_destroy(digest);
+    return status;
+}
+
+int reuse_add_identity(const struct inputs *inputs, struct identity *identity, struct error *err) {
+    const struct plan_limits *limits = &inputs->limits;
+    struct buffer text = {0};
+    int status;
+    if (!limits->reuses) {
+        return STATUS_OK;
+    }
+    TRY_TO(done, status = name_head(limits, &text, err));
     if (limits->head_tokens > 0) {
-        TRY_TO(done, status = buffer_printf(&text, err, "head of %zu tokens (SHA-256 %s), kept as %s%s",
-                                            limits->head_tokens, hex, reuse_keeping_name(inputs),
+        TRY_TO(done, status = buffer_printf(&text, err, "kept as %s%s", reuse_keeping_name(inputs),
                                             limits->head_only ? "" : "; "));
     }
     if (!limits->head_only) {
@@ -127,7 +140,6 @@ int reuse_add_identity(const struct inputs *inputs, struct identity *identity, s
     status = identity_add(identity, IDENTITY_PREFIXES, text.data == NULL ? "none" : text.data, err);
 done:
     buffer_destroy(&text);
-    digest_destroy(digest);
     return status;
 }
 
@@ -152,18 +164,34 @@ int reuse_carry(const struct inputs *inputs, const struct identity *stored, stru
 
 // ---- the ledger ----
 
+static int is_damaged(const char *note, struct error *err) {
+    return error_set(err, STATUS_DATA, "the ledger's note '%s' is damaged", note);
+}
+
 static int read_head(struct buffer *head, const char *text, struct error *err) {
     while (*text != 0) {
         char *end;
         long number = strtol(text, &end, 10);
         if (end == text || number < 0 || number > INT32_MAX || (*end != 0 && *end != ' ')) {
-            return error_set(err, STATUS_DATA, "the ledger's note '%s' is damaged", HEAD_NOTE);
+            return is_damaged(HEAD_NOTE, err);
         }
         int32_t id = (int32_t)number;
         TRY(buffer_append(head, &id, sizeof id, err));
         text = end + (*end == ' ');
     }
     return STATUS_OK;
+}
+
+// The head that was read is the one that the identity names.
+static int check_head(const struct plan_limits *limits, const char *stored, struct error *err) {
+    struct buffer name = {0};
+    int status = name_head(limits, &name, err);
+    const char *wanted = name.data != NULL ? name.data : "groups";
+    if (status == STATUS_OK && strncmp(stored, wanted, strlen(wanted)) != 0) {
+        status = is_damaged(HEAD_NOTE, err);
+    }
+    buffer_destroy(&name);
+    return status;
 }
 
 int reuse_settle(struct inputs *inputs, const struct identity *stored, struct ledger *ledger,
@@ -180,8 +208,9 @@ int reuse_settle(struct inputs *inputs, const struct identity *stored, struct le
         status = error_set(err, STATUS_DATA, "the ledger lacks the note '%s'", HEAD_NOTE);
         goto done;
     }
-    status = read_head(&inputs->head, text.data == NULL ? "" : text.data, err);
+    TRY_TO(done, status = read_head(&inputs->head, text.data == NULL ? "" : text.data, err));
     use_head(inputs);
+    status = check_head(&inputs->limits, identity_get(stored, IDENTITY_PREFIXES), err);
 done:
     buffer_destroy(&text);
     return status;
@@ -214,8 +243,7 @@ static int read_numbers(struct ledger *ledger, uint64_t *text_tokens, uint64_t *
     int status;
     TRY_TO(done, status = ledger_note(ledger, SURVEY_NOTE, &text, found, err));
     if (*found && sscanf(text.data, "%" SCNu64 " %" SCNu64 " %d", text_tokens, longest_own, head_rows) != 3) {
-        status =
-            error_set(err, STATUS_DATA, "the ledger's note '%s' is damaged: \"%s\"", SURVEY_NOTE, text.data);
+        status = is_damaged(SURVEY_NOTE, err);
     }
 done:
     buffer_destroy(&text);
@@ -232,7 +260,13 @@ int reuse_load(struct inputs *inputs, struct survey *survey, struct ledger *ledg
     TRY(read_numbers(ledger, &survey->text_tokens, &survey->longest_own, &head_rows, &found, err));
     survey->reuses = true;
     survey->head_rows = head_rows != 0;
-    return found ? STATUS_OK : error_set(err, STATUS_DATA, "the ledger lacks the note '%s'", SURVEY_NOTE);
+    if (!found) {
+        return error_set(err, STATUS_DATA, "the ledger lacks the note '%s'", SURVEY_NOTE);
+    }
+    return survey->longest_own < size_max(inputs->limits.head_tokens, 1) ||
+                   survey->longest_own > survey->totals.longest || survey->text_tokens < survey->totals.tokens
+               ? is_damaged(SURVEY_NOTE, err)
+               : STATUS_OK;
 }
 
 int reuse_text_tokens(struct ledger *ledger, uint64_t *tokens, bool *found, struct error *err) {
