@@ -151,6 +151,19 @@ def test_long_texts_go_on_from_the_head(tmp_path):
         assert streamed.shards() == job.shards()
 
 
+def test_a_head_of_texts_longer_than_a_batch(tmp_path):
+    """Whatever the few begin with that are not."""
+    made = make_problems(12, steps=2, longest=5)
+    for problem in made[1:]:
+        problem["statement"] = HEAD + problem["statement"]
+    job = Job(tmp_path / "reuse", made, make_model(), problems={"text": "{statement}\n{steps}", "max_tokens": 512}, batch={**BATCH, "tokens": 80})
+    assert "a head of " in strata("plan", job.file).out
+    reference = whole(job, tmp_path / "whole")
+    for one in (job, reference):
+        one.run()
+    check_reuse(job, reference)
+
+
 @pytest.fixture(scope="module")
 def whole_on_gpu(tmp_path_factory):
     job = make(tmp_path_factory.mktemp("gpu"), True, True, 9, model={"device": "cuda:0", "dtype": "bfloat16"}, latents={"layers": [1, -1]},

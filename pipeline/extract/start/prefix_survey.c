@@ -31,10 +31,13 @@ void prefix_survey_close(struct prefix_survey *survey) {
     *survey = (struct prefix_survey){0};
 }
 
-// Of a window that is sorted the text in the middle: if more than half of them begin with the same tokens, so
-// does this one.
+// Of a window that is sorted, also those that are longer than a batch, the text in the middle: if more than
+// half of them begin with the same tokens, so does this one.
 static int take_sample(struct prefix_survey *survey, const struct window *window, struct error *err) {
-    const struct prefixes *prefixes = &survey->prefixes;
+    struct prefixes *prefixes = &survey->prefixes;
+    struct plan_limits limits = survey->limits;
+    limits.tokens = SIZE_MAX;
+    prefixes_find(prefixes, &limits, window->ready_tokens, survey->ids, window->ready_count);
     size_t middle = prefixes->count > 0 ? prefixes->order[prefixes->count / 2] : 0;
     size_t tokens = window->ready_tokens[middle];
     TRY(memory_zeroed(&survey->having, tokens, sizeof *survey->having, err));
@@ -57,13 +60,11 @@ int prefix_survey_look(struct prefix_survey *survey, const struct window *window
     for (size_t i = 0; i < texts; i++) {
         survey->ids[i] = window_tokens(window, &window->problems[window->ready[i]]);
     }
-    if (!survey->head_only || survey->having == NULL) {
-        prefixes_find(&survey->prefixes, &survey->limits, window->ready_tokens, survey->ids, texts);
-    }
     if (survey->having == NULL) {
         TRY(take_sample(survey, window, err));
     }
     if (!survey->head_only) {
+        prefixes_find(&survey->prefixes, &survey->limits, window->ready_tokens, survey->ids, texts);
         prefixes_follow(&survey->prefixes, texts);
     }
     for (size_t i = 0; i < texts; i++) {
