@@ -305,13 +305,14 @@ def test_parts(done, tmp_path):
 
 
 def test_failed_problems_are_tried_again(tmp_path):
-    """With the head of the run, whether or not their mended texts begin with it."""
+    """With the head of the run, whether or not their mended texts begin with it, and not from each other."""
     made = grouped()
+    made[13]["steps"] *= 30
     broken = [dict(problem) for problem in made]
-    for number in (3, 8):
+    for number in (3, 8, 13):
         broken[number]["statement"] += "\0"
-    job = Job(tmp_path / "broken", broken, make_model(), problems={"text": "{statement}\n{steps}", "max_tokens": 512, "max_failed": 2},
-              latents={"layers": "all"}, batch=BATCH)
+    job = Job(tmp_path / "broken", broken, make_model(), problems={"text": "{statement}\n{steps}", "max_tokens": 512, "max_failed": 3},
+              latents={"layers": "all"}, batch={**BATCH, "tokens": 4096})
     for problem in (*made, *broken):
         problem["statement"] = HEAD + problem["statement"]
     made[8]["statement"] = "Another beginning. " + made[8]["statement"]

@@ -100,7 +100,7 @@ void retry_destroy(struct retry *retry) {
 
 int retry_survey(const struct retry *retry, struct inputs *inputs,
                  bool (*progress)(void *context, uint64_t problems), void *context, struct error *err) {
-    const struct plan_limits limits = inputs_plan_limits(inputs);
+    struct plan_limits limits = inputs_plan_limits(inputs);
     TRY(survey_make(&inputs->retry, inputs->source, inputs->preparer, &limits, NULL, &retry->list, progress,
                     context, err));
     uint64_t longest = inputs->limits.reuses ? inputs->retry.longest_own : inputs->retry.totals.longest;
@@ -108,9 +108,9 @@ int retry_survey(const struct retry *retry, struct inputs *inputs,
     if (most == 0 || most >= inputs->limits.tokens) {
         return STATUS_OK;
     }
-    inputs->limits.tokens = (size_t)most;
+    inputs->limits.tokens = limits.tokens = (size_t)most;
     survey_destroy(&inputs->retry);
-    return survey_make(&inputs->retry, inputs->source, inputs->preparer, &inputs->limits, NULL, &retry->list,
+    return survey_make(&inputs->retry, inputs->source, inputs->preparer, &limits, NULL, &retry->list,
                        progress, context, err);
 }
 
