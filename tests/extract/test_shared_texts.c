@@ -19,7 +19,8 @@ enum { ROWS = 120, LONGEST = 512, HEAD = 40 };
 
 static struct testing testing;
 static const struct plan_limits whole = {.problems = 6, .tokens = 200, .window = 16, .full = true};
-static const struct prefix_wish wish = {.allowed = true, .least = 8, .head_most = SIZE_MAX};
+static const struct prefix_wish wish = {
+    .allowed = true, .least = 8, .head_most = SIZE_MAX, .rows_most = UINT64_MAX};
 static struct survey survey;
 static struct plan_limits limits;
 
@@ -253,14 +254,16 @@ static void test_heads(void **state) {
     check_head(&other, 0);
 }
 
-// The counts of whole texts, where nothing is wished, allowed, in common or long enough.
+// The counts of whole texts, where nothing is wished, allowed, in common or long enough, or a batch would
+// have a row too many.
 static void test_not_worth_it(void **state) {
     (void)state;
     const struct prefix_wish wishes[] = {
-        {.least = 8, .head_most = SIZE_MAX},
-        {.allowed = true, .least = 400, .head_most = SIZE_MAX},
-        {.allowed = true, .least = 8, .shared_most = 20, .head_most = SIZE_MAX},
-        {.allowed = true, .least = 8, .head_only = true}};
+        {.least = 8, .head_most = SIZE_MAX, .rows_most = UINT64_MAX},
+        {.allowed = true, .least = 400, .head_most = SIZE_MAX, .rows_most = UINT64_MAX},
+        {.allowed = true, .least = 8, .shared_most = 20, .head_most = SIZE_MAX, .rows_most = UINT64_MAX},
+        {.allowed = true, .least = 8, .head_only = true, .rows_most = UINT64_MAX},
+        {.allowed = true, .least = 8, .head_most = SIZE_MAX, .rows_most = survey.largest_rows - 1}};
     struct survey plain = surveyed(NULL);
     assert_false(plain.reuses);
     assert_int_equal(plain.totals.tokens, plain.text_tokens);
@@ -271,8 +274,12 @@ static void test_not_worth_it(void **state) {
         assert_int_equal(found.head.size, 0);
         assert_memory_equal(&found.totals, &plain.totals, sizeof plain.totals);
         assert_int_equal(found.longest_own, plain.longest_own);
+        assert_int_equal(found.rows_beyond, i == 4 ? survey.largest_rows : 0); // what held it back alone
         survey_destroy(&found);
     }
+    struct prefix_wish just = wish;
+    just.rows_most = survey.largest_rows;
+    check_head(&just, 47);
     survey_destroy(&plain);
 }
 
@@ -306,7 +313,8 @@ static struct survey survey_of_share(size_t bytes) {
              "CASE WHEN i %% 2 THEN printf('%%.%zuc', 's') ELSE '' END, '[\"t\"]' FROM n",
              bytes, 95 - bytes, bytes);
     assert_int_equal(testing_open(&other, sql, "", NULL, false, 257, &err), STATUS_OK);
-    const struct prefix_wish as = {.allowed = true, .least = 4, .head_most = SIZE_MAX};
+    const struct prefix_wish as = {
+        .allowed = true, .least = 4, .head_most = SIZE_MAX, .rows_most = UINT64_MAX};
     const struct plan_limits few = {.problems = 64, .tokens = 6400, .window = 512, .full = true};
     int status = survey_make(&found, other.source, other.preparer, &few, &as, NULL, NULL, NULL, &err);
     assert_int_equal(status, STATUS_OK);

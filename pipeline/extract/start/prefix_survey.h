@@ -17,6 +17,8 @@ struct prefix_wish {
     size_t shared_most;
     bool head_only;
     size_t head_most; // tokens of the head that the memory allows; 0: no head
+    uint64_t
+        rows_most; // of a batch: texts that go on from others bring rows beyond the tokens that they compute
 };
 
 struct prefix_survey {

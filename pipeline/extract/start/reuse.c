@@ -12,6 +12,9 @@
 #define HEAD_NOTE "batch.prefixes.head"     // token ids, a space between two
 #define SURVEY_NOTE "batch.prefixes.survey" // tokens of the texts, most own ones of one, rows in the head
 
+// Of the pooled rows of a batch, of which several are in host memory at a time.
+enum { SLOT_BYTES = 256 << 20 };
+
 // ---- what the job and the model allow ----
 
 enum device_keeping reuse_keeping(const struct inputs *inputs) {
@@ -68,12 +71,20 @@ static size_t head_most(const struct inputs *inputs) {
     return (room - states) >= token * (double)longest ? longest : (size_t)((room - states) / token);
 }
 
+// Rows of a batch: as many as without this, or what a slot of outputs may take.
+static uint64_t rows_most(const struct inputs *inputs) {
+    size_t row = model_config_of(inputs->model)->hidden * dtype_size(inputs->job.latents_dtype) +
+                 sizeof(struct device_row_check);
+    return size_max(inputs->limits.tokens, SLOT_BYTES / (inputs->layer_count * row));
+}
+
 struct prefix_wish reuse_wish(const struct inputs *inputs) {
     return (struct prefix_wish){.allowed = !inputs->has_begun && inputs->job.prefix_reuse == JOB_REUSE_AUTO,
                                 .least = inputs->limits.least,
                                 .shared_most = inputs->limits.shared_most,
                                 .head_only = inputs->limits.head_only,
-                                .head_most = head_most(inputs)};
+                                .head_most = head_most(inputs),
+                                .rows_most = rows_most(inputs)};
 }
 
 static void use_head(struct inputs *inputs) {
@@ -345,6 +356,12 @@ static int describe_head(const struct inputs *inputs, struct buffer *text, struc
 int reuse_describe(const struct inputs *inputs, struct buffer *text, struct error *err) {
     const struct survey *survey = &inputs->survey;
     const struct plan_limits *limits = &inputs->limits;
+    if (!limits->reuses && survey->rows_beyond > 0) {
+        return buffer_printf(text, err,
+                             "texts are computed whole: with those that go on from others a batch would have "
+                             "%" PRIu64 " rows (latents.pooling, latents.layers)",
+                             survey->rows_beyond);
+    }
     if (!limits->reuses) {
         return buffer_printf(text, err, "%s",
                              inputs->job.prefix_reuse == JOB_REUSE_OFF

@@ -185,7 +185,7 @@ static bool saves_enough(const struct survey *survey) {
 }
 
 // The survey of texts that go on from what they have in common takes the place of that of whole texts, where
-// it saves enough.
+// it saves enough, and its batches do not bring too many rows.
 static int count_again(struct survey *survey, struct reading *reading, struct plan_limits *limits,
                        const struct prefix_wish *wish, struct error *err) {
     struct survey whole = *survey;
@@ -197,7 +197,11 @@ static int count_again(struct survey *survey, struct reading *reading, struct pl
         survey_limit(survey, wish, limits);
         status = read_windows(survey, reading, err);
     }
-    if (status == STATUS_OK && worthwhile && saves_enough(survey)) {
+    bool saves = status == STATUS_OK && worthwhile && saves_enough(survey);
+    if (saves && survey->largest_rows > wish->rows_most) {
+        whole.rows_beyond = survey->largest_rows;
+    }
+    if (saves && whole.rows_beyond == 0) {
         memcpy(survey->totals.problems_sha256, whole.totals.problems_sha256, DIGEST_HEX);
         survey->markup = whole.markup;
         survey_destroy(&whole);

@@ -21,6 +21,8 @@ struct survey {
     uint64_t text_tokens; // of all texts
     uint64_t longest_own; // most tokens of one text that are computed, or of the head
     bool head_rows;       // some pooled rows lie in the head, or begin there
+    uint64_t rows_beyond; // of the largest batch that there would be, where so many kept texts from it; 0:
+                          // they did not
     struct buffer head;   // int32: its tokens, where the survey found it
     uint64_t failed;      // of the problems, before any batch
     uint64_t skipped;
