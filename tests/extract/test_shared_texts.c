@@ -354,12 +354,34 @@ static void test_a_minority(void **state) {
     testing_close(&other);
 }
 
+// The first windows begin otherwise than most.
+static void test_a_late_head(void **state) {
+    (void)state;
+    struct testing other;
+    struct survey found;
+    struct error err;
+    const struct plan_limits few = {.problems = 8, .tokens = 400, .window = 16};
+    int status = testing_open(&other,
+                              "CREATE TABLE problems(id, statement, steps);"
+                              "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 199)"
+                              "INSERT INTO problems SELECT i, CASE WHEN i < 60 THEN printf('%03d', i)"
+                              "ELSE printf('%.50c', 'q') || i END, '[\"t\"]' FROM n",
+                              "", NULL, false, 257, &err);
+    assert_int_equal(status, STATUS_OK);
+    status = survey_make(&found, other.source, other.preparer, &few, &wish, NULL, NULL, NULL, &err);
+    assert_int_equal(status, STATUS_OK);
+    assert_true(found.reuses);
+    assert_int_equal(found.head.size, 50 * sizeof(int32_t));
+    survey_destroy(&found);
+    testing_close(&other);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_walk),          cmocka_unit_test(test_resumed_walks),
         cmocka_unit_test(test_heads),         cmocka_unit_test(test_not_worth_it),
         cmocka_unit_test(test_as_limits_say), cmocka_unit_test(test_five_percent),
-        cmocka_unit_test(test_a_minority),
+        cmocka_unit_test(test_a_minority),    cmocka_unit_test(test_a_late_head),
     };
     int failures = cmocka_run_group_tests_name("steps", tests, open_job, close_job);
     pooling = "mean";

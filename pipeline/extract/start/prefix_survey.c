@@ -26,8 +26,10 @@ done:
 void prefix_survey_close(struct prefix_survey *survey) {
     prefixes_destroy(&survey->prefixes);
     free(survey->ids);
-    free(survey->having);
-    buffer_destroy(&survey->sample);
+    for (size_t i = 0; i < survey->sample_count; i++) {
+        free(survey->samples[i].having);
+        buffer_destroy(&survey->samples[i].ids);
+    }
     *survey = (struct prefix_survey){0};
 }
 
@@ -40,15 +42,19 @@ static int take_sample(struct prefix_survey *survey, const struct window *window
     prefixes_find(prefixes, &limits, window->ready_tokens, survey->ids, window->ready_count);
     size_t middle = prefixes->count > 0 ? prefixes->order[prefixes->count / 2] : 0;
     size_t tokens = window->ready_tokens[middle];
-    TRY(memory_zeroed(&survey->having, tokens, sizeof *survey->having, err));
-    return buffer_append(&survey->sample, survey->ids[middle], (tokens - 1) * sizeof(int32_t), err);
+    struct prefix_sample *sample = &survey->samples[survey->sample_count++];
+    TRY(memory_zeroed(&sample->having, tokens, sizeof *sample->having, err));
+    return buffer_append(&sample->ids, survey->ids[middle], (tokens - 1) * sizeof(int32_t), err);
 }
 
-static void compare_with_sample(struct prefix_survey *survey, const int32_t *ids, size_t tokens) {
-    const int32_t *sample = (const int32_t *)(const void *)survey->sample.data;
-    size_t most = size_min(survey->sample.size / sizeof *sample, tokens - 1);
-    if (survey->limits.shared_most == 0 || tokens <= survey->limits.shared_most) {
-        survey->having[prefixes_common(sample, ids, most)]++;
+static void compare_with_samples(struct prefix_survey *survey, const int32_t *ids, size_t tokens) {
+    if (survey->limits.shared_most > 0 && tokens > survey->limits.shared_most) {
+        return;
+    }
+    for (size_t i = 0; i < survey->sample_count; i++) {
+        struct prefix_sample *sample = &survey->samples[i];
+        size_t most = size_min(sample->ids.size / sizeof *ids, tokens - 1);
+        sample->having[prefixes_common((const int32_t *)(const void *)sample->ids.data, ids, most)]++;
     }
 }
 
@@ -60,7 +66,9 @@ int prefix_survey_look(struct prefix_survey *survey, const struct window *window
     for (size_t i = 0; i < texts; i++) {
         survey->ids[i] = window_tokens(window, &window->problems[window->ready[i]]);
     }
-    if (survey->having == NULL) {
+    survey->windows++;
+    bool is_power = (survey->windows & (survey->windows - 1)) == 0;
+    if (is_power && survey->sample_count < PREFIX_SAMPLES) {
         TRY(take_sample(survey, window, err));
     }
     if (!survey->head_only) {
@@ -68,7 +76,7 @@ int prefix_survey_look(struct prefix_survey *survey, const struct window *window
         prefixes_follow(&survey->prefixes, texts);
     }
     for (size_t i = 0; i < texts; i++) {
-        compare_with_sample(survey, survey->ids[i], window->ready_tokens[i]);
+        compare_with_samples(survey, survey->ids[i], window->ready_tokens[i]);
         survey->saved += survey->head_only ? 0 : survey->prefixes.most[i];
         survey->tokens += window->ready_tokens[i];
         survey->texts++;
@@ -76,22 +84,35 @@ int prefix_survey_look(struct prefix_survey *survey, const struct window *window
     return STATUS_OK;
 }
 
-int prefix_survey_end(struct prefix_survey *survey, struct buffer *head, bool *worthwhile,
-                      struct error *err) {
-    uint64_t best = 0; // tokens that the head saves
-    size_t length = 0;
+// The most tokens that a head from this sample saves, and how long it is; *saved and *length as they are if
+// no more.
+static bool find_head(const struct prefix_survey *survey, const struct prefix_sample *sample, uint64_t *saved,
+                      size_t *length) {
     uint64_t texts = 0;
-    for (size_t tokens = survey->sample.size / sizeof(int32_t); tokens > 0; tokens--) {
-        texts += survey->having[tokens];
+    bool found = false;
+    for (size_t tokens = sample->ids.size / sizeof(int32_t); tokens > 0; tokens--) {
+        texts += sample->having[tokens];
         size_t cut = size_min(tokens, survey->head_most);
-        uint64_t saved = texts > 0 ? (texts - 1) * cut : 0;
-        if (2 * texts >= survey->texts && cut >= survey->limits.least && saved > best) {
-            best = saved;
-            length = cut;
+        uint64_t here = texts > 0 ? (texts - 1) * cut : 0;
+        if (2 * texts >= survey->texts && cut >= survey->limits.least && here > *saved) {
+            *saved = here;
+            *length = cut;
+            found = true;
         }
     }
-    uint64_t saved = best > survey->saved ? best : survey->saved;
+    return found;
+}
+
+int prefix_survey_end(struct prefix_survey *survey, struct buffer *head, bool *worthwhile,
+                      struct error *err) {
+    const struct prefix_sample *best = NULL;
+    uint64_t saved = 0;
+    size_t length = 0;
+    for (size_t i = 0; i < survey->sample_count; i++) {
+        best = find_head(survey, &survey->samples[i], &saved, &length) ? &survey->samples[i] : best;
+    }
+    saved = saved > survey->saved ? saved : survey->saved;
     *worthwhile = (double)saved > PREFIX_WORTHWHILE * (double)survey->tokens;
-    return *worthwhile && length > 0 ? buffer_append(head, survey->sample.data, length * sizeof(int32_t), err)
-                                     : STATUS_OK;
+    return *worthwhile && best != NULL ? buffer_append(head, best->ids.data, length * sizeof(int32_t), err)
+                                       : STATUS_OK;
 }

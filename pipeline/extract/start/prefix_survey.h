@@ -21,14 +21,24 @@ struct prefix_wish {
         rows_most; // of a batch: texts that go on from others bring rows beyond the tokens that they compute
 };
 
+// A text but its last token, in which what most begin with is looked for.
+struct prefix_sample {
+    struct buffer ids; // int32
+    uint64_t
+        *having; // [tokens of it + 1] texts, from its window on, that have so many of them in common with it
+};
+
+enum { PREFIX_SAMPLES = 8 }; // of windows 1, 2, 4, 8 ...: the first ones may begin as few do
+
 struct prefix_survey {
     struct plan_limits limits; // with the wish, without a head
     bool head_only;
     size_t head_most;
     struct prefixes prefixes; // of a window
     const int32_t **ids;      // [limits.window]
-    struct buffer sample;     // int32: a text but its last token, which what most begin with is looked for in
-    uint64_t *having;         // [tokens of `sample` + 1] texts that have so many of them in common with it
+    struct prefix_sample samples[PREFIX_SAMPLES];
+    size_t sample_count;
+    uint64_t windows;
     uint64_t texts;
     uint64_t tokens;
     uint64_t saved; // by texts of a window that go on from each other, were it one batch
