@@ -2,6 +2,7 @@
 #include "model/batch_check.h"
 
 #include "base/size.h"
+#include "kernels/device_texts.h"
 #include "model/rope.h"
 
 int batch_check_ids(const struct model_config *config, const int32_t *ids, size_t count, struct error *err) {
@@ -16,9 +17,17 @@ int batch_check_ids(const struct model_config *config, const int32_t *ids, size_
 
 // ---- texts ----
 
-// Tokens of a text before its own.
-static size_t before_text(const struct model_batch *batch, size_t text) {
+size_t batch_before(const struct model_batch *batch, size_t text) {
     return batch->origins == NULL ? 0 : (size_t)batch->origins[text].before;
+}
+
+bool batch_takes_head(const struct model_batch *batch) {
+    for (size_t i = 0; batch->origins != NULL && i < batch->texts; i++) {
+        if (batch->origins[i].parent == DEVICE_HEAD && batch->origins[i].before > 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static size_t own_tokens(const struct model_batch *batch, size_t text) {
@@ -39,7 +48,7 @@ static bool is_origin(const struct model *model, const struct model_batch *batch
     }
     size_t parent = (size_t)origin->parent;
     return !is_long && model_shares_in_batches(model) &&
-           before <= before_text(batch, parent) + own_tokens(batch, parent);
+           before <= batch_before(batch, parent) + own_tokens(batch, parent);
 }
 
 static int check_text(const struct model *model, const struct model_batch *batch, size_t text,
@@ -54,10 +63,10 @@ static int check_text(const struct model *model, const struct model_batch *batch
         return error_set(err, STATUS_INTERNAL, "text %zu of the batch cannot go on from %d tokens of %d",
                          text, batch->origins[text].before, batch->origins[text].parent);
     }
-    size_t length = before_text(batch, text) + (size_t)own;
-    if (length > model->limits.longest || (before_text(batch, text) > 0 && rope_is_own(config, length))) {
+    size_t length = batch_before(batch, text) + (size_t)own;
+    if (length > model->limits.longest || (batch_before(batch, text) > 0 && rope_is_own(config, length))) {
         return error_set(err, STATUS_INTERNAL, "text %zu of the batch has %zu tokens with %zu before its own",
-                         text, length, before_text(batch, text));
+                         text, length, batch_before(batch, text));
     }
     if (config->longest_text > 0 && length > config->longest_text) {
         return error_set(err, STATUS_DATA,
@@ -80,32 +89,6 @@ static int check_texts(const struct model *model, const struct model_batch *batc
 
 // ---- spans ----
 
-// The text that a token is of.
-static size_t text_of(const struct model_batch *batch, int32_t token) {
-    size_t low = 0;
-    size_t high = batch->texts;
-    while (high - low > 1) {
-        size_t middle = low + (high - low) / 2;
-        if (batch->starts[middle] <= token) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
-// Whether a token that is `position` tokens into the text lies in the head.
-static bool is_in_head(const struct model_batch *batch, size_t text, int64_t position) {
-    while (position < batch->origins[text].before) {
-        if (batch->origins[text].parent == DEVICE_HEAD) {
-            return true;
-        }
-        text = (size_t)batch->origins[text].parent;
-    }
-    return false;
-}
-
 static bool is_span(const struct model *model, const struct model_batch *batch, struct device_span span) {
     const struct model_limits *limits = &model->limits;
     if (span.end <= span.start || (int64_t)span.end > (int64_t)batch->tokens) {
@@ -117,9 +100,11 @@ static bool is_span(const struct model *model, const struct model_batch *batch, 
     if (span.end <= 0) {
         return limits->head_rows && -(int64_t)span.start <= (int64_t)limits->head;
     }
-    size_t text = text_of(batch, span.end - 1);
+    const struct device_texts texts = {
+        .host_starts = batch->starts, .count = batch->texts, .host_origins = batch->origins};
+    size_t text = texts_find(&texts, (size_t)span.end - 1);
     int64_t position = (int64_t)span.start - batch->starts[text] + batch->origins[text].before;
-    return position >= 0 && (limits->head_rows || !is_in_head(batch, text, position));
+    return position >= 0 && (limits->head_rows || !texts_run(&texts, text, (size_t)position).of_head);
 }
 
 int batch_check(const struct model *model, const struct model_batch *batch, struct error *err) {

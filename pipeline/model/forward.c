@@ -295,11 +295,6 @@ int forward_sweep(const struct pass *passes, size_t count, hidden_state_taker ta
 
 // ---- inputs ----
 
-// Tokens of its text before those that the batch has of it.
-static size_t before_text(const struct model_batch *batch, size_t text) {
-    return batch->origins == NULL ? 0 : (size_t)batch->origins[text].before;
-}
-
 // A token's rotary row is its place in its text, or one of the rows its text brings along: the batch's begin
 // with row `own_at` of the tables.
 static size_t stage_rope(const struct model *model, struct batch_inputs *staged,
@@ -311,7 +306,7 @@ static size_t stage_rope(const struct model *model, struct batch_inputs *staged,
     for (size_t i = 0; i < batch->texts; i++) {
         size_t first = (size_t)batch->starts[i];
         size_t length = (size_t)batch->starts[i + 1] - first;
-        size_t row = before_text(batch, i);
+        size_t row = batch_before(batch, i);
         if (row == 0 && rope_is_own(config, length)) {
             row = own_at + own;
             rope_frequencies(config, &config->rope, length, frequencies);
@@ -431,11 +426,13 @@ static size_t list_passes(struct pass *passes, const struct pass *sample, size_t
 int forward_begin(struct pass *passes, struct model *model, const struct model_batch *batch,
                   const struct pass_place *place, struct error *err) {
     TRY(batch_check(model, batch, err));
-    struct pass sample = {.model = model, .texts = batch->texts, .slot = batch->slot, .place = *place};
-    for (size_t i = 0; batch->origins != NULL && i < batch->texts; i++) {
-        bool goes_on = batch->origins[i].before > 0;
-        sample.goes_on = sample.goes_on || goes_on;
-        sample.has_head = sample.has_head || (goes_on && batch->origins[i].parent == DEVICE_HEAD);
+    struct pass sample = {.model = model,
+                          .texts = batch->texts,
+                          .slot = batch->slot,
+                          .place = *place,
+                          .has_head = batch_takes_head(batch)};
+    for (size_t i = 0; i < batch->texts; i++) {
+        sample.goes_on = sample.goes_on || batch_before(batch, i) > 0;
     }
     size_t count = list_passes(passes, &sample, batch->tokens, batch->rows);
     return stage_inputs(passes, count, batch, err);

@@ -4,21 +4,12 @@
 #include "base/size.h"
 #include "model/batch_check.h"
 
-static bool goes_on_from_head(const struct model_batch *batch) {
-    for (size_t i = 0; batch->origins != NULL && i < batch->texts; i++) {
-        if (batch->origins[i].parent == DEVICE_HEAD && batch->origins[i].before > 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool streams(const struct model *model) {
     return model->stages[0].weights.streamed > 0;
 }
 
 size_t model_sweep_head(const struct model *model, const struct model_batch *batch) {
-    return streams(model) && goes_on_from_head(batch) ? model->limits.head : 0;
+    return streams(model) && batch_takes_head(batch) ? model->limits.head : 0;
 }
 
 // Side by side every device computes it, so that all of them have the same to do.
@@ -26,7 +17,7 @@ int head_begin(struct model *model, const struct lane *lane, const struct model_
                size_t count, size_t *passes, struct error *err) {
     size_t head = 0;
     for (size_t i = 0; i < count; i++) {
-        if (!model->has_head && goes_on_from_head(batches[i])) {
+        if (!model->has_head && batch_takes_head(batches[i])) {
             return error_set(err, STATUS_INTERNAL, "texts go on from a head that is not there");
         }
         head = size_max(head, model_sweep_head(model, batches[i]));

@@ -5,20 +5,16 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "kernels/device_texts.h"
 
 // Where tokens [start, end) of text i lie in the packed batch; before it, where the text that computes the
 // last of them has the first from another or from the head.
 static struct device_span place_span(const struct feeder_buffers *buffers, size_t i, uint64_t start,
                                      uint64_t end, size_t head_tokens) {
-    int64_t shift = -(int64_t)head_tokens;
-    int32_t text = (int32_t)i;
-    while (text != DEVICE_HEAD && (int64_t)end <= buffers->origins[text].before) {
-        text = buffers->origins[text].parent;
-    }
-    if (text != DEVICE_HEAD) {
-        shift = (int64_t)buffers->starts[text] - buffers->origins[text].before;
-    }
-    return (struct device_span){(int32_t)((int64_t)start + shift), (int32_t)((int64_t)end + shift)};
+    const struct device_texts texts = {.host_starts = buffers->starts, .host_origins = buffers->origins};
+    struct texts_run last = texts_run(&texts, i, (size_t)end - 1);
+    int32_t behind = (int32_t)last.row + 1 - (last.of_head ? (int32_t)head_tokens : 0);
+    return (struct device_span){behind - (int32_t)(end - start), behind};
 }
 
 static void copy_origins(const struct work *work, struct feeder_buffers *to, size_t texts) {
